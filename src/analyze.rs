@@ -1,0 +1,114 @@
+//! What quantization costs: accuracy, agreement with the float network, signal-to-noise ratio.
+
+use serde::Serialize;
+
+use crate::tensor::Tensor;
+
+/// Signal-to-quantization-noise ratio: `10 · log10(Σ reference² / Σ (reference − x)²)` in dB.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sqnr {
+    signal: f64,
+    noise: f64,
+}
+
+impl Sqnr {
+    /// What is reported when there is no noise at all.
+    pub const EXACT_DB: f64 = 999.0;
+
+    /// Takes more elements into account.
+    pub fn add(&mut self, reference: &[f32], x: &[f32]) {
+        for (&r, &x) in reference.iter().zip(x) {
+            self.signal += r as f64 * r as f64;
+            self.noise += (r as f64 - x as f64).powi(2);
+        }
+    }
+
+    /// The ratio in dB; [`EXACT_DB`](Self::EXACT_DB) if all elements were equal.
+    pub fn db(self) -> f64 {
+        match self {
+            Self { noise: 0.0, .. } => Self::EXACT_DB,
+            Self { signal: 0.0, .. } => -Self::EXACT_DB,
+            Self { signal, noise } => 10.0 * (signal / noise).log10(),
+        }
+    }
+}
+
+/// Index of the largest element, the first of equals.
+pub fn argmax(x: &Tensor<f32>) -> usize {
+    let x = x.data();
+    (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
+}
+
+/// How a network did on labelled samples, and beside a reference.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Number of samples.
+    pub samples: usize,
+    /// Share of samples whose largest output is the label's; `None` without labels.
+    pub top1: Option<f64>,
+    /// The same of the reference.
+    pub reference_top1: Option<f64>,
+    /// Share of samples whose largest output is also the reference's.
+    pub agreement: Option<f64>,
+    /// [`Sqnr`] of the first output against the reference's.
+    pub output_sqnr_db: Option<f64>,
+}
+
+impl Evaluation {
+    /// Compares outputs, one tensor for each sample, with labels and with a reference's outputs.
+    pub fn new(
+        outputs: &[Tensor<f32>],
+        labels: Option<&[usize]>,
+        reference: Option<&[Tensor<f32>]>,
+    ) -> Self {
+        let samples = outputs.len();
+        let share = |hits: usize| hits as f64 / samples as f64;
+        let top1 = |outputs: &[Tensor<f32>]| {
+            let labels = labels?.iter();
+            Some(share(outputs.iter().zip(labels).filter(|(y, l)| argmax(y) == **l).count()))
+        };
+        let pairs = reference.map(|reference| outputs.iter().zip(reference));
+        let agree = |pairs: std::iter::Zip<_, std::slice::Iter<Tensor<f32>>>| {
+            pairs.filter(|(y, r): &(&Tensor<f32>, _)| argmax(y) == argmax(r)).count()
+        };
+        let sqnr = pairs.clone().map(|pairs| {
+            let mut sqnr = Sqnr::default();
+            pairs.for_each(|(y, r)| sqnr.add(r.data(), y.data()));
+            sqnr.db()
+        });
+        Self {
+            samples,
+            top1: top1(outputs),
+            reference_top1: reference.and_then(top1),
+            agreement: pairs.map(|pairs| share(agree(pairs))),
+            output_sqnr_db: sqnr,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqnr_by_hand() {
+        let mut sqnr = Sqnr::default();
+        sqnr.add(&[10.0, 0.0], &[9.0, 0.0]);
+        assert_eq!(sqnr.db(), 20.0);
+        sqnr.add(&[0.0], &[3.0]);
+        assert_eq!(sqnr.db(), 10.0);
+        assert_eq!(Sqnr::default().db(), Sqnr::EXACT_DB);
+    }
+
+    #[test]
+    fn evaluation_by_hand() {
+        let y = |a: f32, b: f32| Tensor::from_vec(vec![a, b]);
+        let outputs = [y(1.0, 0.0), y(0.0, 1.0), y(1.0, 1.0), y(3.0, 4.0)];
+        let reference = [y(1.0, 0.0), y(0.0, 1.0), y(0.0, 1.0), y(0.0, 1.0)];
+        let e = Evaluation::new(&outputs, Some(&[0, 1, 0, 0]), Some(&reference));
+        assert_eq!((e.top1, e.reference_top1), (Some(0.75), Some(0.5)));
+        assert_eq!(e.agreement, Some(0.75));
+        let e = Evaluation::new(&outputs, None, None);
+        assert_eq!((e.top1, e.agreement, e.output_sqnr_db), (None, None, None));
+    }
+}

@@ -1,0 +1,160 @@
+//! The integer arithmetic that every backend must reproduce bit for bit.
+//!
+//! This file is normative: the SIMD kernels, the emitted C, the emitted Rust and
+//! the emitted SystemVerilog are correct when, and only when, they agree with it.
+//! It uses `core` alone, because it is also copied verbatim into emitted crates.
+
+/// A positive `f32` factor, taken exactly: `significand * 2^-shift`.
+///
+/// `significand` is in `[2^23, 2^24)` and `shift` in `[1, 62]`. A power of two has
+/// `significand == 2^23`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Multiplier {
+    /// The 24-bit significand of the factor, as an integer.
+    pub significand: i32,
+    /// Total right shift.
+    pub shift: u32,
+}
+
+impl Multiplier {
+    /// The exact value of `factor`, or `None` unless `2^-39 <= factor < 2^23`.
+    pub const fn from_f32(factor: f32) -> Option<Self> {
+        let bits = factor.to_bits();
+        let exponent = (bits >> 23) as i32 - 127;
+        // A sign bit makes `exponent` at least 129, so negative factors fall out here too.
+        if exponent < -39 || exponent > 22 {
+            return None;
+        }
+        let significand = (bits & 0x7F_FFFF | 0x80_0000) as i32;
+        Some(Self { significand, shift: (23 - exponent) as u32 })
+    }
+}
+
+/// `round_half_even(value * 2^-shift)`, for `1 <= shift <= 63` and `|value| < 2^62`.
+///
+/// The rounding term is at most `2^62`, so the 64-bit sum cannot overflow.
+pub const fn round_shift(value: i64, shift: u32) -> i64 {
+    let odd = (value >> shift) & 1;
+    (value + (1 << (shift - 1)) - 1 + odd) >> shift
+}
+
+/// `round_half_even(numerator / denominator * 2^-shift)`, for `denominator > 0`, `1 <= shift <= 62`
+/// and `|numerator / denominator| < 2^60`.
+///
+/// The last bit of the doubled quotient says whether the division left a remainder. A tie has none,
+/// so the division and the shift together round once.
+pub const fn round_ratio(numerator: i64, denominator: i64, shift: u32) -> i64 {
+    let sticky = (numerator % denominator != 0) as i64;
+    round_shift(2 * numerator.div_euclid(denominator) + sticky, shift + 1)
+}
+
+/// `round_half_even(acc * m)`: the exact product, rounded once. `|acc * significand| < 2^55`.
+pub const fn rescale(acc: i32, m: Multiplier) -> i64 {
+    round_shift(acc as i64 * m.significand as i64, m.shift)
+}
+
+/// `q` as a code: limited to `lo..=hi`.
+pub const fn clamp(q: i64, (lo, hi): (i8, i8)) -> i8 {
+    if q < lo as i64 {
+        lo
+    } else if q > hi as i64 {
+        hi
+    } else {
+        q as i8
+    }
+}
+
+/// Turns a 32-bit accumulator into an output code: rescale, add, clamp.
+pub const fn requantize(acc: i32, m: Multiplier, zero_point: i8, range: (i8, i8)) -> i8 {
+    clamp(rescale(acc, m) + zero_point as i64, range)
+}
+
+/// Where element `i` of a row-major tensor of shape `shape` lies when its axes have `strides`.
+///
+/// A broadcast axis has stride 0; a transposed tensor has permuted strides.
+pub fn strided_index(mut i: usize, shape: &[usize], strides: &[usize]) -> usize {
+    let mut index = 0;
+    for (&size, &stride) in shape.iter().zip(strides).rev() {
+        index += i % size * stride;
+        i /= size;
+    }
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_f32_is_exact() {
+        for factor in [1e-9, 0.1, 0.5, 0.999_999_9, 1.0, 1.5, 1e6_f32] {
+            let m = Multiplier::from_f32(factor).unwrap();
+            assert!((1 << 23..1 << 24).contains(&m.significand), "{m:?}");
+            assert_eq!(m.significand as f64 / 2f64.powi(m.shift as i32), factor as f64);
+        }
+        for factor in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-12, 1e12] {
+            assert_eq!(Multiplier::from_f32(factor), None);
+        }
+    }
+
+    #[test]
+    fn ties_go_to_even() {
+        let half = Multiplier::from_f32(0.5).unwrap();
+        assert_eq!([-5, -3, -1, 1, 3, 5].map(|acc| rescale(acc, half)), [-2, -2, 0, 0, 2, 2]);
+    }
+
+    /// `f64` holds the product of a 29-bit accumulator and a 24-bit significand exactly.
+    #[test]
+    fn rescale_equals_exact_real_arithmetic() {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        for _ in 0..100_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let acc = (state >> 35) as i32 - (1 << 28);
+            let factor = f32::from_bits(0x3880_0000 + (state as u32 & 0x03FF_FFFF));
+            let m = Multiplier::from_f32(factor).unwrap();
+            let expected = (acc as f64 * factor as f64).round_ties_even();
+            assert_eq!(rescale(acc, m) as f64, expected, "acc {acc}, factor {factor}");
+        }
+    }
+
+    /// Against `i128`, where the whole ratio is one fraction.
+    #[test]
+    fn round_ratio_rounds_once() {
+        for numerator in -2000_i64..2000 {
+            for denominator in [1, 2, 3, 7, 16, 49] {
+                for shift in [1, 2, 5] {
+                    let d = (denominator as i128) << shift;
+                    let (floor, rest) =
+                        ((numerator as i128).div_euclid(d), (numerator as i128).rem_euclid(d));
+                    let up = 2 * rest > d || (2 * rest == d && floor % 2 != 0);
+                    let expected = floor as i64 + up as i64;
+                    assert_eq!(
+                        round_ratio(numerator, denominator, shift),
+                        expected,
+                        "{numerator} / {denominator} >> {shift}"
+                    );
+                }
+            }
+        }
+        assert_eq!(round_ratio(i64::MAX / 16, 1, 62), 0);
+    }
+
+    #[test]
+    fn strided_index_broadcasts_and_transposes() {
+        let index = |strides| (0..6).map(|i| strided_index(i, &[2, 3], strides)).collect::<Vec<_>>();
+        assert_eq!(index(&[3, 1]), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(index(&[0, 1]), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(index(&[1, 2]), [0, 2, 4, 1, 3, 5]);
+    }
+
+    #[test]
+    fn rescale_survives_the_extremes() {
+        for acc in [i32::MIN, -1, 0, 1, i32::MAX] {
+            for shift in [1, 31, 62] {
+                rescale(acc, Multiplier { significand: (1 << 24) - 1, shift });
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A histogram of fixed size that needs no range in advance.
+//!
+//! Bins are `2^e` wide and aligned at 0. When a value falls outside, `e` grows and neighbouring bins
+//! are added, which is exact: `⌊⌊x / 2^e⌋ / 2⌋ = ⌊x / 2^(e+1)⌋`. So the histogram depends on the set of
+//! values only, not on their order, and merging two gives the bits that one pass would have given.
+
+use crate::error::{Result, bail};
+use crate::quant::Range;
+
+/// Bins on each side of 0: a power of two.
+const HALF: usize = 2048;
+/// Exponent of the narrowest bins: values below `2^(MIN_EXPONENT + 11)` share few bins, on purpose.
+const MIN_EXPONENT: i32 = -100;
+
+/// Integer counts of the values of one tensor over all samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    /// `counts[i]` is the number of values in `[(i − 2048) · 2^e, (i − 2047) · 2^e)`.
+    counts: Vec<u64>,
+    /// The exponent `e` of the bin width.
+    exponent: i32,
+    lo: f32,
+    hi: f32,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        let (lo, hi) = (f32::INFINITY, f32::NEG_INFINITY);
+        Self { counts: vec![0; 2 * HALF], exponent: MIN_EXPONENT, lo, hi }
+    }
+}
+
+impl Histogram {
+    /// Counts every element of `x`.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) if one is NaN or infinite.
+    pub fn add(&mut self, x: &[f32]) -> Result<()> {
+        let (mut lo, mut hi) = (f32::INFINITY, f32::NEG_INFINITY);
+        for &x in x {
+            if !x.is_finite() {
+                bail!(Range, "the network computed {x} here");
+            }
+            lo = lo.min(x);
+            hi = hi.max(x);
+        }
+        if x.is_empty() {
+            return Ok(());
+        }
+        self.lo = self.lo.min(lo);
+        self.hi = self.hi.max(hi);
+        while self.bin(self.lo).is_none() || self.bin(self.hi).is_none() {
+            self.widen();
+        }
+        let per_width = self.per_width();
+        for &x in x {
+            let bin = (x as f64 * per_width).floor() as i64 + HALF as i64;
+            self.counts[bin as usize] += 1;
+        }
+        Ok(())
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        let mut other = other.clone();
+        while self.exponent < other.exponent {
+            self.widen();
+        }
+        while other.exponent < self.exponent {
+            other.widen();
+        }
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        self.lo = self.lo.min(other.lo);
+        self.hi = self.hi.max(other.hi);
+    }
+
+    /// Number of values seen.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Smallest and largest value seen; `0..0` if there was none.
+    pub fn range(&self) -> Range {
+        if self.lo > self.hi { Range { lo: 0.0, hi: 0.0 } } else { Range { lo: self.lo, hi: self.hi } }
+    }
+
+    /// The narrowest range of whole bins outside of which lie at most `(1 − share) / 2` of the values
+    /// on either side; never wider than [`range`](Self::range).
+    pub fn percentile(&self, share: f64) -> Range {
+        let allowed = (self.total() as f64 * (1.0 - share) / 2.0).floor() as u64;
+        let keeps = |outside: &mut u64, &count: &u64| {
+            *outside += count;
+            Some(*outside <= allowed)
+        };
+        let below = self.counts.iter().scan(0, keeps).take_while(|&skip| skip).count();
+        let above = self.counts.iter().rev().scan(0, keeps).take_while(|&skip| skip).count();
+        let edge = |bin: i64| ((bin - HALF as i64) as f64 / self.per_width()) as f32;
+        let Range { lo, hi } = self.range();
+        Range { lo: edge(below as i64).max(lo), hi: edge((2 * HALF - above) as i64).min(hi) }
+    }
+
+    /// Number of bins in an interval of length 1.
+    fn per_width(&self) -> f64 {
+        2f64.powi(-self.exponent)
+    }
+
+    fn bin(&self, x: f32) -> Option<usize> {
+        let bin = (x as f64 * self.per_width()).floor() + HALF as f64;
+        (0.0..(2 * HALF) as f64).contains(&bin).then_some(bin as usize)
+    }
+
+    /// Doubles the width of the bins.
+    fn widen(&mut self) {
+        let pairs: Vec<u64> = self.counts.chunks_exact(2).map(|pair| pair[0] + pair[1]).collect();
+        self.counts.fill(0);
+        self.counts[HALF / 2..][..HALF].copy_from_slice(&pairs);
+        self.exponent += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(x: &[f32]) -> Histogram {
+        let mut histogram = Histogram::default();
+        histogram.add(x).unwrap();
+        histogram
+    }
+
+    #[test]
+    fn ranges_by_hand() {
+        let x: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).collect();
+        let h = of(&x);
+        assert_eq!(h.range(), Range { lo: 0.0, hi: 0.9999 });
+        assert_eq!(h.percentile(1.0), h.range());
+        let Range { lo, hi } = h.percentile(0.9);
+        // A bin is 1/2048 wide here.
+        assert!((lo - 0.05).abs() <= 1.0 / 2048.0 && (hi - 0.95).abs() <= 1.0 / 2048.0, "{lo} {hi}");
+        assert_eq!(Histogram::default().range(), Range { lo: 0.0, hi: 0.0 });
+    }
+
+    #[test]
+    fn an_outlier_is_left_out() {
+        let mut x = vec![1.0; 100_000];
+        x[7] = 1000.0;
+        let hi = of(&x).percentile(0.9999).hi;
+        assert!((1.0..=2.0).contains(&hi), "{hi}");
+    }
+
+    #[test]
+    fn extreme_values_are_counted_and_infinite_ones_refused() {
+        let h = of(&[f32::MAX, f32::MIN, f32::MIN_POSITIVE, -1e-45, 0.0]);
+        assert_eq!(h.total(), 5);
+        assert!(Histogram::default().add(&[1.0, f32::NAN]).is_err());
+        assert!(Histogram::default().add(&[f32::INFINITY]).is_err());
+    }
+
+    proptest! {
+        /// Any split and any order give the bits of one pass.
+        #[test]
+        fn merging_equals_one_pass(
+            mut x in prop::collection::vec(prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL | prop::num::f32::ZERO, 1..60),
+            cut in 0usize..60,
+        ) {
+            let whole = of(&x);
+            let (a, b) = x.split_at(cut.min(x.len()));
+            let (mut merged, b) = (of(a), of(b));
+            merged.merge(&b);
+            prop_assert_eq!(&merged, &whole);
+            x.reverse();
+            prop_assert_eq!(&of(&x), &whole);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Options that several subcommands share.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use naive_ptq::data::{Dataset, Filter, Layout, Preprocess};
+use naive_ptq::quant::Preset;
+
+/// Preprocessing of DATA: named, not guessed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Preprocessing: (x · scale − mean) / std")]
+pub struct PreprocessArgs {
+    /// Factor of every element, e.g. 0.00392156862745098 for x / 255
+    #[arg(long, default_value_t = 1.0)]
+    scale: f32,
+    /// What is subtracted, one number or one for each channel
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Vec<f32>,
+    /// What is divided by, one number or one for each channel
+    #[arg(long, value_delimiter = ',')]
+    std: Vec<f32>,
+    /// Images: cut out the central square of this share of the shorter side, first
+    #[arg(long, value_name = "SHARE")]
+    crop_fraction: Option<f32>,
+    /// Images: resize the shorter side to this
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<u32>,
+    /// Images: cut out the central square of this size, last
+    #[arg(long, value_name = "PIXELS")]
+    crop: Option<u32>,
+    /// Images: how to resize
+    #[arg(long, value_enum, default_value_t = FilterArg::Bilinear)]
+    filter: FilterArg,
+    /// Axis order of a sample
+    #[arg(long, value_enum, default_value_t = LayoutArg::Nchw)]
+    layout: LayoutArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FilterArg {
+    Bilinear,
+    Bicubic,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LayoutArg {
+    Nchw,
+    Nhwc,
+}
+
+impl PreprocessArgs {
+    /// As the library knows it.
+    pub fn preprocess(&self) -> Preprocess {
+        Preprocess {
+            scale: self.scale,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            crop_fraction: self.crop_fraction,
+            resize: self.resize,
+            crop: self.crop,
+            filter: match self.filter {
+                FilterArg::Bilinear => Filter::Bilinear,
+                FilterArg::Bicubic => Filter::Bicubic,
+            },
+            layout: match self.layout {
+                LayoutArg::Nchw => Layout::Nchw,
+                LayoutArg::Nhwc => Layout::Nhwc,
+            },
+        }
+    }
+
+    /// Opens the data at `path`, no more than `samples` of it.
+    pub fn open(&self, path: &PathBuf, samples: Option<usize>) -> anyhow::Result<Dataset> {
+        let data = Dataset::open(path, &self.preprocess())?;
+        Ok(samples.map_or(data.clone(), |n| data.take(n)))
+    }
+}
+
+/// What DATA may be.
+pub const DATA_HELP: &str = "DATA is a .npz with an array x (and labels y, if there are any), a .npy, \
+or a folder of images, with labels.csv (file,label) if there are labels. The first axis of an array \
+counts the samples.";
+
+/// Where scales may lie.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PresetArg {
+    /// Power-of-two scales, symmetric: every rescaling is a shift
+    Shift,
+    /// Any scale, asymmetric activations
+    Scale,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(preset: PresetArg) -> Self {
+        match preset {
+            PresetArg::Shift => Self::Shift,
+            PresetArg::Scale => Self::Scale,
+        }
+    }
+}
+
+/// Number of worker threads.
+#[derive(Debug, Args)]
+pub struct ThreadArgs {
+    /// Worker threads, one for each core by default; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl ThreadArgs {
+    /// Starts the threads.
+    pub fn apply(&self) -> anyhow::Result<()> {
+        let pool = rayon::ThreadPoolBuilder::new();
+        let pool = self.threads.iter().fold(pool, |pool, &n| pool.num_threads(n.into()));
+        pool.build_global().context("cannot start threads")
+    }
+}
+
+/// A progress bar on standard error; invisible unless that is a terminal.
+pub fn progress(what: &str, samples: usize) -> ProgressBar {
+    let template = "{msg} [{bar:40}] {pos}/{len} {eta}";
+    let style = ProgressStyle::with_template(template).map(|s| s.progress_chars("=> "));
+    let bar = ProgressBar::new(samples as u64).with_message(what.to_string());
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}

@@ -1,0 +1,94 @@
+//! `naive-ptq eval`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use naive_ptq::Tensor;
+use naive_ptq::analyze::Evaluation;
+use naive_ptq::data::Dataset;
+use naive_ptq::exec::Network;
+use rayon::prelude::*;
+
+use crate::args::{DATA_HELP, PreprocessArgs, ThreadArgs, progress};
+
+/// Measure a network, float or quantized, on data
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{DATA_HELP}
+
+Examples:
+  naive-ptq eval int8.onnx --data test.npz --reference float.onnx
+  naive-ptq eval int8.onnx --data photos/ --resize 256 --crop 224 --scale 0.00392156862745098 \\
+      --mean .485,.456,.406 --std .229,.224,.225 --json"))]
+pub struct Args {
+    /// The model file
+    model: PathBuf,
+    /// Samples, and labels for top-1
+    #[arg(long, value_name = "DATA")]
+    data: PathBuf,
+    /// The float model: adds agreement and SQNR
+    #[arg(long, value_name = "FLOAT.onnx")]
+    reference: Option<PathBuf>,
+    /// Use no more than the first N samples
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.threads.apply()?;
+    let network = Network::load(&args.model)?;
+    let reference = args.reference.as_deref().map(Network::load).transpose()?;
+    let data = args.preprocess.open(&args.data, args.samples)?;
+    let evaluation = evaluate(&network, reference.as_ref(), &data)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&evaluation)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("samples      {}", evaluation.samples);
+    let percent = |name: &str, share: Option<f64>| {
+        if let Some(share) = share {
+            println!("{name:<12} {:.2} %", 100.0 * share);
+        }
+    };
+    percent("float top-1", evaluation.reference_top1);
+    percent("top-1", evaluation.top1);
+    percent("agreement", evaluation.agreement);
+    if let Some(db) = evaluation.output_sqnr_db {
+        println!("output SQNR  {db:.2} dB");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs every sample through `network`, and through `reference` if there is one.
+pub fn evaluate(
+    network: &Network,
+    reference: Option<&Network>,
+    data: &Dataset,
+) -> anyhow::Result<Evaluation> {
+    let outputs = outputs(network, data)?;
+    let reference = reference.map(|reference| self::outputs(reference, data)).transpose()?;
+    let labels: Option<Vec<usize>> = (0..data.len()).map(|i| data.label(i)).collect();
+    Ok(Evaluation::new(&outputs, labels.as_deref(), reference.as_deref()))
+}
+
+/// The first output for each sample, in order.
+pub fn outputs(network: &Network, data: &Dataset) -> anyhow::Result<Vec<Tensor<f32>>> {
+    let bar = progress("evaluating", data.len());
+    let run = network.executor();
+    let outputs = (0..data.len()).into_par_iter().map(|i| {
+        let mut outputs = data.sample(i).and_then(|x| run(&[x])).with_context(|| format!("sample {i}"))?;
+        bar.inc(1);
+        Ok(outputs.swap_remove(0))
+    });
+    let outputs = outputs.collect();
+    bar.finish_and_clear();
+    outputs
+}

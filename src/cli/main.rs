@@ -1,0 +1,46 @@
+//! The command line: `naive-ptq --help`.
+
+mod args;
+mod demo;
+mod eval;
+mod inspect;
+mod quantize;
+mod run;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Takes a trained float network (ONNX), quantizes it after training, and runs it in integers.
+///
+/// Exit status: 0 if all went well, 1 if a check failed, 2 on an error.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Begin with:\n  naive-ptq demo")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Inspect(inspect::Args),
+    Quantize(quantize::Args),
+    Run(run::Args),
+    Eval(eval::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Eval(args) => eval::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}

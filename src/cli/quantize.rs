@@ -1,0 +1,146 @@
+//! `naive-ptq quantize`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use naive_ptq::calibrate::{Calibrator, Observer};
+use naive_ptq::data::{Dataset, write_atomic};
+use naive_ptq::exec::float::FloatExecutor;
+use naive_ptq::graph::Graph;
+use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::quant::Scheme;
+use naive_ptq::quantize::quantize;
+use naive_ptq::{onnx, passes};
+use rayon::prelude::*;
+
+use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ThreadArgs, progress};
+
+/// Quantize a float network to 8-bit integers
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{DATA_HELP}
+
+Examples:
+  naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx
+  naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx --scheme shift --granularity tensor
+  naive-ptq quantize float.onnx --calib photos/ -o int8.onnx --calibrator percentile \\
+      --resize 256 --crop 224 --scale 0.00392156862745098"))]
+pub struct Args {
+    /// The float model
+    model: PathBuf,
+    /// Samples like those that the network will see
+    #[arg(long, value_name = "DATA")]
+    calib: PathBuf,
+    /// Where the quantized model is written: an ONNX file with QuantizeLinear/DequantizeLinear pairs
+    #[arg(short, long, value_name = "OUT.onnx")]
+    output: PathBuf,
+    /// Where scales may lie
+    #[arg(long, value_enum, default_value_t = PresetArg::Scale)]
+    scheme: PresetArg,
+    /// Which weights share a scale
+    #[arg(long, value_enum, default_value_t = GranularityArg::Channel)]
+    granularity: GranularityArg,
+    /// How ranges of activations are chosen
+    #[arg(long, value_enum, default_value_t = CalibratorArg::Minmax)]
+    calibrator: CalibratorArg,
+    /// Percentile: share of the values that stay inside the range
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
+    percentile: f64,
+    /// Use no more than the first N samples
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Print a summary as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum GranularityArg {
+    /// One scale for the whole weight
+    Tensor,
+    /// One scale for each output channel
+    Channel,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CalibratorArg {
+    /// Smallest and largest value seen
+    Minmax,
+    /// All but a small share of outliers
+    Percentile,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.threads.apply()?;
+    if !(args.percentile > 0.0 && args.percentile <= 100.0) {
+        bail!("--percentile {}: expected more than 0, at most 100", args.percentile);
+    }
+    let calibrator = match args.calibrator {
+        CalibratorArg::Minmax => Calibrator::MinMax,
+        CalibratorArg::Percentile => Calibrator::Percentile(args.percentile),
+    };
+    let per_channel = args.granularity == GranularityArg::Channel;
+    let scheme = Scheme { preset: args.scheme.into(), per_channel };
+
+    let mut graph = onnx::load(&args.model)?;
+    if graph.has_codes() {
+        bail!("{} is quantized already", args.model.display());
+    }
+    passes::prepare(&mut graph);
+    let data = args.preprocess.open(&args.calib, args.samples)?;
+    let observer = observe(&graph, &data)?;
+    let quantized = quantize(&graph, &observer.ranges(calibrator), scheme)?;
+    let integer = lower(&quantized)?;
+    let bytes = onnx::export(&quantized);
+    write_atomic(&args.output, &bytes)?;
+
+    let bound = widest_accumulator(&integer);
+    let was = std::fs::metadata(&args.model).map_or(0, |m| m.len());
+    if args.json {
+        let summary = serde_json::json!({
+            "samples": observer.samples(), "nodes": integer.nodes.len(), "bytes": bytes.len(),
+            "float_bytes": was, "acc_bound": bound.map(|(_, b)| b),
+        });
+        println!("{summary:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("calibrated on {} samples", observer.samples());
+    if let Some((node, bound)) = bound {
+        let bits = (bound as f64).log2() + 1.0;
+        println!("largest accumulator: ±{bound} ({bits:.1} of 32 bits) in node \"{node}\"");
+    }
+    println!("wrote {}: {} bytes, from {was}", args.output.display(), bytes.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs every sample through the float network and records every activation. Shards on all threads
+/// are merged, which gives the bits of a single pass.
+pub fn observe(graph: &Graph, data: &Dataset) -> anyhow::Result<Observer> {
+    let bar = progress("calibrating", data.len());
+    let network = FloatExecutor::new(graph);
+    let shard = || Ok(Observer::new(graph));
+    let observed = (0..data.len()).into_par_iter().try_fold(shard, |mut observer, i| {
+        let x = data.sample(i).with_context(|| format!("sample {i}"))?;
+        observer.observe(&network, graph, &[x]).with_context(|| format!("sample {i}"))?;
+        bar.inc(1);
+        anyhow::Ok(observer)
+    });
+    let merged = observed.try_reduce_with(|mut a, b| {
+        a.merge(b);
+        Ok(a)
+    });
+    bar.finish_and_clear();
+    merged.context("no samples")?
+}
+
+/// The 32-bit accumulator that can grow largest, with its node.
+pub fn widest_accumulator(graph: &IntGraph) -> Option<(&str, i64)> {
+    let bounds = graph.nodes.iter().filter_map(|n| Some((n.name.as_str(), n.op.acc_bound()?)));
+    bounds.filter(|&(_, bound)| bound <= i32::MAX as i64).max_by_key(|&(_, bound)| bound)
+}

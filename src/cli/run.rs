@@ -1,0 +1,73 @@
+//! `naive-ptq run`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use naive_ptq::Tensor;
+use naive_ptq::data::write_atomic;
+use naive_ptq::data::npy::{Element, write_npy};
+use naive_ptq::exec::Network;
+use naive_ptq::exec::int::IntExecutor;
+use rayon::prelude::*;
+
+use crate::args::{PreprocessArgs, ThreadArgs, progress};
+use crate::eval::outputs;
+
+/// Run a network, float or quantized, on an array of samples
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  naive-ptq run float.onnx --input x.npy -o y.npy
+  naive-ptq run int8.onnx --input x.npy -o y.npy --codes")]
+pub struct Args {
+    /// The model file
+    model: PathBuf,
+    /// Samples: a .npy, .npz or folder of images, as for `eval`
+    #[arg(long, value_name = "X.npy")]
+    input: PathBuf,
+    /// Where the outputs are written, one row for each sample
+    #[arg(short, long, value_name = "Y.npy")]
+    output: PathBuf,
+    /// Write the integer codes (int8) of a quantized model instead of real values (float32)
+    #[arg(long)]
+    codes: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.threads.apply()?;
+    let network = Network::load(&args.model)?;
+    let data = args.preprocess.open(&args.input, None)?;
+    let npy = match (&network, args.codes) {
+        (_, false) => stack(outputs(&network, &data)?)?,
+        (Network::Float(_), true) => bail!("--codes: {} is not quantized", args.model.display()),
+        (Network::Int(graph), true) => {
+            let bar = progress("running", data.len());
+            let executor = IntExecutor::new(graph);
+            let codes = (0..data.len()).into_par_iter().map(|i| {
+                let run = |x| executor.run_codes(&[x], |_, _| Ok(()));
+                let mut codes = data.sample(i).and_then(run).with_context(|| format!("sample {i}"))?;
+                bar.inc(1);
+                anyhow::Ok(codes.swap_remove(0))
+            });
+            let codes = codes.collect::<anyhow::Result<Vec<_>>>()?;
+            bar.finish_and_clear();
+            stack(codes)?
+        }
+    };
+    write_atomic(&args.output, &npy)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One array of samples that each have a leading axis of their own.
+fn stack<T: Element>(samples: Vec<Tensor<T>>) -> anyhow::Result<Vec<u8>> {
+    let first = samples.first().context("no samples")?.shape();
+    let rows = first[0] * samples.len();
+    let shape: Vec<usize> = std::iter::once(rows).chain(first[1..].iter().copied()).collect();
+    let data = samples.into_iter().flat_map(Tensor::into_data).collect();
+    Ok(write_npy(&Tensor::new(shape, data)?))
+}

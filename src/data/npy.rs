@@ -1,0 +1,297 @@
+//! NumPy's `.npy`: a header that tells dtype and shape, then the elements.
+//!
+//! Versions 1 to 3, either byte order, C order.
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+
+use std::io::Read;
+
+use crate::error::{Error, Result, bail};
+use crate::tensor::{Shape, Tensor, checked_len};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// NumPy itself trusts no header beyond 10 000 bytes.
+const MAX_HEADER: usize = 1 << 16;
+
+/// A tensor of one of the dtypes that are kept; a file's `bool` becomes `u8` (0 or 1), `u16` becomes
+/// `i32`, `u32` and `u64` become `i64`.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Array {
+    U8(Tensor<u8>),
+    I8(Tensor<i8>),
+    I16(Tensor<i16>),
+    I32(Tensor<i32>),
+    I64(Tensor<i64>),
+    F32(Tensor<f32>),
+    F64(Tensor<f64>),
+}
+
+/// The same expression for every variant of an [`Array`].
+macro_rules! each {
+    ($array:expr, $tensor:ident => $body:expr) => {
+        match $array {
+            Array::U8($tensor) => $body,
+            Array::I8($tensor) => $body,
+            Array::I16($tensor) => $body,
+            Array::I32($tensor) => $body,
+            Array::I64($tensor) => $body,
+            Array::F32($tensor) => $body,
+            Array::F64($tensor) => $body,
+        }
+    };
+}
+
+#[allow(clippy::unnecessary_cast)] // in one variant each
+impl Array {
+    /// Sizes of the axes, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        each!(self, t => t.shape())
+    }
+
+    /// The elements in row-major order, each as the nearest `f32`.
+    pub fn to_f32(&self) -> Tensor<f32> {
+        each!(self, t => t.map(|&v| v as f32))
+    }
+
+    /// Part `[index, …]` of the array as `[1, …]`, each element as the nearest `f32`.
+    pub(super) fn row(&self, index: usize) -> Result<Tensor<f32>> {
+        let mut shape = self.shape().to_vec();
+        shape[0] = 1;
+        let len: usize = shape.iter().product();
+        let range = index * len..(index + 1) * len;
+        let row = each!(self, t => t.data()[range].iter().map(|&v| v as f32).collect());
+        Tensor::new(shape, row)
+    }
+
+    /// The elements in row-major order; nothing for an array of floats.
+    pub fn integers(&self) -> Option<Vec<i64>> {
+        match self {
+            Array::F32(_) | Array::F64(_) => None,
+            integers => Some(each!(integers, t => t.data().iter().map(|&v| v as i64).collect())),
+        }
+    }
+}
+
+/// A type that `.npy` files hold.
+pub trait Element: Copy {
+    /// NumPy's name of the type in little-endian order.
+    const DESCR: &'static str;
+    /// Elements from their little-endian bytes.
+    fn decode(bytes: &[u8]) -> Vec<Self>;
+    /// Appends the little-endian bytes of `self`.
+    fn encode(self, bytes: &mut Vec<u8>);
+}
+
+macro_rules! elements {
+    ($($t:ty: $descr:literal),*) => {$(
+        impl Element for $t {
+            const DESCR: &'static str = $descr;
+            fn decode(bytes: &[u8]) -> Vec<Self> {
+                bytes.as_chunks().0.iter().map(|&b| Self::from_le_bytes(b)).collect()
+            }
+            fn encode(self, bytes: &mut Vec<u8>) {
+                bytes.extend(self.to_le_bytes());
+            }
+        }
+    )*};
+}
+elements! {
+    u8: "|u1", i8: "|i1", u16: "<u2", i16: "<i2", u32: "<u4", i32: "<i4",
+    u64: "<u8", i64: "<i8", f32: "<f4", f64: "<f8"
+}
+
+/// Reads one array up to the end of `reader`.
+///
+/// # Errors
+/// [`Error::Unsupported`] for another dtype or Fortran order; [`Error::Range`] for a `u64` beyond
+/// `i64`; [`Error::Invalid`] if the file is malformed, ends early, or goes on after its last element.
+pub fn read_npy(mut reader: impl Read) -> Result<Array> {
+    let Header { descr, fortran_order, shape } = read_header(&mut reader)?;
+    if fortran_order {
+        bail!(Unsupported, "Fortran order; save it with numpy.ascontiguousarray");
+    }
+    let (big, dtype) = match descr.split_at_checked(1) {
+        Some(("<" | "|", dtype)) => (false, dtype),
+        Some((">", dtype)) => (true, dtype),
+        _ => (false, descr.as_str()),
+    };
+    Ok(match dtype {
+        "b1" => Array::U8(read_elements::<u8>(reader, shape, big)?.map(|&v| u8::from(v != 0))),
+        "u1" => Array::U8(read_elements(reader, shape, big)?),
+        "i1" => Array::I8(read_elements(reader, shape, big)?),
+        "u2" => Array::I32(read_elements::<u16>(reader, shape, big)?.map(|&v| v.into())),
+        "i2" => Array::I16(read_elements(reader, shape, big)?),
+        "u4" => Array::I64(read_elements::<u32>(reader, shape, big)?.map(|&v| v.into())),
+        "i4" => Array::I32(read_elements(reader, shape, big)?),
+        "u8" => Array::I64(signed(&read_elements(reader, shape, big)?)?),
+        "i8" => Array::I64(read_elements(reader, shape, big)?),
+        "f4" => Array::F32(read_elements(reader, shape, big)?),
+        "f8" => Array::F64(read_elements(reader, shape, big)?),
+        _ => bail!(
+            Unsupported,
+            "dtype \"{descr}\"; accepted are bool, int8 to int64, uint8 to uint64, float32, float64"
+        ),
+    })
+}
+
+/// The bytes of a `.npy` file of version 1 that holds `tensor`.
+///
+/// # Panics
+/// If the shape does not fit the 64 KiB of that version's header: some thousand axes; NumPy has at most 64.
+pub fn write_npy<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
+    let sizes: String = tensor.shape().iter().map(|size| format!("{size}, ")).collect();
+    let sizes =
+        if tensor.shape().len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
+    let mut header =
+        format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({sizes}), }}", T::DESCR);
+    // The elements begin at a multiple of 64 bytes.
+    header.extend(std::iter::repeat_n(' ', 63 - (MAGIC.len() + 4 + header.len()) % 64));
+    header.push('\n');
+    let len = u16::try_from(header.len()).expect("a shape that fits 64 KiB");
+
+    let mut bytes = Vec::with_capacity(74 + header.len() + size_of_val(tensor.data()));
+    bytes.extend(MAGIC);
+    bytes.extend([1, 0]);
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(header.as_bytes());
+    tensor.data().iter().for_each(|element| element.encode(&mut bytes));
+    bytes
+}
+
+fn read_elements<T: Element>(mut reader: impl Read, shape: Shape, big: bool) -> Result<Tensor<T>> {
+    let mut bytes = read_exactly(&mut reader, checked_len(&shape)? * size_of::<T>(), "elements")?;
+    if reader.take(1).read_to_end(&mut Vec::new())? != 0 {
+        bail!(Invalid, "bytes after the last element of shape {shape:?}");
+    }
+    if big {
+        bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
+    }
+    Tensor::new(shape, T::decode(&bytes))
+}
+
+/// Reads before it believes: memory grows with what is there, not with `len`.
+fn read_exactly(reader: &mut impl Read, len: usize, what: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let got = reader.take(len as u64).read_to_end(&mut bytes)?;
+    if got != len {
+        bail!(Invalid, "the {what} end after {got} of {len} bytes");
+    }
+    Ok(bytes)
+}
+
+fn signed(unsigned: &Tensor<u64>) -> Result<Tensor<i64>> {
+    if let Some(v) = unsigned.data().iter().find(|&&v| v > i64::MAX as u64) {
+        bail!(Range, "{v} is beyond int64");
+    }
+    Ok(unsigned.map(|&v| v as i64))
+}
+
+struct Header {
+    descr: String,
+    fortran_order: bool,
+    shape: Shape,
+}
+
+fn read_header(reader: &mut impl Read) -> Result<Header> {
+    let prefix = read_exactly(reader, MAGIC.len() + 2, "magic bytes")?;
+    let Some(&[major, minor]) = prefix.strip_prefix(MAGIC) else {
+        bail!(Invalid, "not a .npy file");
+    };
+    let len_bytes = match (major, minor) {
+        (1, 0) => 2,
+        (2 | 3, 0) => 4,
+        _ => bail!(Unsupported, ".npy version {major}.{minor}"),
+    };
+    let len = read_exactly(reader, len_bytes, "header")?;
+    let len = len.iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
+    if len > MAX_HEADER {
+        bail!(Invalid, "a header of {len} bytes; at most {MAX_HEADER} are expected");
+    }
+    match String::from_utf8(read_exactly(reader, len, "header")?) {
+        Ok(text) => Literal(&text).header(),
+        Err(_) => bail!(Invalid, "malformed header: not a text"),
+    }
+}
+
+/// What is left to read of a Python literal such as
+/// `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`.
+struct Literal<'a>(&'a str);
+
+impl<'a> Literal<'a> {
+    fn header(&mut self) -> Result<Header> {
+        let (mut descr, mut fortran_order, mut shape) = (None, None, None);
+        self.expect("{")?;
+        while !self.eat("}") {
+            let key = self.string()?;
+            self.expect(":")?;
+            match key {
+                "descr" => descr = Some(self.string()?.to_owned()),
+                "fortran_order" if self.eat("True") => fortran_order = Some(true),
+                "fortran_order" => fortran_order = Some(self.expect("False").map(|()| false)?),
+                "shape" => shape = Some(self.shape()?),
+                _ => bail!(Invalid, "malformed header: unknown key \"{key}\""),
+            }
+            if !self.eat(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        match (descr, fortran_order, shape) {
+            (Some(descr), Some(fortran_order), Some(shape)) if self.0.trim().is_empty() => {
+                Ok(Header { descr, fortran_order, shape })
+            }
+            _ => bail!(Invalid, "malformed header: not descr, fortran_order and shape alone"),
+        }
+    }
+
+    fn shape(&mut self) -> Result<Shape> {
+        let mut shape = Shape::new();
+        self.expect("(")?;
+        while !self.eat(")") {
+            let rest = self.0.trim_start();
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            match rest[..digits].parse() {
+                Ok(size) => shape.push(size),
+                Err(_) => return Err(self.unexpected("an axis size")),
+            }
+            self.0 = &rest[digits..];
+            if !self.eat(",") {
+                self.expect(")")?;
+                break;
+            }
+        }
+        Ok(shape)
+    }
+
+    fn string(&mut self) -> Result<&'a str> {
+        let rest = self.0.trim_start();
+        if rest.starts_with('[') {
+            bail!(Unsupported, "structured dtypes");
+        }
+        for quote in ['\'', '"'] {
+            if let Some((text, rest)) = rest.strip_prefix(quote).and_then(|r| r.split_once(quote)) {
+                self.0 = rest;
+                return Ok(text);
+            }
+        }
+        Err(self.unexpected("a string"))
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        let rest = self.0.trim_start().strip_prefix(token);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    fn expect(&mut self, token: &str) -> Result<()> {
+        if self.eat(token) { Ok(()) } else { Err(self.unexpected(token)) }
+    }
+
+    fn unexpected(&self, wanted: &str) -> Error {
+        let rest: String = self.0.trim_start().chars().take(20).collect();
+        Error::Invalid(format!("malformed header: expected {wanted} before {rest:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

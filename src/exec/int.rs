@@ -1,0 +1,90 @@
+//! Integer execution. Real numbers appear only at the edge, where inputs become codes and outputs
+//! real values again.
+
+use super::{check_inputs, last_uses};
+use crate::error::{Result, bail};
+use crate::graph::ValueId;
+use crate::lower::{IntGraph, IntValue};
+use crate::tensor::{Tensor, permuted};
+use crate::ops::{FIRST, LAST, Layout};
+
+/// An integer network made ready to be run on any number of samples.
+#[derive(Debug)]
+pub struct IntExecutor<'a> {
+    graph: &'a IntGraph,
+    dead: Vec<Vec<ValueId>>,
+}
+
+impl<'a> IntExecutor<'a> {
+    /// Prepares `graph`.
+    pub fn new(graph: &'a IntGraph) -> Self {
+        let nodes = graph.nodes.iter().map(|n| (n.inputs.as_slice(), n.output));
+        Self { graph, dead: last_uses(graph.values.len(), nodes, &graph.outputs) }
+    }
+
+    /// Computes the codes of the outputs, in ONNX's axis order; `observe` sees the codes of every
+    /// input and every node's result, in the order of memory ([`IntValue::layout`]).
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if `inputs` do not fit the graph's, and whatever `observe` returns.
+    pub fn run_codes(
+        &self,
+        inputs: &[Tensor<f32>],
+        mut observe: impl FnMut(ValueId, &[i8]) -> Result<()>,
+    ) -> Result<Vec<Tensor<i8>>> {
+        let graph = self.graph;
+        let expected = graph.inputs.iter().map(|&v| &graph.values[v]);
+        check_inputs(expected.map(|v| (v.name.as_str(), v.shape.as_slice())), inputs)?;
+        let mut computed: Vec<Option<Vec<i8>>> = vec![None; graph.values.len()];
+        for (&v, input) in graph.inputs.iter().zip(inputs) {
+            let codes = graph.values[v].to_codes(input);
+            observe(v, &codes)?;
+            computed[v] = Some(codes);
+        }
+        for (node, dead) in graph.nodes.iter().zip(&self.dead) {
+            let arguments = node.inputs.iter().map(|&v| self.codes(&computed, v));
+            let mut y = vec![0; graph.values[node.output].len()];
+            node.op.eval_i8(&arguments.collect::<Result<Vec<_>>>()?, &mut y);
+            observe(node.output, &y)?;
+            computed[node.output] = Some(y);
+            dead.iter().for_each(|&v| computed[v] = None);
+        }
+        let outputs = graph.outputs.iter();
+        outputs.map(|&v| graph.values[v].to_onnx_order(self.codes(&computed, v)?)).collect()
+    }
+
+    /// As [`run_codes`](Self::run_codes), with outputs in real values.
+    pub fn run(&self, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> {
+        let codes = self.run_codes(inputs, |_, _| Ok(()))?;
+        let values = self.graph.outputs.iter().map(|&v| &self.graph.values[v]);
+        Ok(values.zip(codes).map(|(v, c)| c.map(|&c| v.quant.dequantize(c as i32, 0))).collect())
+    }
+
+    fn codes<'t>(&'t self, computed: &'t [Option<Vec<i8>>], v: ValueId) -> Result<&'t [i8]> {
+        match computed[v].as_ref().or(self.graph.values[v].constant.as_ref()) {
+            Some(codes) => Ok(codes),
+            None => bail!(Invalid, "value \"{}\" is not computed", self.graph.values[v].name),
+        }
+    }
+}
+
+impl IntValue {
+    /// Codes of a real tensor, in the order of memory.
+    fn to_codes(&self, x: &Tensor<f32>) -> Vec<i8> {
+        let code = |&x: &f32| self.quant.quantize(x, 0) as i8;
+        match self.layout {
+            Layout::ChannelsLast => x.transpose(&LAST).map(code).into_data(),
+            _ => x.map(code).into_data(),
+        }
+    }
+
+    /// Codes in the order of memory as a tensor in ONNX's axis order.
+    pub fn to_onnx_order(&self, codes: &[i8]) -> Result<Tensor<i8>> {
+        match self.layout {
+            Layout::ChannelsLast => {
+                Ok(Tensor::new(permuted(&self.shape, &LAST), codes.to_vec())?.transpose(&FIRST))
+            }
+            _ => Tensor::new(self.shape.clone(), codes.to_vec()),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The network: values, and nodes in an order in which they can be computed.
+//!
+//! One type serves the float network and the quantized one. In the latter every value carries
+//! [`QuantParams`], and constants are stored as codes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use crate::error::{Context, Result, bail};
+use crate::ops::Op;
+use crate::ops::clip::Clip;
+use crate::quant::QuantParams;
+use crate::tensor::{Shape, Tensor};
+
+/// Index of a [`Value`] in [`Graph::values`].
+pub type ValueId = usize;
+
+/// The numbers of a constant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Constant {
+    /// Real values.
+    Real(Tensor<f32>),
+    /// Codes, to be read with the value's [`QuantParams`].
+    Codes(Tensor<i32>),
+}
+
+impl Constant {
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Real(t) => t.shape(),
+            Self::Codes(t) => t.shape(),
+        }
+    }
+}
+
+/// A tensor that flows through the network, or a constant of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Value {
+    /// Unique in its graph.
+    pub name: String,
+    /// Sizes of the axes, in ONNX's order (`[n, c, h, w]`).
+    pub shape: Shape,
+    /// The numbers, if they are part of the model.
+    pub constant: Option<Constant>,
+    /// How its codes are read, once the graph is quantized.
+    pub quant: Option<QuantParams>,
+}
+
+impl Value {
+    /// A constant of real numbers.
+    pub fn real(name: impl Into<String>, tensor: Tensor<f32>) -> Self {
+        let shape = tensor.shape().to_vec();
+        Self { name: name.into(), shape, constant: Some(Constant::Real(tensor)), quant: None }
+    }
+
+    /// The real numbers of a constant; codes are dequantized.
+    pub fn to_real(&self) -> Option<Cow<'_, Tensor<f32>>> {
+        match (self.constant.as_ref()?, &self.quant) {
+            (Constant::Real(t), _) => Some(Cow::Borrowed(t)),
+            (Constant::Codes(t), Some(quant)) => {
+                let data = quant.dequantize_all(t.data(), t.shape());
+                Tensor::new(t.shape(), data).ok().map(Cow::Owned)
+            }
+            (Constant::Codes(_), None) => None,
+        }
+    }
+}
+
+/// One operator applied to values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Unique in its graph.
+    pub name: String,
+    /// What is computed.
+    pub op: Op,
+    /// The fused activation: what its result is clamped to.
+    pub clamp: Clip,
+    /// Arguments, in the operator's order.
+    pub inputs: Vec<ValueId>,
+    /// The result.
+    pub output: ValueId,
+}
+
+/// A network: an acyclic graph of nodes in topological order, all shapes known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// Name of the network.
+    pub name: String,
+    /// Activations and constants.
+    pub values: Vec<Value>,
+    /// Nodes; each comes after those whose results it uses.
+    pub nodes: Vec<Node>,
+    /// Values given by the caller.
+    pub inputs: Vec<ValueId>,
+    /// Values returned to the caller.
+    pub outputs: Vec<ValueId>,
+    /// The file left the first axis of the inputs open; it is 1 here, and open again in an export.
+    pub dynamic_batch: bool,
+}
+
+impl Graph {
+    /// Adds a value and returns its id.
+    pub fn add_value(&mut self, value: Value) -> ValueId {
+        self.values.push(value);
+        self.values.len() - 1
+    }
+
+    /// `wanted`, or `wanted` with a number behind it if a value has that name already.
+    pub fn fresh_name(&self, wanted: String) -> String {
+        let taken = |name: &str| self.values.iter().any(|v| v.name == name);
+        if !taken(&wanted) {
+            return wanted;
+        }
+        (1usize..).map(|i| format!("{wanted}_{i}")).find(|n| !taken(n)).unwrap_or(wanted)
+    }
+
+    /// Values that are not constants, in the order in which they are computed.
+    pub fn activations(&self) -> impl Iterator<Item = ValueId> {
+        self.inputs.iter().copied().chain(self.nodes.iter().map(|n| n.output))
+    }
+
+    /// Index of the node that computes `value`.
+    pub fn producer(&self, value: ValueId) -> Option<usize> {
+        self.nodes.iter().position(|n| n.output == value)
+    }
+
+    /// How often `value` is used, as an argument or as an output of the graph.
+    pub fn uses(&self, value: ValueId) -> usize {
+        let by_nodes = self.nodes.iter().flat_map(|n| &n.inputs).filter(|&&v| v == value).count();
+        by_nodes + self.outputs.iter().filter(|&&v| v == value).count()
+    }
+
+    /// Replaces every use of `old` by `new`.
+    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
+        let nodes = self.nodes.iter_mut().flat_map(|n| &mut n.inputs);
+        for value in nodes.chain(&mut self.outputs) {
+            if *value == old {
+                *value = new;
+            }
+        }
+    }
+
+    /// Real numbers of `value`, if it is a constant that is not quantized.
+    pub fn real_constant(&self, value: ValueId) -> Option<&Tensor<f32>> {
+        match &self.values[value].constant {
+            Some(Constant::Real(t)) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// Shapes of the arguments of `node`.
+    pub fn input_shapes(&self, node: &Node) -> Vec<&[usize]> {
+        node.inputs.iter().map(|&v| self.values[v].shape.as_slice()).collect()
+    }
+
+    /// Multiply-accumulates of `node`.
+    pub fn macs(&self, node: &Node) -> u64 {
+        node.op.macs(&self.input_shapes(node), &self.values[node.output].shape)
+    }
+
+    /// Number of elements of all constants.
+    pub fn parameters(&self) -> usize {
+        let constants = self.values.iter().filter_map(|v| v.constant.as_ref());
+        constants.map(|c| c.shape().iter().product::<usize>()).sum()
+    }
+
+    /// `true` if any value is quantized: then the graph means integers.
+    pub fn has_codes(&self) -> bool {
+        self.values.iter().any(|v| v.quant.is_some())
+    }
+
+    /// Removes values that nothing refers to.
+    pub fn remove_unused_values(&mut self) {
+        let mut used: Vec<bool> = vec![false; self.values.len()];
+        let nodes = self.nodes.iter().flat_map(|n| n.inputs.iter().chain([&n.output]));
+        for &v in self.inputs.iter().chain(&self.outputs).chain(nodes) {
+            used[v] = true;
+        }
+        let mut next = 0;
+        let new: Vec<ValueId> = used.iter().map(|&u| (next, next += u as usize).0).collect();
+        let mut keep = used.iter();
+        self.values.retain(|_| keep.next() == Some(&true));
+        let nodes = self.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut().chain([&mut n.output]));
+        for v in self.inputs.iter_mut().chain(&mut self.outputs).chain(nodes) {
+            *v = new[*v];
+        }
+    }
+
+    /// Checks every invariant of this type.
+    ///
+    /// # Errors
+    /// The first violation, with the node's name.
+    pub fn check(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        for value in &self.values {
+            if !names.insert(value.name.as_str()) {
+                bail!(Invalid, "two values are called \"{}\"", value.name);
+            }
+            if let Some(constant) = &value.constant {
+                if constant.shape() != value.shape {
+                    bail!(Shape, "constant \"{}\" is not of its value's shape", value.name);
+                }
+            }
+            if let Some(quant) = &value.quant {
+                quant.check(&value.shape)?;
+            }
+        }
+        let mut known: Vec<bool> = self.values.iter().map(|v| v.constant.is_some()).collect();
+        self.inputs.iter().for_each(|&v| known[v] = true);
+        for node in &self.nodes {
+            self.check_node(node, &mut known).in_node(&node.name, node.op.name())?;
+        }
+        match self.outputs.iter().find(|&&v| !known[v]) {
+            Some(&v) => bail!(Invalid, "output \"{}\" is never computed", self.values[v].name),
+            None => Ok(()),
+        }
+    }
+
+    fn check_node(&self, node: &Node, known: &mut [bool]) -> Result<()> {
+        if let Some(&v) = node.inputs.iter().find(|&&v| !known[v]) {
+            bail!(Invalid, "input \"{}\" is used before it is computed", self.values[v].name);
+        }
+        let output = &self.values[node.output];
+        if std::mem::replace(&mut known[node.output], true) {
+            bail!(Invalid, "output \"{}\" is computed twice", output.name);
+        }
+        let shape = node.op.infer_shape(&self.input_shapes(node))?;
+        if shape != output.shape {
+            bail!(Shape, "expected output shape {shape:?}, got {:?}", output.shape);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Inner loops shared by the operators. All `unsafe` of the project lives below this folder.
+#![allow(unsafe_code)]
+
+/// A matrix in a slice: element `(row, column)` is at `row · strides.0 + column · strides.1`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Distance between rows and between columns.
+    pub strides: (usize, usize),
+}
+
+/// `c = a · b`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]` row-major.
+pub fn matmul_f32(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f32]) {
+    let last = |rows: usize, columns: usize, (row, column): (usize, usize)| {
+        rows.saturating_sub(1) * row + columns.saturating_sub(1) * column
+    };
+    assert_eq!(c.len(), m * n);
+    if m == 0 || n == 0 || k == 0 {
+        c.fill(0.0);
+        return;
+    }
+    assert!(last(m, k, a.strides) < a.data.len() && last(k, n, b.strides) < b.data.len());
+    // SAFETY: the last element that each of the three matrices reaches is inside its slice, as
+    // asserted above; `c` is borrowed mutably, so it overlaps neither `a` nor `b`.
+    unsafe {
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            1.0,
+            a.data.as_ptr(),
+            a.strides.0 as isize,
+            a.strides.1 as isize,
+            b.data.as_ptr(),
+            b.strides.0 as isize,
+            b.strides.1 as isize,
+            0.0,
+            c.as_mut_ptr(),
+            n as isize,
+            1,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matmul_by_hand() {
+        let a = Matrix { data: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], strides: (3, 1) };
+        let transposed = Matrix { data: a.data, strides: (1, 3) };
+        let mut c = [0.0; 4];
+        matmul_f32(2, 3, 2, a, transposed, &mut c);
+        assert_eq!(c, [14.0, 32.0, 32.0, 77.0]);
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_matrix_beyond_its_slice_is_refused() {
+        let a = Matrix { data: &[1.0; 3], strides: (2, 1) };
+        matmul_f32(2, 2, 1, a, Matrix { data: &[1.0; 2], strides: (1, 1) }, &mut [0.0; 2]);
+    }
+}

@@ -1,0 +1,216 @@
+//! Quantized graph → integer graph: what every target deploys. Everything here follows from the
+//! scales, zero points, weights and biases of the quantized graph, so that a model that was written
+//! to a file and read again becomes the identical integer graph.
+
+use crate::error::{Context, Result, bail};
+use crate::graph::{Constant, Graph, Node, Value, ValueId};
+use crate::ops::transpose::TransposeInt;
+use crate::ops::{FIRST, IntOp, Layout, Lowering, Op, Operand, Role};
+use crate::quant::QuantParams;
+use crate::tensor::Shape;
+
+/// A tensor of 8-bit codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntValue {
+    /// As in the graph.
+    pub name: String,
+    /// Sizes of the axes, in ONNX's order.
+    pub shape: Shape,
+    /// Axis order in memory, [`Layout::Plain`] or [`Layout::ChannelsLast`].
+    pub layout: Layout,
+    /// How the codes are read.
+    pub quant: QuantParams,
+    /// The codes, if they are part of the model, in the order of memory.
+    pub constant: Option<Vec<i8>>,
+}
+
+impl IntValue {
+    /// Number of codes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn operand(&self) -> Operand<'_> {
+        Operand { shape: &self.shape, layout: self.layout, quant: &self.quant, codes: None }
+    }
+}
+
+/// One integer operator applied to values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntNode {
+    /// As in the graph; a change of layout has the name of the value that it moves.
+    pub name: String,
+    /// What is computed, with its constants.
+    pub op: IntOp,
+    /// Arguments that are not part of `op`.
+    pub inputs: Vec<ValueId>,
+    /// The result.
+    pub output: ValueId,
+}
+
+/// The network in integers only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IntGraph {
+    /// Name of the network.
+    pub name: String,
+    /// Activations, and constants that are arguments.
+    pub values: Vec<IntValue>,
+    /// Nodes; each comes after those whose results it uses.
+    pub nodes: Vec<IntNode>,
+    /// Values given by the caller.
+    pub inputs: Vec<ValueId>,
+    /// Values returned to the caller.
+    pub outputs: Vec<ValueId>,
+}
+
+/// Lowers every node of a quantized graph.
+///
+/// # Errors
+/// The node, and why its constants do not fit the arithmetic; or the value that is not quantized.
+pub fn lower(graph: &Graph) -> Result<IntGraph> {
+    let mut lowerer = Lowerer {
+        graph,
+        ids: vec![None; graph.values.len()],
+        moved: vec![None; graph.values.len()],
+        int: IntGraph {
+            name: graph.name.clone(),
+            values: Vec::new(),
+            nodes: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        },
+    };
+    for &input in &graph.inputs {
+        let consumers = graph.nodes.iter().filter(|n| n.inputs.contains(&input));
+        let spatial = consumers.into_iter().any(|n| n.op.layout() == Layout::ChannelsLast);
+        let layout = if spatial { Layout::ChannelsLast } else { Layout::Plain };
+        let id = lowerer.add_value(input, layout)?;
+        lowerer.int.inputs.push(id);
+    }
+    for node in &graph.nodes {
+        lowerer.node(node).in_node(&node.name, node.op.name())?;
+    }
+    for &output in &graph.outputs {
+        let id = lowerer.value(output)?;
+        lowerer.int.outputs.push(id);
+    }
+    Ok(lowerer.int)
+}
+
+struct Lowerer<'a> {
+    graph: &'a Graph,
+    /// The integer value of each value of the graph, and its copy in the other layout.
+    ids: Vec<Option<ValueId>>,
+    moved: Vec<Option<ValueId>>,
+    int: IntGraph,
+}
+
+impl Lowerer<'_> {
+    fn quant(&self, value: &Value) -> Result<QuantParams> {
+        match &value.quant {
+            Some(quant) => Ok(quant.clone()),
+            None => bail!(Unsupported, "value \"{}\" is not quantized", value.name),
+        }
+    }
+
+    fn add_value(&mut self, v: ValueId, layout: Layout) -> Result<ValueId> {
+        let value = &self.graph.values[v];
+        let quant = self.quant(value)?;
+        if quant.bits != 8 || quant.scale.len() != 1 {
+            bail!(Unsupported, "value \"{}\" needs 8 bits and one scale", value.name);
+        }
+        let constant = match &value.constant {
+            None => None,
+            Some(Constant::Codes(t)) => Some(t.data().iter().map(|&code| code as i8).collect()),
+            Some(Constant::Real(_)) => bail!(Unsupported, "value \"{}\" is not quantized", value.name),
+        };
+        let layout = if value.shape.len() == 4 { layout } else { Layout::Plain };
+        let (name, shape) = (value.name.clone(), value.shape.clone());
+        self.int.values.push(IntValue { name, shape, layout, quant, constant });
+        let id = self.int.values.len() - 1;
+        self.ids[v] = Some(id);
+        Ok(id)
+    }
+
+    /// The integer value of `v`, in whatever layout it has.
+    fn value(&mut self, v: ValueId) -> Result<ValueId> {
+        match self.ids[v] {
+            Some(id) => Ok(id),
+            None => self.add_value(v, Layout::Plain),
+        }
+    }
+
+    /// The integer value of `v` in `layout`; the codes are moved if they have to be.
+    fn value_in(&mut self, v: ValueId, layout: Layout) -> Result<ValueId> {
+        let id = self.value(v)?;
+        let from = &self.int.values[id];
+        if from.layout == layout || from.shape.len() != 4 {
+            return Ok(id);
+        }
+        if let Some(moved) = self.moved[v] {
+            return Ok(moved);
+        }
+        let to = Operand { layout, ..from.operand() };
+        let op = TransposeInt::new(to.stored(&from.operand().strides()), to.stored_shape());
+        let op = IntOp::Transpose(op);
+        let suffix = if layout == Layout::ChannelsLast { "nhwc" } else { "nchw" };
+        let name = format!("{}.{suffix}", from.name);
+        let moved = IntValue { name: name.clone(), layout, ..from.clone() };
+        self.int.values.push(moved);
+        let output = self.int.values.len() - 1;
+        self.int.nodes.push(IntNode { name, op, inputs: vec![id], output });
+        self.moved[v] = Some(output);
+        Ok(output)
+    }
+
+    fn node(&mut self, node: &Node) -> Result<()> {
+        let activations = (0..node.inputs.len()).filter(|&i| node.op.role(i) == Role::Activation);
+        let activations: Vec<ValueId> = activations.map(|i| node.inputs[i]).collect();
+        let wanted = node.op.layout();
+        let inputs = activations.into_iter().map(|v| match wanted {
+            Layout::Inherit | Layout::Transpose => self.value(v),
+            layout => self.value_in(v, layout),
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let layout = match (wanted, &node.op) {
+            (Layout::Inherit, _) => {
+                let mut values = inputs.iter().map(|&id| &self.int.values[id]);
+                let first = values.find(|v| v.shape.len() == 4 && v.constant.is_none());
+                first.map_or(Layout::Plain, |v| v.layout)
+            }
+            // A transposition that only renames the axes of what lies in memory is a copy.
+            (_, Op::Transpose(op)) if op.perm == FIRST && self.int.values[inputs[0]].layout == Layout::Plain => Layout::ChannelsLast,
+            (Layout::ChannelsLast, _) => Layout::ChannelsLast,
+            _ => Layout::Plain,
+        };
+        let output = self.add_value(node.output, layout)?;
+        let op = self.lower_op(node, &inputs, output)?;
+        self.int.nodes.push(IntNode { name: node.name.clone(), op, inputs, output });
+        Ok(())
+    }
+
+    fn lower_op(&self, node: &Node, inputs: &[ValueId], output: ValueId) -> Result<IntOp> {
+        let mut activations = inputs.iter().map(|&id| self.int.values[id].operand());
+        let mut operands = Vec::new();
+        for (index, &v) in node.inputs.iter().enumerate() {
+            if node.op.role(index) == Role::Activation {
+                operands.extend(activations.next());
+                continue;
+            }
+            let value = &self.graph.values[v];
+            let (Some(Constant::Codes(codes)), Some(quant)) = (&value.constant, &value.quant) else {
+                bail!(Unsupported, "\"{}\" must be a quantized constant", value.name);
+            };
+            let (shape, layout) = (value.shape.as_slice(), Layout::Plain);
+            operands.push(Operand { shape, layout, quant, codes: Some(codes) });
+        }
+        let output = self.int.values[output].operand();
+        let limit = |real: f32, none: i8| match real.is_finite() {
+            true => output.quant.quantize(real, 0) as i8,
+            false => none,
+        };
+        let clamp = (limit(node.clamp.lo, i8::MIN), limit(node.clamp.hi, i8::MAX));
+        node.op.lower(&Lowering { inputs: operands, output, clamp })
+    }
+}

@@ -1,0 +1,219 @@
+//! [`Graph`] → ONNX file. A quantized graph is written with pairs of QuantizeLinear and
+//! DequantizeLinear ("QDQ"), which any ONNX tool can run.
+
+use std::collections::HashSet;
+
+use prost::Message;
+
+use super::proto::{
+    AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    attribute_type as at, data_type as dt,
+};
+use super::tensors::{write_codes, write_ints, write_real};
+use crate::graph::{Constant, Graph, Node, ValueId};
+use crate::ops::clip::Clip;
+use crate::ops::{Attribute, Input, OnnxNode, Operator};
+use crate::quant::{Granularity, QuantParams};
+use crate::tensor::Tensor;
+
+/// The version of the operator set that is written: the first with scales per channel.
+const OPSET: i64 = 13;
+const IR_VERSION: i64 = 7;
+
+/// The model as the bytes of an ONNX file.
+pub fn export(graph: &Graph) -> Vec<u8> {
+    let mut exporter = Exporter {
+        graph,
+        names: graph.values.iter().map(|v| v.name.clone()).collect(),
+        read_as: graph.values.iter().map(|v| v.name.clone()).collect(),
+        proto: GraphProto { name: graph.name.clone(), ..GraphProto::default() },
+    };
+    exporter.run();
+    let model = ModelProto {
+        ir_version: Some(IR_VERSION),
+        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        graph: Some(exporter.proto),
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+    };
+    model.encode_to_vec()
+}
+
+struct Exporter<'a> {
+    graph: &'a Graph,
+    names: HashSet<String>,
+    /// For each value, the name under which nodes read it.
+    read_as: Vec<String>,
+    proto: GraphProto,
+}
+
+impl Exporter<'_> {
+    fn run(&mut self) {
+        for value in &self.graph.values {
+            match (&value.constant, &value.quant) {
+                (Some(Constant::Real(t)), _) => self.proto.initializer.push(write_real(&value.name, t)),
+                (Some(Constant::Codes(t)), Some(quant)) => {
+                    let codes = self.fresh(format!("{}_codes", value.name));
+                    self.proto.initializer.push(write_codes(&codes, t, quant.bits));
+                    let parameters = self.parameters(&value.name, quant);
+                    self.push_q("DequantizeLinear", &codes, &parameters, quant, &value.name);
+                }
+                (Some(Constant::Codes(_)), None) | (None, _) => {}
+            }
+        }
+        for &v in &self.graph.inputs {
+            self.proto.input.push(self.value_info(v));
+            let raw = self.graph.values[v].name.clone();
+            if self.graph.values[v].quant.is_some() {
+                let dequantized = self.fresh(format!("{raw}_dequantized"));
+                self.quantize(v, &raw, dequantized);
+            }
+        }
+        for node in &self.graph.nodes {
+            self.node(node);
+        }
+        for &v in &self.graph.outputs {
+            self.proto.output.push(self.value_info(v));
+        }
+    }
+
+    /// `wanted`, or the like of it that is still free.
+    fn fresh(&mut self, wanted: String) -> String {
+        let mut name = wanted.clone();
+        let mut count = 0;
+        while !self.names.insert(name.clone()) {
+            count += 1;
+            name = format!("{wanted}_{count}");
+        }
+        name
+    }
+
+    fn node(&mut self, node: &Node) {
+        let v = node.output;
+        let value = &self.graph.values[v];
+        // An output of the model has its own name behind the DequantizeLinear; any other value before.
+        let raw = match value.quant.is_some() && self.graph.outputs.contains(&v) {
+            true => self.fresh(format!("{}_real", value.name)),
+            false => value.name.clone(),
+        };
+        let inputs: Vec<String> = node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
+        let proto = node.op.export(&self.graph.input_shapes(node));
+        if node.clamp == Clip::NONE {
+            self.push(proto, &node.name, inputs, &raw);
+        } else {
+            let unclamped = self.fresh(format!("{}_unclamped", value.name));
+            self.push(proto, &node.name, inputs, &unclamped);
+            let name = format!("{}_clamp", node.name);
+            self.push(node.clamp.export(&[&value.shape]), &name, vec![unclamped], &raw);
+        }
+        if value.quant.is_some() {
+            let dequantized = match raw == value.name {
+                true => self.fresh(format!("{raw}_dequantized")),
+                false => value.name.clone(),
+            };
+            self.quantize(v, &raw, dequantized);
+        }
+    }
+
+    /// Writes the pair that turns `raw` into codes and back.
+    fn quantize(&mut self, v: ValueId, raw: &str, dequantized: String) {
+        let value = &self.graph.values[v];
+        if let Some(quant) = &value.quant {
+            let codes = self.fresh(format!("{}_codes", value.name));
+            let parameters = self.parameters(&value.name, quant);
+            self.push_q("QuantizeLinear", raw, &parameters, quant, &codes);
+            self.push_q("DequantizeLinear", &codes, &parameters, quant, &dequantized);
+            self.read_as[v] = dequantized;
+        }
+    }
+
+    /// Writes scale and zero point, and returns their names.
+    fn parameters(&mut self, name: &str, quant: &QuantParams) -> [String; 2] {
+        let shape = match quant.granularity {
+            Granularity::PerTensor => vec![],
+            Granularity::PerChannel { .. } => vec![quant.scale.len()],
+        };
+        let names = ["scale", "zero_point"].map(|what| self.fresh(format!("{name}_{what}")));
+        let zero_points = Tensor::new(shape.clone(), vec![quant.zero_point; quant.scale.len()]);
+        let scales = Tensor::new(shape, quant.scale.clone());
+        self.proto.initializer.push(write_real(&names[0], &scales.unwrap_or_default()));
+        self.proto.initializer.push(write_codes(&names[1], &zero_points.unwrap_or_default(), quant.bits));
+        names
+    }
+
+    fn push_q(&mut self, op_type: &str, x: &str, parameters: &[String; 2], quant: &QuantParams, y: &str) {
+        let mut node = OnnxNode::new(op_type);
+        if let Granularity::PerChannel { axis } = quant.granularity {
+            node = node.with("axis", Attribute::Int(axis as i64));
+        }
+        let inputs = vec![x.into(), parameters[0].clone(), parameters[1].clone()];
+        let name = self.fresh(format!("{y}_{op_type}"));
+        self.push(node, &name, inputs, y);
+    }
+
+    /// Writes a node; its constant arguments come behind `inputs`.
+    fn push(&mut self, node: OnnxNode, name: &str, mut inputs: Vec<String>, output: &str) {
+        for (index, input) in node.inputs.iter().enumerate() {
+            let name = self.fresh(format!("{name}_input{}", inputs.len()));
+            match input {
+                Some(Input::Real(t)) => self.proto.initializer.push(write_real(&name, t)),
+                Some(Input::Ints(t)) => self.proto.initializer.push(write_ints(&name, t)),
+                Some(Input::Activation(_)) | None => {
+                    if index + 1 < node.inputs.len() {
+                        inputs.push(String::new());
+                    }
+                    continue;
+                }
+            }
+            inputs.push(name);
+        }
+        self.proto.node.push(NodeProto {
+            input: inputs,
+            output: vec![output.into()],
+            name: name.into(),
+            op_type: node.op_type,
+            attribute: node.attributes.into_iter().map(|(n, a)| write_attribute(n, a)).collect(),
+            domain: String::new(),
+        });
+    }
+
+    fn value_info(&self, v: ValueId) -> ValueInfoProto {
+        let value = &self.graph.values[v];
+        let dims = value.shape.iter().enumerate().map(|(axis, &size)| Dimension {
+            value: Some(match axis == 0 && self.graph.dynamic_batch {
+                true => DimensionValue::DimParam("N".into()),
+                false => DimensionValue::DimValue(size as i64),
+            }),
+        });
+        let shape = Some(TensorShapeProto { dim: dims.collect() });
+        let tensor_type = Some(TensorTypeProto { elem_type: dt::FLOAT, shape });
+        ValueInfoProto { name: value.name.clone(), r#type: Some(TypeProto { tensor_type }) }
+    }
+}
+
+fn write_attribute(name: String, attribute: Attribute) -> AttributeProto {
+    let mut proto = AttributeProto { name, ..AttributeProto::default() };
+    (proto.r#type, proto.f, proto.i, proto.s) = match attribute {
+        Attribute::Int(i) => (at::INT, None, Some(i), None),
+        Attribute::Float(f) => (at::FLOAT, Some(f), None, None),
+        Attribute::String(s) => (at::STRING, None, None, Some(s.into_bytes())),
+        Attribute::Ints(ints) => {
+            proto.ints = ints;
+            (at::INTS, None, None, None)
+        }
+        Attribute::Floats(floats) => {
+            proto.floats = floats;
+            (at::FLOATS, None, None, None)
+        }
+        Attribute::Tensor(input) => {
+            proto.t = match &input {
+                Input::Real(t) => Some(write_real("", t)),
+                Input::Ints(t) => Some(write_ints("", t)),
+                Input::Activation(_) => None,
+            };
+            (at::TENSOR, None, None, None)
+        }
+    };
+    proto
+}

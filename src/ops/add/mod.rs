@@ -1,0 +1,118 @@
+//! Addition with broadcasting.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Add.html>.
+
+pub mod int;
+#[cfg(test)]
+mod tests;
+
+use super::onnx_node::OnnxNode;
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
+
+/// `y = a + b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Add;
+
+impl Operator for Add {
+    const ONNX: &'static [&'static str] = &["Add"];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = AddInt;
+
+    fn import(_: &mut OnnxNode) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        OnnxNode::new("Add")
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        broadcast(expect_inputs(inputs, 2..=2)?, inputs[1])
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let (a, b) = (inputs[0], inputs[1]);
+        if a.shape() == b.shape() {
+            let data = a.data().iter().zip(b.data()).map(|(a, b)| a + b).collect();
+            return Tensor::new(a.shape(), data).unwrap_or_default();
+        }
+        let shape = broadcast(a.shape(), b.shape()).unwrap_or_default();
+        let [ia, ib] = [a, b].map(|t| {
+            let steps = broadcast_strides(t.shape(), &strides(t.shape()), &shape);
+            strided_indices(shape.clone(), steps)
+        });
+        let data = ia.zip(ib).map(|(ia, ib)| a.data()[ia] + b.data()[ib]).collect();
+        Tensor::new(shape, data).unwrap_or_default()
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<AddInt> {
+        let operands = [node.inputs[0], node.inputs[1]];
+        let y = node.output;
+        let multipliers = operands.map(|x| Multiplier::from_f32(x.scale() / y.scale()));
+        let [Some(ma), Some(mb)] = multipliers else {
+            let [a, b] = operands.map(|x| x.scale());
+            bail!(Range, "input scales {a:e}, {b:e} are too far from output scale {:e}", y.scale());
+        };
+        let shift = ma.shift.max(mb.shift);
+        let factors = [ma, mb].map(|m| (m.significand as i128) << (shift - m.shift));
+        let widest = operands.map(|x| (128 + x.quant.zero_point).max(127 - x.quant.zero_point));
+        let bound = factors[0] * widest[0] as i128 + factors[1] * widest[1] as i128;
+        if bound >= 1 << 62 {
+            bail!(Range, "the sum can reach {bound}, beyond 62 bits: input scales are too far apart");
+        }
+        let mut shape = y.stored_shape();
+        let mut steps = operands.map(|x| x.broadcast_strides(&y));
+        if steps.iter().all(|s| *s == strides(&shape)) {
+            shape = vec![shape.iter().product()];
+            steps = [vec![1], vec![1]];
+        }
+        Ok(AddInt {
+            factor: factors.map(|f| f as i64),
+            shift,
+            zero_point: operands.map(|x| x.zero_point()),
+            y_zero_point: y.zero_point(),
+            clamp: node.clamp,
+            shape,
+            strides: steps,
+            bound: bound as i64,
+        })
+    }
+}
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct AddInt {
+    pub factor: [i64; 2],
+    pub shift: u32,
+    pub zero_point: [i8; 2],
+    pub y_zero_point: i8,
+    pub clamp: (i8, i8),
+    pub shape: Shape,
+    pub strides: [Vec<usize>; 2],
+    pub bound: i64,
+}
+
+impl IntOperator for AddInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let params = int::Params {
+            factor: self.factor,
+            shift: self.shift,
+            zero_point: self.zero_point,
+            y_zero_point: self.y_zero_point,
+            clamp: self.clamp,
+            shape: &self.shape,
+            strides: [&self.strides[0], &self.strides[1]],
+        };
+        int::add_i8(inputs[0], inputs[1], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.bound)
+    }
+}

@@ -1,0 +1,114 @@
+//! Mean over a sliding window, or over the whole image.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__AveragePool.html>,
+//! <https://onnx.ai/onnx/operators/onnx__GlobalAveragePool.html>.
+
+pub mod int;
+#[cfg(test)]
+mod tests;
+
+use super::onnx_node::{Attribute, OnnxNode};
+use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, nhwc};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor};
+
+/// `y = mean x` over each window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AveragePool {
+    /// Kernel, stride, padding.
+    pub window: Window,
+    /// Padding counts as 0 in the mean; otherwise only elements of the input count.
+    pub count_include_pad: bool,
+}
+
+impl Operator for AveragePool {
+    const ONNX: &'static [&'static str] = &["AveragePool", "GlobalAveragePool"];
+    const LAYOUT: Layout = Layout::ChannelsLast;
+    type Int = AveragePoolInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        if node.op_type == "GlobalAveragePool" {
+            let &[_, _, h, w] = node.input_shape(0)? else {
+                bail!(Unsupported, "input of shape {:?}: only [n, c, h, w] is known", node.input_shape(0)?);
+            };
+            return Ok(Self { window: Window::new([h, w]), count_include_pad: false });
+        }
+        let count_include_pad = node.take_flag("count_include_pad")?;
+        let ceil_mode = node.take_flag("ceil_mode")?;
+        let window = Window { ceil_mode, ..Window::import(node, None)? };
+        if window.dilation != [1; 2] {
+            bail!(Unsupported, "attribute \"dilations\" is {:?}, only 1 is known", window.dilation);
+        }
+        Ok(Self { window, count_include_pad })
+    }
+
+    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+        if self.window == Window::new([inputs[0][2], inputs[0][3]]) {
+            return OnnxNode::new("GlobalAveragePool");
+        }
+        let node = self.window.export(OnnxNode::new("AveragePool"));
+        node.with("count_include_pad", Attribute::Int(self.count_include_pad as i64))
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        self.window.pooled_shape(expect_inputs(inputs, 1..=1)?)
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        self.window.pool(inputs[0], |window, padded| {
+            let (sum, count) = window.fold((0.0f64, 0), |(s, n), x| (s + x as f64, n + 1));
+            (sum / if self.count_include_pad { padded } else { count } as f64) as f32
+        })
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<AveragePoolInt> {
+        let (x, y) = (node.inputs[0], node.output);
+        let factor = x.scale() / y.scale();
+        let Some(multiplier) = Multiplier::from_f32(factor) else {
+            bail!(Range, "rescaling factor {factor:e} is not in 2^-39..2^23");
+        };
+        let Window { kernel, stride, pads, .. } = self.window;
+        let params = int::Params {
+            x_shape: nhwc(&x)?,
+            y_shape: nhwc(&y)?,
+            kernel,
+            stride,
+            pads,
+            count_include_pad: self.count_include_pad,
+            multiplier,
+            x_zero_point: x.zero_point(),
+            y_zero_point: y.zero_point(),
+            clamp: node.clamp,
+        };
+        let lowered = AveragePoolInt(params);
+        match lowered.bound() {
+            bound if bound <= i32::MAX as i64 => Ok(lowered),
+            bound => bail!(Range, "the sum can reach {bound}, beyond 32 bits"),
+        }
+    }
+}
+
+/// See [`int::Params`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct AveragePoolInt(pub int::Params);
+
+impl AveragePoolInt {
+    /// A full window of codes as far from the zero point as can be.
+    fn bound(&self) -> i64 {
+        let z = self.0.x_zero_point as i64;
+        (128 + z).max(127 - z) * (self.0.kernel[0] * self.0.kernel[1]) as i64
+    }
+}
+
+impl IntOperator for AveragePoolInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        int::average_pool_i8(inputs[0], &self.0, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.bound())
+    }
+}

@@ -1,0 +1,108 @@
+//! Limits: ReLU, ReLU6, Clip. Usually fused into the node before.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Clip.html>,
+//! <https://onnx.ai/onnx/operators/onnx__Relu.html>.
+
+pub mod int;
+#[cfg(test)]
+mod tests;
+
+use super::onnx_node::OnnxNode;
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
+use crate::error::{Result, bail};
+use crate::ops::onnx_node::Input;
+use crate::tensor::{Shape, Tensor};
+
+/// `y = min(max(x, lo), hi)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clip {
+    /// Lower limit, `-inf` for none.
+    pub lo: f32,
+    /// Upper limit, `inf` for none.
+    pub hi: f32,
+}
+
+impl Clip {
+    /// No limits.
+    pub const NONE: Self = Self { lo: f32::NEG_INFINITY, hi: f32::INFINITY };
+    /// `max(x, 0)`.
+    pub const RELU: Self = Self { lo: 0.0, hi: f32::INFINITY };
+
+    /// `min(max(x, lo), hi)`; a NaN stays one.
+    pub fn apply(self, x: f32) -> f32 {
+        if x > self.hi {
+            self.hi
+        } else if x < self.lo {
+            self.lo
+        } else {
+            x
+        }
+    }
+}
+
+impl Operator for Clip {
+    const ONNX: &'static [&'static str] = &["Relu", "Clip"];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = TableInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        if node.op_type == "Relu" {
+            return Ok(Self::RELU);
+        }
+        let (lo, hi) = if node.opset < 11 {
+            (node.take_float("min")?, node.take_float("max")?)
+        } else {
+            (node.take_input_number(1)?, node.take_input_number(2)?)
+        };
+        let (lo, hi) = (lo.unwrap_or(f32::NEG_INFINITY), hi.unwrap_or(f32::INFINITY));
+        if lo.is_nan() || hi.is_nan() || lo > hi {
+            bail!(Unsupported, "limits {lo} and {hi}");
+        }
+        Ok(Self { lo, hi })
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        if *self == Self::RELU {
+            return OnnxNode::new("Relu");
+        }
+        let limit = |x: f32| {
+            x.is_finite().then(|| Input::Real(Tensor::new([], vec![x]).unwrap_or_default()))
+        };
+        let mut node = OnnxNode::new("Clip");
+        node.inputs = vec![limit(self.lo), limit(self.hi)];
+        node
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        expect_inputs(inputs, 1..=1).map(<[_]>::to_vec)
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        inputs[0].map(|&x| self.apply(x))
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<TableInt> {
+        Ok(TableInt::new(node, |x| self.apply(x)))
+    }
+}
+
+/// A function of one code, tabulated: entry `i` is the result for code `i − 128`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableInt(pub [i8; 256]);
+
+impl TableInt {
+    /// `table[code + 128] = quantize(f(dequantize(code)))`, clamped to the node's range of codes.
+    pub fn new(node: &Lowering, f: impl Fn(f32) -> f32) -> Self {
+        let (x, y, (lo, hi)) = (node.inputs[0].quant, node.output.quant, node.clamp);
+        let code = |i: usize| y.quantize(f(x.dequantize(i as i32 - 128, 0)), 0) as i8;
+        Self(std::array::from_fn(|i| code(i).clamp(lo, hi)))
+    }
+}
+
+impl IntOperator for TableInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        int::table_i8(inputs[0], &self.0, y);
+    }
+}

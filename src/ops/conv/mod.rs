@@ -1,0 +1,190 @@
+//! 2-D convolution, grouped and dilated.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Conv.html>.
+//! Integer form: Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 7.
+
+pub mod int;
+#[cfg(test)]
+mod tests;
+
+use super::accumulator::{Accumulator, accumulators};
+use super::onnx_node::{Attribute, OnnxNode};
+use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::kernels::{Matrix, matmul_f32};
+use crate::tensor::{Shape, Tensor};
+
+/// `y = x ∗ weight + bias`; arguments `x [n, in_ch, h, w]`, `weight [out_ch, in_ch / group, kh, kw]`
+/// and, optionally, `bias [out_ch]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Kernel, stride, padding.
+    pub window: Window,
+    /// Number of groups that channels are divided into; `in_ch` makes it depthwise.
+    pub group: usize,
+}
+
+impl Operator for Conv {
+    const ONNX: &'static [&'static str] = &["Conv"];
+    const LAYOUT: Layout = Layout::ChannelsLast;
+    type Int = ConvInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let kernel = match *node.input_shape(1)? {
+            [_, _, kh, kw] if kh > 0 && kw > 0 => [kh, kw],
+            ref shape => bail!(Unsupported, "weight of shape {shape:?}: only 2-D is known"),
+        };
+        let group = node.take_int("group")?.unwrap_or(1);
+        let Some(group) = usize::try_from(group).ok().filter(|&g| g > 0) else {
+            bail!(Invalid, "attribute \"group\": {group} is not a number of groups");
+        };
+        Ok(Self { window: Window::import(node, Some(kernel))?, group })
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        let node = self.window.export(OnnxNode::new("Conv"));
+        node.with("group", Attribute::Int(self.group as i64))
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 2..=3)?;
+        let (&[n, in_ch, h, w], &[out_ch, per_group, kh, kw]) = (x, inputs[1]) else {
+            bail!(Shape, "expected [n, c, h, w] and a 2-D kernel, got {x:?} and {:?}", inputs[1]);
+        };
+        if per_group.checked_mul(self.group) != Some(in_ch) {
+            let group = self.group;
+            bail!(Shape, "expected {per_group} x {group} groups input channels, got {in_ch}");
+        }
+        if out_ch % self.group != 0 || per_group == 0 {
+            bail!(Shape, "{out_ch} output channels do not divide into {} groups", self.group);
+        }
+        if [kh, kw] != self.window.kernel {
+            bail!(Shape, "expected a kernel of {:?}, got {:?}", self.window.kernel, [kh, kw]);
+        }
+        if let Some(bias) = inputs.get(2).filter(|b| **b != [out_ch]) {
+            bail!(Shape, "expected {out_ch} biases, got shape {bias:?}");
+        }
+        let [oh, ow] = self.window.output([h, w])?;
+        Ok(vec![n, out_ch, oh, ow])
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
+        let (&[n, in_ch, h, w], Ok(y_shape)) = (x.shape(), self.infer_shape(&shapes)) else {
+            unreachable!("shapes are checked before evaluation");
+        };
+        let (out_ch, positions) = (y_shape[1], y_shape[2] * y_shape[3]);
+        let (in_ch, out_ch) = (in_ch / self.group, out_ch / self.group);
+        let taps = in_ch * self.window.kernel.iter().product::<usize>();
+        let mut y = vec![0.0; n * self.group * out_ch * positions];
+        let mut columns = Vec::new();
+        for (i, y) in y.chunks_exact_mut((out_ch * positions).max(1)).enumerate() {
+            let x = &x.data()[i * in_ch * h * w..][..in_ch * h * w];
+            let group = i % self.group;
+            let weight = &weight.data()[group * out_ch * taps..][..out_ch * taps];
+            if self.window == Window::new([1, 1]) {
+                columns.clear();
+                columns.extend_from_slice(x);
+            } else {
+                self.im2col(x, [in_ch, h, w], [y_shape[2], y_shape[3]], &mut columns);
+            }
+            let weight = Matrix { data: weight, strides: (taps, 1) };
+            let columns = Matrix { data: &columns, strides: (positions, 1) };
+            matmul_f32(out_ch, taps, positions, weight, columns, y);
+            if let Some(bias) = bias {
+                let bias = &bias.data()[group * out_ch..][..out_ch];
+                for (y, b) in y.chunks_exact_mut(positions).zip(bias) {
+                    y.iter_mut().for_each(|y| *y += b);
+                }
+            }
+        }
+        Tensor::new(y_shape, y).unwrap_or_default()
+    }
+
+    fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        let per_output: usize = inputs[1][1..].iter().product();
+        output.iter().product::<usize>() as u64 * per_output as u64
+    }
+
+    fn role(&self, index: usize) -> Role {
+        [Role::Activation, Role::Weight { axis: 0 }, Role::Bias][index]
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<ConvInt> {
+        Ok(ConvInt {
+            acc: accumulators(node, |weight| weight.transpose(&[0, 2, 3, 1]))?,
+            x_shape: nhwc(&node.inputs[0])?,
+            y_shape: nhwc(&node.output)?,
+            conv: *self,
+        })
+    }
+}
+
+impl Conv {
+    /// The input positions that each output position sees: `[in_ch · kh · kw, oh · ow]`.
+    fn im2col(&self, x: &[f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2], to: &mut Vec<f32>) {
+        let [kh, kw] = self.window.kernel;
+        to.clear();
+        to.resize(x.len() / (h * w) * kh * kw * oh * ow, 0.0);
+        let mut rows = to.chunks_exact_mut(oh * ow);
+        for plane in x.chunks_exact(h * w) {
+            let taps: Vec<&mut [f32]> = rows.by_ref().take(kh * kw).collect();
+            for (tap, row) in taps.into_iter().enumerate() {
+                let (ky, kx) = (tap / kw, tap % kw);
+                for (oy, row) in row.chunks_exact_mut(ow).enumerate() {
+                    let Some(iy) = self.window.position(0, oy, ky, h) else { continue };
+                    let line = &plane[iy * w..][..w];
+                    for (ox, to) in row.iter_mut().enumerate() {
+                        if let Some(ix) = self.window.position(1, ox, kx, w) {
+                            *to = line[ix];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvInt {
+    /// Weights `[out_ch, kh, kw, in_ch / group]`, biases, multipliers, zero points, clamp.
+    pub acc: Accumulator,
+    /// `[n, h, w, in_ch]`.
+    pub x_shape: [usize; 4],
+    /// `[n, oh, ow, out_ch]`.
+    pub y_shape: [usize; 4],
+    /// Window and groups.
+    pub conv: Conv,
+}
+
+impl IntOperator for ConvInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let Accumulator { weight, bias, multiplier, x_zero_point, y_zero_point, clamp, .. } = &self.acc;
+        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
+        let params = int::Params {
+            weight,
+            bias,
+            multiplier: multiplier as &[Multiplier],
+            x_zero_point: *x_zero_point,
+            y_zero_point: *y_zero_point,
+            clamp: *clamp,
+            x_shape: self.x_shape,
+            y_shape: self.y_shape,
+            kernel,
+            stride,
+            dilation,
+            pad: [top, left],
+            group: self.conv.group,
+        };
+        int::conv_i8(inputs[0], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.acc.bound)
+    }
+}

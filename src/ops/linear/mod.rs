@@ -1,0 +1,153 @@
+//! Fully connected layer, `y = x · W + b`.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Gemm.html> and
+//! <https://onnx.ai/onnx/operators/onnx__MatMul.html> with a constant `W`.
+//! Integer form: Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 7.
+
+pub mod int;
+#[cfg(test)]
+mod tests;
+
+use super::accumulator::{Accumulator, accumulators};
+use super::onnx_node::{Attribute, Input, OnnxNode};
+use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
+use crate::error::{Result, bail};
+use crate::kernels::{Matrix, matmul_f32};
+use crate::tensor::{Shape, Tensor};
+
+/// Arguments `x [.., in_ch]`, `weight [in_ch, out_ch]` and, optionally, `bias [out_ch]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linear {
+    /// The weight is stored as `[out_ch, in_ch]`.
+    pub transposed: bool,
+}
+
+impl Linear {
+    /// `[in_ch, out_ch]` of a weight of shape `weight`.
+    fn channels(&self, weight: &[usize]) -> Option<[usize; 2]> {
+        match (self.transposed, weight) {
+            (false, &[i, o]) | (true, &[o, i]) => Some([i, o]),
+            _ => None,
+        }
+    }
+}
+
+impl Operator for Linear {
+    const ONNX: &'static [&'static str] = &["Gemm", "MatMul"];
+    type Int = LinearInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        for (name, index) in [("alpha", 1), ("beta", 2)] {
+            let factor = node.take_float(name)?.unwrap_or(1.0);
+            match node.inputs.get(index) {
+                Some(Some(Input::Real(t))) if factor != 1.0 || index == 2 => {
+                    let scaled = t.map(|&x| x * factor);
+                    node.replaced.insert(index, scaled);
+                }
+                Some(Some(_)) if factor != 1.0 => {
+                    bail!(Unsupported, "attribute \"{name}\" is {factor}, only 1 is known here")
+                }
+                _ => {}
+            }
+        }
+        if node.take_flag("transA")? {
+            bail!(Unsupported, "attribute \"transA\" is 1, only 0 is known");
+        }
+        let linear = Self { transposed: node.take_flag("transB")? };
+        if let (Some(bias), Some([_, out_ch])) =
+            (node.replaced.get_mut(&2), linear.channels(node.inputs.get(1).and_then(Option::as_ref).map_or(&[], Input::shape)))
+        {
+            // One number for all channels, or a row of them, is one bias for each.
+            *bias = match bias.data() {
+                &[one] => Tensor::from_vec(vec![one; out_ch]),
+                row if row.len() == out_ch => Tensor::from_vec(row.to_vec()),
+                _ => bail!(Unsupported, "bias of shape {:?}, expected [{out_ch}]", bias.shape()),
+            };
+        }
+        Ok(linear)
+    }
+
+    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+        if inputs.len() == 2 && inputs[0].len() != 2 {
+            return OnnxNode::new("MatMul");
+        }
+        OnnxNode::new("Gemm").with("transB", Attribute::Int(self.transposed as i64))
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 2..=3)?;
+        let Some([in_ch, out_ch]) = self.channels(inputs[1]) else {
+            bail!(Shape, "expected a weight of rank 2, got {:?}", inputs[1]);
+        };
+        if let Some(bias) = inputs.get(2).filter(|b| **b != [out_ch]) {
+            bail!(Shape, "expected {out_ch} biases, got shape {bias:?}");
+        }
+        match x.split_last() {
+            Some((&last, rows)) if last == in_ch && !rows.is_empty() => {
+                Ok(rows.iter().copied().chain([out_ch]).collect())
+            }
+            _ => bail!(Shape, "expected an input of [.., {in_ch}], got {x:?}"),
+        }
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let [in_ch, out_ch] = self.channels(weight.shape()).unwrap_or_default();
+        let rows = x.data().len() / in_ch;
+        let mut y = vec![0.0; rows * out_ch];
+        let strides = if self.transposed { (1, in_ch) } else { (out_ch, 1) };
+        let weight = Matrix { data: weight.data(), strides };
+        let a = Matrix { data: x.data(), strides: (in_ch, 1) };
+        matmul_f32(rows, in_ch, out_ch, a, weight, &mut y);
+        if let Some(bias) = inputs.get(2) {
+            for y in y.chunks_exact_mut(out_ch) {
+                y.iter_mut().zip(bias.data()).for_each(|(y, b)| *y += b);
+            }
+        }
+        let mut shape = x.shape().to_vec();
+        shape.splice(shape.len() - 1.., [out_ch]);
+        Tensor::new(shape, y).unwrap_or_default()
+    }
+
+    fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        let in_ch = inputs[0].last().copied().unwrap_or(0);
+        output.iter().product::<usize>() as u64 * in_ch as u64
+    }
+
+    fn role(&self, index: usize) -> Role {
+        [Role::Activation, Role::Weight { axis: !self.transposed as usize }, Role::Bias][index]
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<LinearInt> {
+        accumulators(node, |weight| match self.transposed {
+            true => weight.clone(),
+            false => weight.transpose(&[1, 0]),
+        })
+        .map(LinearInt)
+    }
+}
+
+/// Owner of what [`int::Params`] borrows; the weight is `[out_ch, in_ch]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearInt(pub Accumulator);
+
+impl IntOperator for LinearInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let Accumulator { weight, bias, multiplier, x_zero_point, y_zero_point, clamp, .. } = &self.0;
+        let params = int::Params {
+            weight,
+            bias,
+            multiplier,
+            x_zero_point: *x_zero_point,
+            y_zero_point: *y_zero_point,
+            clamp: *clamp,
+        };
+        int::linear_i8(inputs[0], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.0.bound)
+    }
+}

@@ -1,0 +1,68 @@
+//! Maximum over a sliding window.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__MaxPool.html>.
+
+pub mod int;
+#[cfg(test)]
+mod tests;
+
+use super::onnx_node::OnnxNode;
+use super::{IntOperator, Layout, Lowering, Operator, OutputParams, Window, expect_inputs, nhwc};
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor};
+
+/// `y = max x` over each window; padding does not take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool(pub Window);
+
+impl Operator for MaxPool {
+    const ONNX: &'static [&'static str] = &["MaxPool"];
+    const LAYOUT: Layout = Layout::ChannelsLast;
+    type Int = MaxPoolInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        if node.take_flag("storage_order")? {
+            bail!(Unsupported, "attribute \"storage_order\" is 1, only 0 is known");
+        }
+        let ceil_mode = node.take_flag("ceil_mode")?;
+        Ok(Self(Window { ceil_mode, ..Window::import(node, None)? }))
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        self.0.export(OnnxNode::new("MaxPool"))
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        self.0.pooled_shape(expect_inputs(inputs, 1..=1)?)
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        self.0.pool(inputs[0], |window, _| {
+            // `f32::max` would drop a NaN.
+            window.fold(f32::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b })
+        })
+    }
+
+    fn output_params(&self) -> OutputParams {
+        OutputParams::SameAsInput
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<MaxPoolInt> {
+        node.require_same_params()?;
+        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.0;
+        let (x_shape, y_shape) = (nhwc(&node.inputs[0])?, nhwc(&node.output)?);
+        Ok(MaxPoolInt(int::Params { x_shape, y_shape, kernel, stride, dilation, pad: [top, left] }))
+    }
+}
+
+/// See [`int::Params`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaxPoolInt(pub int::Params);
+
+impl IntOperator for MaxPoolInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        int::max_pool_i8(inputs[0], &self.0, y);
+    }
+}

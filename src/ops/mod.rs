@@ -1,0 +1,317 @@
+//! The operators. Adding one takes a folder here and one line in `ops!`;
+//! `docs/adding-an-operator.md` walks through it.
+
+pub mod accumulator;
+mod onnx_node;
+mod window;
+
+#[cfg(test)]
+mod testing;
+
+pub use onnx_node::{Attribute, Input, OnnxNode};
+pub use window::Window;
+
+use crate::error::{Result, bail};
+use crate::quant::QuantParams;
+use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
+
+/// What an operator must say about itself. Each item is one stage of the pipeline.
+///
+/// Real tensors have ONNX's axis order (`[n, c, h, w]`). Methods may rely on what
+/// [`infer_shape`](Self::infer_shape) has accepted.
+pub trait Operator: Sized {
+    /// Operator types in ONNX from which it is imported (<https://onnx.ai/onnx/operators/>).
+    const ONNX: &'static [&'static str];
+
+    /// Where the codes of rank-4 arguments and of the result must lie.
+    const LAYOUT: Layout = Layout::Plain;
+
+    /// The integer form.
+    type Int: IntOperator;
+
+    /// Reads attributes, and arguments that must be constant; takes what it has understood.
+    fn import(node: &mut OnnxNode) -> Result<Self>;
+
+    /// The reverse of [`import`](Self::import): type, attributes and constant arguments.
+    fn export(&self, inputs: &[&[usize]]) -> OnnxNode;
+
+    /// Shape of the result.
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape>;
+
+    /// Real-number semantics: what the float model computes and calibration sees.
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32>;
+
+    /// Multiply-accumulates of one evaluation.
+    fn macs(&self, _inputs: &[&[usize]], _output: &[usize]) -> u64 {
+        0
+    }
+
+    /// What argument `index` is to the quantizer.
+    fn role(&self, _index: usize) -> Role {
+        Role::Activation
+    }
+
+    /// Where scale and zero point of the result come from.
+    fn output_params(&self) -> OutputParams {
+        OutputParams::Calibrated
+    }
+
+    /// Real → integer: constants of the integer form, with the accumulator's proven bound.
+    fn lower(&self, node: &Lowering) -> Result<Self::Int>;
+}
+
+/// The integer form of an operator: constants and the exact computation on codes.
+pub trait IntOperator {
+    /// `no_std` Rust source of the kernel: the integer reference itself.
+    const RUST: &'static str;
+
+    /// Integer semantics: what every deployment of the model computes.
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]);
+
+    /// Largest magnitude that any intermediate sum can take, for any input codes.
+    fn acc_bound(&self) -> Option<i64> {
+        None
+    }
+}
+
+/// An operator without integer form: passes must have replaced it.
+impl IntOperator for std::convert::Infallible {
+    const RUST: &'static str = "";
+
+    fn eval_i8(&self, _: &[&[i8]], _: &mut [i8]) {
+        match *self {}
+    }
+}
+
+/// Axis order of a rank-4 value's codes in memory. Other ranks are always plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// As in ONNX.
+    Plain,
+    /// `[n, c, h, w]` stored as `[n, h, w, c]`.
+    ChannelsLast,
+    /// Any for the arguments; the result has that of the first one of rank 4.
+    Inherit,
+    /// Whatever lets a transposition keep the codes where they are.
+    Transpose,
+}
+
+/// `[n, c, h, w]` to `[n, h, w, c]`.
+pub const LAST: [usize; 4] = [0, 2, 3, 1];
+/// `[n, h, w, c]` to `[n, c, h, w]`.
+pub const FIRST: [usize; 4] = [0, 3, 1, 2];
+
+/// What an argument is to the quantizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Has its own range.
+    Activation,
+    /// A constant with symmetric codes; channels along `axis`.
+    Weight {
+        /// Axis of the output channels.
+        axis: usize,
+    },
+    /// A constant in units of `x_scale · w_scale`.
+    Bias,
+}
+
+/// Where scale and zero point of a result come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OutputParams {
+    /// From the observed range.
+    Calibrated,
+    /// The result's codes are some of the first argument's codes.
+    SameAsInput,
+    /// Known beforehand.
+    Fixed(QuantParams),
+}
+
+/// One argument or the result of a node that is being lowered.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a> {
+    /// Sizes of the axes, in ONNX's order.
+    pub shape: &'a [usize],
+    /// Axis order in memory, [`Layout::Plain`] or [`Layout::ChannelsLast`].
+    pub layout: Layout,
+    /// How codes are read.
+    pub quant: &'a QuantParams,
+    /// The codes of a constant, in ONNX's axis order.
+    pub codes: Option<&'a Tensor<i32>>,
+}
+
+impl Operand<'_> {
+    /// Sizes in memory order.
+    pub fn stored_shape(&self) -> Shape {
+        self.stored(self.shape)
+    }
+
+    /// Strides in memory, along the axes in ONNX's order.
+    pub fn strides(&self) -> Vec<usize> {
+        let stored = strides(&self.stored_shape());
+        if self.layout == Layout::ChannelsLast { permuted(&stored, &FIRST) } else { stored }
+    }
+
+    /// `list`, one entry for each axis in ONNX's order, in the order of memory.
+    pub fn stored(&self, list: &[usize]) -> Vec<usize> {
+        if self.layout == Layout::ChannelsLast { permuted(list, &LAST) } else { list.to_vec() }
+    }
+
+    /// Strides of this operand along the stored axes of `to`, to which it is broadcast.
+    pub fn broadcast_strides(&self, to: &Operand) -> Vec<usize> {
+        to.stored(&broadcast_strides(self.shape, &self.strides(), to.shape))
+    }
+
+    /// The scale of a value that has only one.
+    pub fn scale(&self) -> f32 {
+        self.quant.scale[0]
+    }
+
+    /// The zero point as an 8-bit code.
+    pub fn zero_point(&self) -> i8 {
+        self.quant.zero_point as i8
+    }
+}
+
+/// Everything a node knows when it is lowered.
+#[derive(Clone, Debug)]
+pub struct Lowering<'a> {
+    /// Arguments.
+    pub inputs: Vec<Operand<'a>>,
+    /// Result.
+    pub output: Operand<'a>,
+    /// Range of the result's codes; a fused ReLU raises the lower end to the zero point.
+    pub clamp: (i8, i8),
+}
+
+impl Lowering<'_> {
+    /// Refuses a node whose result has other codes than its argument.
+    fn require_same_params(&self) -> Result<()> {
+        if self.inputs[0].quant != self.output.quant {
+            bail!(Unsupported, "input and output must have the same scale and zero point here");
+        }
+        if self.clamp != (i8::MIN, i8::MAX) {
+            bail!(Unsupported, "cannot clamp its result");
+        }
+        Ok(())
+    }
+}
+
+/// Declares the operator modules, the enums `Op` and `IntOp`, and their dispatch.
+macro_rules! ops {
+    ($($module:ident :: $op:ident),* $(,)?) => {
+        $(pub mod $module;)*
+
+        /// Any operator, as stored in a graph.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op { $(#[doc = concat!("See [`", stringify!($module), "`].")] $op($module::$op)),* }
+
+        impl Op {
+            /// See [`Operator::import`]; `None` for an operator type that is not known.
+            pub fn import(node: &mut OnnxNode) -> Option<Result<Self>> {
+                $(if $module::$op::ONNX.contains(&node.op_type.as_str()) {
+                    return Some($module::$op::import(node).map(Self::$op));
+                })*
+                None
+            }
+            /// Operator types in ONNX that are imported.
+            pub fn onnx_types() -> impl Iterator<Item = &'static str> {
+                [$($module::$op::ONNX),*].into_iter().flatten().copied()
+            }
+            /// Name of the operator in this project.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$op(_) => stringify!($op)),* }
+            }
+            /// See [`Operator::LAYOUT`].
+            pub fn layout(&self) -> Layout {
+                match self { $(Self::$op(_) => $module::$op::LAYOUT),* }
+            }
+            /// See [`Operator::export`].
+            pub fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+                match self { $(Self::$op(op) => op.export(inputs)),* }
+            }
+            /// See [`Operator::infer_shape`].
+            pub fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+                match self { $(Self::$op(op) => op.infer_shape(inputs)),* }
+            }
+            /// See [`Operator::eval_f32`].
+            pub fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+                match self { $(Self::$op(op) => op.eval_f32(inputs)),* }
+            }
+            /// See [`Operator::macs`].
+            pub fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+                match self { $(Self::$op(op) => op.macs(inputs, output)),* }
+            }
+            /// See [`Operator::role`].
+            pub fn role(&self, index: usize) -> Role {
+                match self { $(Self::$op(op) => op.role(index)),* }
+            }
+            /// See [`Operator::output_params`].
+            pub fn output_params(&self) -> OutputParams {
+                match self { $(Self::$op(op) => op.output_params()),* }
+            }
+            /// See [`Operator::lower`].
+            pub fn lower(&self, node: &Lowering) -> Result<IntOp> {
+                match self { $(Self::$op(op) => op.lower(node).map(IntOp::$op)),* }
+            }
+        }
+
+        /// Any operator in integer form.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum IntOp {
+            $(#[doc = concat!("See [`", stringify!($module), "`].")] $op(<$module::$op as Operator>::Int)),*
+        }
+
+        impl IntOp {
+            /// Name of the operator in this project.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$op(_) => stringify!($op)),* }
+            }
+            /// See [`IntOperator::eval_i8`].
+            pub fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+                match self { $(Self::$op(op) => op.eval_i8(inputs, y)),* }
+            }
+            /// See [`IntOperator::acc_bound`].
+            pub fn acc_bound(&self) -> Option<i64> {
+                match self { $(Self::$op(op) => op.acc_bound()),* }
+            }
+            /// Name and source of every integer kernel ([`IntOperator::RUST`]).
+            pub fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
+                [$((stringify!($module), <<$module::$op as Operator>::Int as IntOperator>::RUST)),*].into_iter()
+            }
+        }
+    };
+}
+
+ops! {
+    add::Add,
+    average_pool::AveragePool,
+    batch_norm::BatchNorm,
+    clip::Clip,
+    conv::Conv,
+    linear::Linear,
+    max_pool::MaxPool,
+    reshape::Reshape,
+    softmax::Softmax,
+    transpose::Transpose,
+}
+
+/// The first input shape, if there are exactly as many as `expected`.
+fn expect_inputs<'a>(
+    inputs: &[&'a [usize]],
+    expected: std::ops::RangeInclusive<usize>,
+) -> Result<&'a [usize]> {
+    if !expected.contains(&inputs.len()) {
+        let (lo, hi) = expected.into_inner();
+        let expected = if lo == hi { lo.to_string() } else { format!("{lo} to {hi}") };
+        bail!(Shape, "expected {expected} inputs, got {}", inputs.len());
+    }
+    Ok(inputs[0])
+}
+
+/// Sizes of a rank-4 operand in memory, `[n, h, w, c]`.
+fn nhwc(operand: &Operand) -> Result<[usize; 4]> {
+    match (operand.layout, &operand.stored_shape()[..]) {
+        (Layout::ChannelsLast, &[n, h, w, c]) => Ok([n, h, w, c]),
+        (layout, shape) => bail!(Shape, "expected [n, h, w, c], got {shape:?} ({layout:?})"),
+    }
+}

@@ -1,0 +1,181 @@
+//! A node of an ONNX file as plain data: what importer, exporter and operators exchange.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor};
+
+/// Value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Attribute {
+    Int(i64),
+    Float(f32),
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    String(String),
+    Tensor(Input),
+}
+
+/// What is known of an argument.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Computed by the network, of this shape; or a quantized constant.
+    Activation(Shape),
+    /// A constant of real numbers.
+    Real(Tensor<f32>),
+    /// A constant of integers, such as a shape or an axis.
+    Ints(Tensor<i64>),
+}
+
+impl Input {
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Activation(shape) => shape,
+            Self::Real(t) => t.shape(),
+            Self::Ints(t) => t.shape(),
+        }
+    }
+}
+
+/// One node. An operator takes out what it has understood; what is left over is an error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxNode {
+    /// Operator type.
+    pub op_type: String,
+    /// Version of the operator set.
+    pub opset: i64,
+    /// Attributes by name.
+    pub attributes: BTreeMap<String, Attribute>,
+    /// Arguments; `None` where an optional one is absent or has been taken.
+    pub inputs: Vec<Option<Input>>,
+    /// Constants that take the place of arguments, by their index.
+    pub replaced: BTreeMap<usize, Tensor<f32>>,
+}
+
+impl OnnxNode {
+    /// A node to be exported.
+    pub fn new(op_type: &str) -> Self {
+        Self {
+            op_type: op_type.into(),
+            opset: 0,
+            attributes: BTreeMap::new(),
+            inputs: Vec::new(),
+            replaced: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an attribute.
+    pub fn with(mut self, name: &str, attribute: Attribute) -> Self {
+        self.attributes.insert(name.into(), attribute);
+        self
+    }
+
+    /// Adds a list of integers as an attribute.
+    pub fn with_ints(self, name: &str, ints: &[usize]) -> Self {
+        self.with(name, Attribute::Ints(ints.iter().map(|&i| i as i64).collect()))
+    }
+
+    /// Takes an integer attribute.
+    pub fn take_int(&mut self, name: &str) -> Result<Option<i64>> {
+        match self.attributes.remove(name) {
+            None => Ok(None),
+            Some(Attribute::Int(i)) => Ok(Some(i)),
+            Some(other) => bail!(Invalid, "attribute \"{name}\": expected an integer, got {other:?}"),
+        }
+    }
+
+    /// Takes an integer attribute that is 0 or 1.
+    pub fn take_flag(&mut self, name: &str) -> Result<bool> {
+        match self.take_int(name)? {
+            None | Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            Some(other) => bail!(Invalid, "attribute \"{name}\": expected 0 or 1, got {other}"),
+        }
+    }
+
+    /// Takes a number attribute.
+    pub fn take_float(&mut self, name: &str) -> Result<Option<f32>> {
+        match self.attributes.remove(name) {
+            None => Ok(None),
+            Some(Attribute::Float(f)) => Ok(Some(f)),
+            Some(other) => bail!(Invalid, "attribute \"{name}\": expected a number, got {other:?}"),
+        }
+    }
+
+    /// Takes a text attribute.
+    pub fn take_string(&mut self, name: &str) -> Result<Option<String>> {
+        match self.attributes.remove(name) {
+            None => Ok(None),
+            Some(Attribute::String(s)) => Ok(Some(s)),
+            Some(other) => bail!(Invalid, "attribute \"{name}\": expected a text, got {other:?}"),
+        }
+    }
+
+    /// Takes a list of integers.
+    pub fn take_ints(&mut self, name: &str) -> Result<Option<Vec<i64>>> {
+        match self.attributes.remove(name) {
+            None => Ok(None),
+            Some(Attribute::Ints(i)) => Ok(Some(i)),
+            Some(other) => bail!(Invalid, "attribute \"{name}\": expected integers, got {other:?}"),
+        }
+    }
+
+    /// Takes a list of two sizes, both at least 1.
+    pub fn take_pair(&mut self, name: &str) -> Result<Option<[usize; 2]>> {
+        let Some(list) = self.take_ints(name)? else { return Ok(None) };
+        if list.len() != 2 {
+            bail!(Unsupported, "attribute \"{name}\" has {} elements: only 2-D is known", list.len());
+        }
+        match sizes(name, &list)?[..] {
+            [a, b] if a > 0 && b > 0 => Ok(Some([a, b])),
+            _ => bail!(Invalid, "attribute \"{name}\": expected sizes of at least 1, got {list:?}"),
+        }
+    }
+
+    /// Takes argument `index`, which must be a constant of integers.
+    pub fn take_input_ints(&mut self, index: usize) -> Result<Option<Vec<i64>>> {
+        match self.inputs.get_mut(index).and_then(Option::take) {
+            None => Ok(None),
+            Some(Input::Ints(t)) => Ok(Some(t.into_data())),
+            Some(_) => bail!(Unsupported, "input {index} must be a constant of integers"),
+        }
+    }
+
+    /// Takes argument `index`, which must be one constant number.
+    pub fn take_input_number(&mut self, index: usize) -> Result<Option<f32>> {
+        match self.inputs.get_mut(index).and_then(Option::take) {
+            None => Ok(None),
+            Some(Input::Real(t)) if t.data().len() == 1 => Ok(Some(t.data()[0])),
+            Some(_) => bail!(Unsupported, "input {index} must be one constant number"),
+        }
+    }
+
+    /// Shape of argument `index`.
+    pub fn input_shape(&self, index: usize) -> Result<&[usize]> {
+        match self.inputs.get(index) {
+            Some(Some(input)) => Ok(input.shape()),
+            _ => bail!(Invalid, "input {index} is missing"),
+        }
+    }
+
+    /// `axis` counted from the front, for a tensor of rank `rank`. `axis == rank` is accepted.
+    pub fn axis(axis: i64, rank: usize) -> Result<usize> {
+        let from_front = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+        match usize::try_from(from_front) {
+            Ok(a) if a <= rank => Ok(a),
+            _ => bail!(Shape, "axis {axis} of a tensor of rank {rank}"),
+        }
+    }
+}
+
+/// `list` as sizes ≥ 0 that leave room for arithmetic.
+pub fn sizes(name: &str, list: &[i64]) -> Result<Vec<usize>> {
+    list.iter()
+        .map(|&i| match usize::try_from(i) {
+            Ok(size) if size < 1 << 24 => Ok(size),
+            _ => bail!(Invalid, "attribute \"{name}\": {i} is not a size"),
+        })
+        .collect()
+}

@@ -1,0 +1,249 @@
+//! Scales, zero points, and the step between real values and codes:
+//! `real = scale · (code − zero_point)`.
+
+use crate::error::{Result, bail};
+
+/// Which elements of a tensor share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// One scale for the whole tensor.
+    PerTensor,
+    /// One scale for each index along `axis`.
+    PerChannel {
+        /// The axis of the channels.
+        axis: usize,
+    },
+}
+
+/// How the codes of one value are read: `real = scale[c] · (code − zero_point)`.
+///
+/// Codes are signed and have `bits` bits (8, or 32 for a bias). `scale` has one element, or one for
+/// each channel; every scale is finite and > 0. Symmetric means `zero_point == 0`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantParams {
+    /// Size of one step, for each channel.
+    pub scale: Vec<f32>,
+    /// The code of real 0.
+    pub zero_point: i32,
+    /// Number of bits of a code.
+    pub bits: u32,
+    /// Which elements share a scale.
+    pub granularity: Granularity,
+}
+
+impl QuantParams {
+    /// One scale for the whole tensor.
+    pub fn per_tensor(scale: f32, zero_point: i32, bits: u32) -> Self {
+        Self { scale: vec![scale], zero_point, bits, granularity: Granularity::PerTensor }
+    }
+
+    /// Smallest and largest code: `−2^(bits−1)` and `2^(bits−1) − 1`.
+    pub fn code_range(&self) -> (i32, i32) {
+        let half = 1i64 << (self.bits - 1);
+        ((-half) as i32, (half - 1) as i32)
+    }
+
+    /// The code of `x` under the scale of channel `c`: `clamp(round_half_even(x / scale) + zero_point)`.
+    ///
+    /// Divides, as ONNX `QuantizeLinear` does: multiplying by the reciprocal rounds differently.
+    pub fn quantize(&self, x: f32, c: usize) -> i32 {
+        let (lo, hi) = self.code_range();
+        let q = if self.bits > 16 {
+            // A quotient of `f32` has 24 bits; a bias code needs all 32.
+            (x as f64 / self.scale[c] as f64).round_ties_even() as i64
+        } else {
+            (x / self.scale[c]).round_ties_even() as i64
+        };
+        q.saturating_add(self.zero_point as i64).clamp(lo as i64, hi as i64) as i32
+    }
+
+    /// The real value of `code` under the scale of channel `c`.
+    pub fn dequantize(&self, code: i32, c: usize) -> f32 {
+        (code - self.zero_point) as f32 * self.scale[c]
+    }
+
+    /// The channel of each element, in row-major order of `shape`.
+    fn channels(&self, shape: &[usize]) -> impl Iterator<Item = usize> {
+        let (channels, inner) = match self.granularity {
+            Granularity::PerTensor => (1, 1),
+            Granularity::PerChannel { axis } => (shape[axis], shape[axis + 1..].iter().product()),
+        };
+        (0..shape.iter().product()).map(move |i: usize| i / inner % channels)
+    }
+
+    /// [`quantize`](Self::quantize) for a tensor `x` of shape `shape`.
+    pub fn quantize_all(&self, x: &[f32], shape: &[usize]) -> Vec<i32> {
+        x.iter().zip(self.channels(shape)).map(|(&x, c)| self.quantize(x, c)).collect()
+    }
+
+    /// [`dequantize`](Self::dequantize) for a tensor of `codes` of shape `shape`.
+    pub fn dequantize_all(&self, codes: &[i32], shape: &[usize]) -> Vec<f32> {
+        codes.iter().zip(self.channels(shape)).map(|(&code, c)| self.dequantize(code, c)).collect()
+    }
+
+    /// Checks what the type promises, for a tensor of shape `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) or [`Error::Shape`](crate::Error::Shape).
+    pub fn check(&self, shape: &[usize]) -> Result<()> {
+        if let Some(bad) = self.scale.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+            bail!(Range, "scale must be positive and finite, got {bad}");
+        }
+        let (lo, hi) = self.code_range();
+        if !(lo..=hi).contains(&self.zero_point) {
+            bail!(Range, "zero point {} is not a {}-bit code", self.zero_point, self.bits);
+        }
+        let expected = match self.granularity {
+            Granularity::PerTensor => 1,
+            Granularity::PerChannel { axis } if axis < shape.len() => shape[axis],
+            Granularity::PerChannel { axis } => {
+                bail!(Shape, "channel axis {axis} of a tensor of shape {shape:?}")
+            }
+        };
+        if self.scale.len() != expected {
+            bail!(Shape, "expected {expected} scales for shape {shape:?}, got {}", self.scale.len());
+        }
+        Ok(())
+    }
+}
+
+/// Where scales may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Power-of-two scales, symmetric: every rescaling is a shift. For FPGA, ASIC, DSP.
+    Shift,
+    /// Any `f32` scale, asymmetric activations: for CPUs and microcontrollers.
+    Scale,
+}
+
+/// What the user asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// Where scales may lie.
+    pub preset: Preset,
+    /// One weight scale for each output channel, instead of one for the tensor.
+    pub per_channel: bool,
+}
+
+/// An interval of real values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    /// Lower end.
+    pub lo: f32,
+    /// Upper end.
+    pub hi: f32,
+}
+
+impl Range {
+    /// The largest magnitude in the interval.
+    pub fn max_abs(self) -> f32 {
+        self.lo.abs().max(self.hi.abs())
+    }
+}
+
+impl Scheme {
+    /// Parameters of 8-bit activations that lie in `range`; both schemes represent real 0 exactly.
+    ///
+    /// * [`Preset::Shift`]: see [`symmetric_scale`](Self::symmetric_scale), `zero_point = 0`.
+    /// * [`Preset::Scale`]: with `range` widened to hold 0, `scale = (hi − lo) / 255` and
+    ///   `zero_point = round_half_even(−128 − lo / scale)`.
+    pub fn activation(self, range: Range) -> QuantParams {
+        const BITS: u32 = 8;
+        if self.preset == Preset::Shift {
+            return QuantParams::per_tensor(self.symmetric_scale(range.max_abs(), BITS), 0, BITS);
+        }
+        let (lo, hi) = (range.lo.min(0.0) as f64, range.hi.max(0.0) as f64);
+        let scale = (((hi - lo) / 255.0) as f32).clamp(SMALLEST_SCALE, LARGEST_SCALE);
+        let zero_point = (-128.0 - lo / scale as f64).round_ties_even().clamp(-128.0, 127.0);
+        QuantParams::per_tensor(scale, zero_point as i32, BITS)
+    }
+
+    /// The scale of symmetric codes of `bits` bits for values up to `max_abs`.
+    ///
+    /// * [`Preset::Shift`]: `2^−shift` with `shift = bits − 2 − floor(log2(max_abs))`, so that the
+    ///   largest code lies in `[2^(bits−2), 2^(bits−1)]`.
+    /// * [`Preset::Scale`]: `max_abs / (2^(bits−1) − 1)`.
+    pub fn symmetric_scale(self, max_abs: f32, bits: u32) -> f32 {
+        let scale = match self.preset {
+            Preset::Shift if max_abs == 0.0 => SMALLEST_SCALE,
+            Preset::Shift => 2f64.powi(floor_log2(max_abs) - (bits as i32 - 2)) as f32,
+            Preset::Scale => max_abs / ((1i64 << (bits - 1)) - 1) as f32,
+        };
+        scale.clamp(SMALLEST_SCALE, LARGEST_SCALE)
+    }
+
+    /// The smallest scale of this scheme that is at least `scale`.
+    pub fn round_up(self, scale: f32) -> f32 {
+        match self.preset {
+            Preset::Scale => scale,
+            Preset::Shift => {
+                let power = 2f64.powi(floor_log2(scale)) as f32;
+                if power < scale { 2.0 * power } else { power }
+            }
+        }
+    }
+}
+
+/// Scales are kept in `2^±30`, which leaves room for every product and quotient of three of them.
+const SMALLEST_SCALE: f32 = 1.0 / (1u32 << 30) as f32;
+const LARGEST_SCALE: f32 = (1u32 << 30) as f32;
+
+/// `floor(log2(x))` of a finite `x > 0`, exactly: the exponent of `x` as an `f64`, in which every
+/// `f32` is normal.
+fn floor_log2(x: f32) -> i32 {
+    ((x as f64).to_bits() >> 52) as i32 - 1023
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIFT: Scheme = Scheme { preset: Preset::Shift, per_channel: false };
+    const SCALE: Scheme = Scheme { preset: Preset::Scale, per_channel: false };
+
+    #[test]
+    fn codes_by_hand() {
+        let p = QuantParams::per_tensor(0.5, 3, 8);
+        // 0.25/0.5 = 0.5 and 0.75/0.5 = 1.5 are ties: to 0 and to 2.
+        assert_eq!(p.quantize_all(&[0.0, 0.25, 0.75, -0.25, 1e9, -1e9], &[6]), [3, 3, 5, 3, 127, -128]);
+        assert_eq!(p.dequantize(5, 0), 1.0);
+    }
+
+    #[test]
+    fn channels_follow_their_axis() {
+        let granularity = Granularity::PerChannel { axis: 1 };
+        let p = QuantParams { scale: vec![1.0, 0.5], zero_point: 0, bits: 8, granularity };
+        assert_eq!(p.quantize_all(&[1.0, 1.0, 2.0, 2.0], &[1, 2, 2]), [1, 1, 4, 4]);
+        assert_eq!(p.dequantize_all(&[1, 1, 4, 4], &[1, 2, 2]), [1.0, 1.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn power_of_two_scales_follow_the_formula() {
+        for (max_abs, shift) in [(1.0, 6), (0.999, 7), (1.999, 6), (2.0, 5), (100.0, 0), (300.0, -2)] {
+            assert_eq!(SHIFT.symmetric_scale(max_abs, 8), 2f32.powi(-shift), "{max_abs}");
+        }
+        assert_eq!([SHIFT.round_up(0.5), SHIFT.round_up(0.51)], [0.5, 1.0]);
+    }
+
+    #[test]
+    fn asymmetric_codes_use_the_whole_range_and_hold_zero() {
+        for (lo, hi) in [(0.0, 6.0), (-1.0, 3.0), (2.0, 5.0), (-4.0, -1.0), (0.0, 0.0)] {
+            let p = SCALE.activation(Range { lo, hi });
+            assert_eq!(p.dequantize(p.quantize(0.0, 0), 0), 0.0);
+            p.check(&[1]).unwrap();
+        }
+        let p = SCALE.activation(Range { lo: 0.0, hi: 2.55 });
+        assert_eq!((p.zero_point, p.quantize(2.55, 0)), (-128, 127));
+    }
+
+    #[test]
+    fn broken_parameters_are_refused() {
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(QuantParams::per_tensor(scale, 0, 8).check(&[4]).is_err());
+        }
+        assert!(QuantParams::per_tensor(1.0, 128, 8).check(&[4]).is_err());
+        let granularity = Granularity::PerChannel { axis: 2 };
+        let p = QuantParams { scale: vec![1.0; 3], zero_point: 0, bits: 8, granularity };
+        assert!(p.check(&[3]).is_err());
+    }
+}

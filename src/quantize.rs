@@ -1,0 +1,144 @@
+//! Float graph and ranges → quantized graph: every activation gets scale and zero point, every
+//! constant becomes codes.
+
+use crate::error::{Context, Result, bail};
+use crate::graph::{Constant, Graph, Node, ValueId};
+use crate::ops::{OutputParams, Role};
+use crate::quant::{Granularity, QuantParams, Range, Scheme};
+use crate::tensor::Tensor;
+
+/// Quantizes a prepared float graph; `ranges` has the range of each activation.
+///
+/// # Errors
+/// The node whose numbers have no codes (NaN, missing range), by name.
+pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Graph> {
+    let mut quantized = graph.clone();
+    for &input in &graph.inputs {
+        quantized.values[input].quant = Some(scheme.activation(range_of(graph, ranges, input)?));
+    }
+    for (index, node) in graph.nodes.iter().enumerate() {
+        quantize_node(&mut quantized, index, ranges, scheme).in_node(&node.name, node.op.name())?;
+    }
+    quantized.check()?;
+    Ok(quantized)
+}
+
+fn range_of(graph: &Graph, ranges: &[Option<Range>], v: ValueId) -> Result<Range> {
+    match ranges.get(v) {
+        Some(&Some(range)) => Ok(range),
+        _ => bail!(Invalid, "value \"{}\" was not calibrated", graph.values[v].name),
+    }
+}
+
+fn quantize_node(
+    graph: &mut Graph,
+    index: usize,
+    ranges: &[Option<Range>],
+    scheme: Scheme,
+) -> Result<()> {
+    let node = graph.nodes[index].clone();
+    let params = match node.op.output_params() {
+        OutputParams::Calibrated => scheme.activation(range_of(graph, ranges, node.output)?),
+        OutputParams::Fixed(params) => params,
+        OutputParams::SameAsInput => match &graph.values[node.inputs[0]].quant {
+            Some(params) => params.clone(),
+            None => bail!(Unsupported, "the input is a constant: fold it first"),
+        },
+    };
+    graph.values[node.output].quant = Some(params);
+    for argument in 0..node.inputs.len() {
+        let node = graph.nodes[index].clone();
+        let v = node.inputs[argument];
+        let Some(real) = graph.real_constant(v).cloned() else { continue };
+        if let Some(bad) = real.data().iter().find(|x| !x.is_finite()) {
+            bail!(Range, "constant \"{}\" holds {bad}", graph.values[v].name);
+        }
+        let params = match node.op.role(argument) {
+            Role::Activation => scheme.activation(extent(real.data())),
+            Role::Weight { axis } => weight_params(graph, &node, &real, axis, scheme)?,
+            Role::Bias => bias_params(graph, &node)?,
+        };
+        let codes = Tensor::new(real.shape(), params.quantize_all(real.data(), real.shape()))?;
+        // A constant with another user there gets other codes: it stays real for that one.
+        let v = if graph.uses(v) > 1 { duplicate(graph, index, argument) } else { v };
+        graph.values[v].constant = Some(Constant::Codes(codes));
+        graph.values[v].quant = Some(params);
+    }
+    Ok(())
+}
+
+/// Gives argument `argument` of node `index` a value of its own.
+fn duplicate(graph: &mut Graph, index: usize, argument: usize) -> ValueId {
+    let node = &graph.nodes[index];
+    let mut value = graph.values[node.inputs[argument]].clone();
+    value.name = graph.fresh_name(format!("{}.{}", value.name, node.name));
+    let copy = graph.add_value(value);
+    graph.nodes[index].inputs[argument] = copy;
+    copy
+}
+
+/// Smallest and largest element.
+fn extent(x: &[f32]) -> Range {
+    Range {
+        lo: x.iter().copied().fold(f32::INFINITY, f32::min),
+        hi: x.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+    }
+}
+
+/// Symmetric 8-bit codes for a weight whose output channels lie along `axis`.
+///
+/// The scale follows from the largest weight of a channel (or of the tensor), but is no smaller than
+/// the rest of the arithmetic allows: the bias, in units of `x_scale · w_scale`, stays below 2^30, and
+/// the rescaling factor `x_scale · w_scale / y_scale` above 2^-30. Only a channel whose weights are all
+/// but zero beside its bias is touched by that.
+fn weight_params(
+    graph: &Graph,
+    node: &Node,
+    weight: &Tensor<f32>,
+    axis: usize,
+    scheme: Scheme,
+) -> Result<QuantParams> {
+    const BITS: u32 = 8;
+    let scale_of = |v: ValueId| match &graph.values[v].quant {
+        Some(quant) => Ok(quant.scale[0]),
+        None => bail!(Unsupported, "value \"{}\" is not quantized", graph.values[v].name),
+    };
+    let (x_scale, y_scale) = (scale_of(node.inputs[0])?, scale_of(node.output)?);
+    let channels = weight.shape()[axis];
+    let inner: usize = weight.shape()[axis + 1..].iter().product();
+    let mut max_abs = vec![0f32; channels];
+    for (i, w) in weight.data().iter().enumerate() {
+        let max = &mut max_abs[i / inner % channels];
+        *max = max.max(w.abs());
+    }
+    let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
+    let mut bias = bias.map_or(vec![0.0; channels], |bias| bias.data().to_vec());
+    if !scheme.per_channel {
+        max_abs = vec![max_abs.into_iter().fold(0.0, f32::max)];
+        bias = vec![bias.into_iter().fold(0.0, |max, b: f32| max.max(b.abs()))];
+    }
+    const ROOM: f32 = (1u32 << 30) as f32;
+    let floor = |bias: f32| (bias.abs() / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
+    let scale = max_abs.iter().zip(&bias).map(|(&max_abs, &bias)| {
+        scheme.symmetric_scale(max_abs, BITS).max(scheme.round_up(floor(bias)))
+    });
+    let granularity = match scheme.per_channel {
+        true => Granularity::PerChannel { axis },
+        false => Granularity::PerTensor,
+    };
+    Ok(QuantParams { scale: scale.collect(), zero_point: 0, bits: BITS, granularity })
+}
+
+/// 32-bit codes in units of `x_scale · w_scale`, as the accumulator.
+fn bias_params(graph: &Graph, node: &Node) -> Result<QuantParams> {
+    let quant = |index: usize| graph.values[node.inputs[index]].quant.as_ref();
+    let (Some(x), Some(w)) = (quant(0), quant(1)) else {
+        bail!(Unsupported, "input and weight must be quantized before the bias");
+    };
+    let granularity = match w.granularity {
+        Granularity::PerTensor => Granularity::PerTensor,
+        Granularity::PerChannel { .. } => Granularity::PerChannel { axis: 0 },
+    };
+    let scale = w.scale.iter().map(|w| x.scale[0] * w).collect();
+    Ok(QuantParams { scale, zero_point: 0, bits: 32, granularity })
+}

@@ -1,0 +1,171 @@
+//! A tensor: a shape and contiguous row-major data, nothing else.
+
+use crate::error::{Result, bail};
+
+/// Sizes of the axes, slowest first.
+pub type Shape = Vec<usize>;
+
+/// `data[i]` in row-major order of `shape`; `data.len()` is the product of `shape`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tensor<T> {
+    shape: Shape,
+    data: Vec<T>,
+}
+
+impl<T> Tensor<T> {
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) unless `data.len()` is the product of `shape`.
+    pub fn new(shape: impl Into<Shape>, data: Vec<T>) -> Result<Self> {
+        let shape = shape.into();
+        if checked_len(&shape)? != data.len() {
+            bail!(Shape, "shape {shape:?} does not hold {} elements", data.len());
+        }
+        Ok(Self { shape, data })
+    }
+
+    /// A tensor of rank 1.
+    pub fn from_vec(data: Vec<T>) -> Self {
+        Self { shape: vec![data.len()], data }
+    }
+
+    /// Sizes of the axes, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements in row-major order.
+    pub fn data(&self) -> &[T] {
+        &self.data
+    }
+
+    /// The elements in row-major order.
+    pub fn data_mut(&mut self) -> &mut [T] {
+        &mut self.data
+    }
+
+    /// The elements, without the shape.
+    pub fn into_data(self) -> Vec<T> {
+        self.data
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the number of elements differs.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self> {
+        Self::new(shape, self.data)
+    }
+
+    /// Applies `f` to every element.
+    pub fn map<U>(&self, f: impl FnMut(&T) -> U) -> Tensor<U> {
+        Tensor { shape: self.shape.clone(), data: self.data.iter().map(f).collect() }
+    }
+}
+
+impl<T: Copy> Tensor<T> {
+    /// `y[i_perm[0], i_perm[1], …] = x[i_0, i_1, …]`, as ONNX `Transpose`.
+    ///
+    /// `perm` must be a permutation of the axes.
+    pub fn transpose(&self, perm: &[usize]) -> Self {
+        let shape = permuted(&self.shape, perm);
+        let indices = strided_indices(shape.clone(), permuted(&strides(&self.shape), perm));
+        Self { shape, data: indices.map(|i| self.data[i]).collect() }
+    }
+}
+
+/// The product of `shape`, refused where it does not fit `isize` bytes of 8-byte elements.
+pub fn checked_len(shape: &[usize]) -> Result<usize> {
+    match shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) {
+        Some(n) if n <= isize::MAX as usize / 8 => Ok(n),
+        _ => bail!(Shape, "shape {shape:?} has too many elements"),
+    }
+}
+
+/// For each element of a row-major tensor of shape `shape`, the sum of its position times `strides`.
+///
+/// Permuted strides transpose; a stride of 0 broadcasts.
+pub fn strided_indices(shape: Shape, strides: Vec<usize>) -> impl Iterator<Item = usize> {
+    let n: usize = shape.iter().product();
+    let mut position = vec![0usize; shape.len()];
+    let mut index = 0;
+    (0..n).map(move |_| {
+        let current = index;
+        for axis in (0..shape.len()).rev() {
+            position[axis] += 1;
+            index += strides[axis];
+            if position[axis] < shape[axis] {
+                break;
+            }
+            index -= position[axis] * strides[axis];
+            position[axis] = 0;
+        }
+        current
+    })
+}
+
+/// Distance between neighbours along each axis of a row-major tensor.
+pub fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
+/// The shape that `a` and `b` have in common after NumPy's broadcasting rule.
+pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Shape> {
+    let rank = a.len().max(b.len());
+    let size = |s: &[usize], axis: usize| match (axis + s.len()).checked_sub(rank) {
+        Some(i) => s[i],
+        None => 1,
+    };
+    (0..rank)
+        .map(|axis| match (size(a, axis), size(b, axis)) {
+            (x, y) if x == y || y == 1 => Ok(x),
+            (1, y) => Ok(y),
+            _ => bail!(Shape, "shapes {a:?} and {b:?} do not broadcast"),
+        })
+        .collect()
+}
+
+/// Strides along the axes of `to` for a tensor of shape `from` and `strides` that is broadcast to it.
+pub fn broadcast_strides(from: &[usize], strides: &[usize], to: &[usize]) -> Vec<usize> {
+    let missing = to.len() - from.len();
+    let own = from.iter().zip(strides).map(|(&size, &stride)| if size == 1 { 0 } else { stride });
+    std::iter::repeat_n(0, missing).chain(own).collect()
+}
+
+/// `list[perm[0]], list[perm[1]], …`
+pub fn permuted(list: &[usize], perm: &[usize]) -> Vec<usize> {
+    perm.iter().map(|&p| list[p]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transpose_moves_axes() {
+        let x = Tensor::new([2, 3], vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(x.transpose(&[1, 0]).data(), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(x.transpose(&[1, 0]).transpose(&[1, 0]), x);
+        let x = Tensor::new([1, 2, 2, 3], (0..12).collect()).unwrap();
+        assert_eq!(x.transpose(&[0, 2, 3, 1]).data(), [0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]);
+    }
+
+    #[test]
+    fn broadcasting_follows_numpy() {
+        assert_eq!(broadcast(&[2, 1, 4], &[3, 1]).unwrap(), [2, 3, 4]);
+        assert!(broadcast(&[2], &[3]).is_err());
+        let steps = broadcast_strides(&[2, 1], &strides(&[2, 1]), &[2, 2, 3]);
+        let indices: Vec<_> = strided_indices(vec![2, 2, 3], steps).collect();
+        assert_eq!(indices, [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        assert!(Tensor::new([2, 3], vec![0; 5]).is_err());
+        assert!(checked_len(&[usize::MAX, 2]).is_err());
+        assert!(checked_len(&[usize::MAX / 8]).is_err());
+    }
+}
