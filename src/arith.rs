@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn strided_index_broadcasts_and_transposes() {
-        let index = |strides| (0..6).map(|i| strided_index(i, &[2, 3], strides)).collect::<Vec<_>>();
+        let index =
+            |strides| (0..6).map(|i| strided_index(i, &[2, 3], strides)).collect::<Vec<_>>();
         assert_eq!(index(&[3, 1]), [0, 1, 2, 3, 4, 5]);
         assert_eq!(index(&[0, 1]), [0, 1, 2, 0, 1, 2]);
         assert_eq!(index(&[1, 2]), [0, 2, 4, 1, 3, 5]);

@@ -22,22 +22,22 @@ pub enum Error {
     #[error("{0}")]
     Range(String),
     /// The place of an error: a node of the graph.
-    #[error("in node \"{node}\" ({op}): {source}")]
+    #[error("in node \"{node}\" ({op}): {error}")]
     InNode {
         /// Name of the node.
         node: String,
         /// Its operator type.
         op: String,
         /// What happened there.
-        source: Box<Error>,
+        error: Box<Error>,
     },
     /// The place of an error: a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     InFile {
         /// The file.
         path: PathBuf,
         /// What happened there.
-        source: Box<Error>,
+        error: Box<Error>,
     },
 }
 
@@ -57,12 +57,12 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
         self.map_err(|e| Error::InNode {
             node: node.into(),
             op: op.into(),
-            source: Box::new(e.into()),
+            error: Box::new(e.into()),
         })
     }
 
     fn in_file(self, path: &Path) -> Result<T> {
-        self.map_err(|e| Error::InFile { path: path.into(), source: Box::new(e.into()) })
+        self.map_err(|e| Error::InFile { path: path.into(), error: Box::new(e.into()) })
     }
 }
 

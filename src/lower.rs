@@ -123,7 +123,9 @@ impl Lowerer<'_> {
         let constant = match &value.constant {
             None => None,
             Some(Constant::Codes(t)) => Some(t.data().iter().map(|&code| code as i8).collect()),
-            Some(Constant::Real(_)) => bail!(Unsupported, "value \"{}\" is not quantized", value.name),
+            Some(Constant::Real(_)) => {
+                bail!(Unsupported, "value \"{}\" is not quantized", value.name)
+            }
         };
         let layout = if value.shape.len() == 4 { layout } else { Layout::Plain };
         let (name, shape) = (value.name.clone(), value.shape.clone());
@@ -180,7 +182,11 @@ impl Lowerer<'_> {
                 first.map_or(Layout::Plain, |v| v.layout)
             }
             // A transposition that only renames the axes of what lies in memory is a copy.
-            (_, Op::Transpose(op)) if op.perm == FIRST && self.int.values[inputs[0]].layout == Layout::Plain => Layout::ChannelsLast,
+            (_, Op::Transpose(op))
+                if op.perm == FIRST && self.int.values[inputs[0]].layout == Layout::Plain =>
+            {
+                Layout::ChannelsLast
+            }
             (Layout::ChannelsLast, _) => Layout::ChannelsLast,
             _ => Layout::Plain,
         };
@@ -199,7 +205,8 @@ impl Lowerer<'_> {
                 continue;
             }
             let value = &self.graph.values[v];
-            let (Some(Constant::Codes(codes)), Some(quant)) = (&value.constant, &value.quant) else {
+            let (Some(Constant::Codes(codes)), Some(quant)) = (&value.constant, &value.quant)
+            else {
                 bail!(Unsupported, "\"{}\" must be a quantized constant", value.name);
             };
             let (shape, layout) = (value.shape.as_slice(), Layout::Plain);

@@ -101,7 +101,11 @@ impl QuantParams {
             }
         };
         if self.scale.len() != expected {
-            bail!(Shape, "expected {expected} scales for shape {shape:?}, got {}", self.scale.len());
+            bail!(
+                Shape,
+                "expected {expected} scales for shape {shape:?}, got {}",
+                self.scale.len()
+            );
         }
         Ok(())
     }
@@ -205,7 +209,10 @@ mod tests {
     fn codes_by_hand() {
         let p = QuantParams::per_tensor(0.5, 3, 8);
         // 0.25/0.5 = 0.5 and 0.75/0.5 = 1.5 are ties: to 0 and to 2.
-        assert_eq!(p.quantize_all(&[0.0, 0.25, 0.75, -0.25, 1e9, -1e9], &[6]), [3, 3, 5, 3, 127, -128]);
+        assert_eq!(
+            p.quantize_all(&[0.0, 0.25, 0.75, -0.25, 1e9, -1e9], &[6]),
+            [3, 3, 5, 3, 127, -128]
+        );
         assert_eq!(p.dequantize(5, 0), 1.0);
     }
 
@@ -219,7 +226,9 @@ mod tests {
 
     #[test]
     fn power_of_two_scales_follow_the_formula() {
-        for (max_abs, shift) in [(1.0, 6), (0.999, 7), (1.999, 6), (2.0, 5), (100.0, 0), (300.0, -2)] {
+        for (max_abs, shift) in
+            [(1.0, 6), (0.999, 7), (1.999, 6), (2.0, 5), (100.0, 0), (300.0, -2)]
+        {
             assert_eq!(SHIFT.symmetric_scale(max_abs, 8), 2f32.powi(-shift), "{max_abs}");
         }
         assert_eq!([SHIFT.round_up(0.5), SHIFT.round_up(0.51)], [0.5, 1.0]);

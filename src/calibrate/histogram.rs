@@ -81,7 +81,11 @@ impl Histogram {
 
     /// Smallest and largest value seen; `0..0` if there was none.
     pub fn range(&self) -> Range {
-        if self.lo > self.hi { Range { lo: 0.0, hi: 0.0 } } else { Range { lo: self.lo, hi: self.hi } }
+        if self.lo > self.hi {
+            Range { lo: 0.0, hi: 0.0 }
+        } else {
+            Range { lo: self.lo, hi: self.hi }
+        }
     }
 
     /// The narrowest range of whole bins outside of which lie at most `(1 − share) / 2` of the values
@@ -137,7 +141,10 @@ mod tests {
         assert_eq!(h.percentile(1.0), h.range());
         let Range { lo, hi } = h.percentile(0.9);
         // A bin is 1/2048 wide here.
-        assert!((lo - 0.05).abs() <= 1.0 / 2048.0 && (hi - 0.95).abs() <= 1.0 / 2048.0, "{lo} {hi}");
+        assert!(
+            (lo - 0.05).abs() <= 1.0 / 2048.0 && (hi - 0.95).abs() <= 1.0 / 2048.0,
+            "{lo} {hi}"
+        );
         assert_eq!(Histogram::default().range(), Range { lo: 0.0, hi: 0.0 });
     }
 

@@ -48,7 +48,12 @@ impl Observer {
     ///
     /// # Errors
     /// The value that is not finite; inputs that do not fit.
-    pub fn observe(&mut self, network: &FloatExecutor, graph: &Graph, inputs: &[Tensor<f32>]) -> Result<()> {
+    pub fn observe(
+        &mut self,
+        network: &FloatExecutor,
+        graph: &Graph,
+        inputs: &[Tensor<f32>],
+    ) -> Result<()> {
         network.run(inputs, |v, tensor| match &mut self.histograms[v] {
             Some(histogram) => histogram.add(tensor.data()).in_node(&graph.values[v].name, "value"),
             None => Ok(()),

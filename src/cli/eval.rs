@@ -84,7 +84,8 @@ pub fn outputs(network: &Network, data: &Dataset) -> anyhow::Result<Vec<Tensor<f
     let bar = progress("evaluating", data.len());
     let run = network.executor();
     let outputs = (0..data.len()).into_par_iter().map(|i| {
-        let mut outputs = data.sample(i).and_then(|x| run(&[x])).with_context(|| format!("sample {i}"))?;
+        let mut outputs =
+            data.sample(i).and_then(|x| run(&[x])).with_context(|| format!("sample {i}"))?;
         bar.inc(1);
         Ok(outputs.swap_remove(0))
     });

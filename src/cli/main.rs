@@ -1,6 +1,7 @@
 //! The command line: `naive-ptq --help`.
 
 mod args;
+mod conv;
 mod demo;
 mod eval;
 mod inspect;
@@ -25,6 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Conv(conv::Args),
     Inspect(inspect::Args),
     Quantize(quantize::Args),
     Run(run::Args),
@@ -34,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
+        Command::Conv(args) => conv::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Run(args) => run::run(&args),

@@ -124,8 +124,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub fn observe(graph: &Graph, data: &Dataset) -> anyhow::Result<Observer> {
     let bar = progress("calibrating", data.len());
     let network = FloatExecutor::new(graph);
-    let shard = || Ok(Observer::new(graph));
-    let observed = (0..data.len()).into_par_iter().try_fold(shard, |mut observer, i| {
+    let shard = || Observer::new(graph);
+    let observed = (0..data.len()).into_par_iter().try_fold(shard, |mut observer: Observer, i| {
         let x = data.sample(i).with_context(|| format!("sample {i}"))?;
         observer.observe(&network, graph, &[x]).with_context(|| format!("sample {i}"))?;
         bar.inc(1);

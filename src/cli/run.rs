@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use naive_ptq::Tensor;
-use naive_ptq::data::write_atomic;
 use naive_ptq::data::npy::{Element, write_npy};
+use naive_ptq::data::write_atomic;
 use naive_ptq::exec::Network;
 use naive_ptq::exec::int::IntExecutor;
 use rayon::prelude::*;
@@ -50,7 +50,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let executor = IntExecutor::new(graph);
             let codes = (0..data.len()).into_par_iter().map(|i| {
                 let run = |x| executor.run_codes(&[x], |_, _| Ok(()));
-                let mut codes = data.sample(i).and_then(run).with_context(|| format!("sample {i}"))?;
+                let mut codes =
+                    data.sample(i).and_then(run).with_context(|| format!("sample {i}"))?;
                 bar.inc(1);
                 anyhow::Ok(codes.swap_remove(0))
             });

@@ -27,7 +27,11 @@ impl Display for Table {
         let widths: Vec<usize> =
             (0..columns).map(|c| column(c).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
         let numeric: Vec<bool> = (0..columns)
-            .map(|c| column(c).skip(1).all(|s| s.is_empty() || s.starts_with(|c: char| c.is_ascii_digit() || "-−±".contains(c))))
+            .map(|c| {
+                column(c).skip(1).all(|s| {
+                    s.is_empty() || s.starts_with(|c: char| c.is_ascii_digit() || "-−±".contains(c))
+                })
+            })
             .collect();
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();

@@ -5,8 +5,8 @@ use super::{check_inputs, last_uses};
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntValue};
-use crate::tensor::{Tensor, permuted};
 use crate::ops::{FIRST, LAST, Layout};
+use crate::tensor::{Tensor, permuted};
 
 /// An integer network made ready to be run on any number of samples.
 #[derive(Debug)]

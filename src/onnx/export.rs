@@ -35,7 +35,10 @@ pub fn export(graph: &Graph) -> Vec<u8> {
         producer_name: env!("CARGO_PKG_NAME").into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(exporter.proto),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+        opset_import: vec![OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(OPSET),
+        }],
     };
     model.encode_to_vec()
 }
@@ -52,7 +55,9 @@ impl Exporter<'_> {
     fn run(&mut self) {
         for value in &self.graph.values {
             match (&value.constant, &value.quant) {
-                (Some(Constant::Real(t)), _) => self.proto.initializer.push(write_real(&value.name, t)),
+                (Some(Constant::Real(t)), _) => {
+                    self.proto.initializer.push(write_real(&value.name, t))
+                }
                 (Some(Constant::Codes(t)), Some(quant)) => {
                     let codes = self.fresh(format!("{}_codes", value.name));
                     self.proto.initializer.push(write_codes(&codes, t, quant.bits));
@@ -138,11 +143,22 @@ impl Exporter<'_> {
         let zero_points = Tensor::new(shape.clone(), vec![quant.zero_point; quant.scale.len()]);
         let scales = Tensor::new(shape, quant.scale.clone());
         self.proto.initializer.push(write_real(&names[0], &scales.unwrap_or_default()));
-        self.proto.initializer.push(write_codes(&names[1], &zero_points.unwrap_or_default(), quant.bits));
+        self.proto.initializer.push(write_codes(
+            &names[1],
+            &zero_points.unwrap_or_default(),
+            quant.bits,
+        ));
         names
     }
 
-    fn push_q(&mut self, op_type: &str, x: &str, parameters: &[String; 2], quant: &QuantParams, y: &str) {
+    fn push_q(
+        &mut self,
+        op_type: &str,
+        x: &str,
+        parameters: &[String; 2],
+        quant: &QuantParams,
+        y: &str,
+    ) {
         let mut node = OnnxNode::new(op_type);
         if let Granularity::PerChannel { axis } = quant.granularity {
             node = node.with("axis", Attribute::Int(axis as i64));

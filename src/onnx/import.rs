@@ -134,7 +134,11 @@ impl<'a> Importer<'a> {
             bail!(Unsupported, "input \"{name}\" is not a tensor");
         };
         if tensor.elem_type != dt::FLOAT {
-            bail!(Unsupported, "input \"{name}\" has data type {}, only float is known", tensor.elem_type);
+            bail!(
+                Unsupported,
+                "input \"{name}\" has data type {}, only float is known",
+                tensor.elem_type
+            );
         }
         let Some(shape) = &tensor.shape else {
             bail!(Unsupported, "input \"{name}\" has no shape");
@@ -142,17 +146,22 @@ impl<'a> Importer<'a> {
         let mut sizes = Shape::new();
         for (axis, dim) in shape.dim.iter().enumerate() {
             sizes.push(match &dim.value {
-                Some(DimensionValue::DimValue(d)) if *d >= 0 => usize::try_from(*d).unwrap_or(usize::MAX),
+                Some(DimensionValue::DimValue(d)) if *d >= 0 => {
+                    usize::try_from(*d).unwrap_or(usize::MAX)
+                }
                 // Some exporters write an open batch as −1.
                 _ if axis == 0 => {
                     self.graph.dynamic_batch = true;
                     1
                 }
-                open => bail!(Unsupported, "axis {axis} of input \"{name}\" is not fixed: {open:?}"),
+                open => {
+                    bail!(Unsupported, "axis {axis} of input \"{name}\" is not fixed: {open:?}")
+                }
             });
         }
         check_size(name, &sizes)?;
-        let v = self.graph.add_value(Value { name: name.clone(), shape: sizes, ..Value::default() });
+        let v =
+            self.graph.add_value(Value { name: name.clone(), shape: sizes, ..Value::default() });
         self.graph.inputs.push(v);
         self.define(name, Known::Value(v))
     }
@@ -235,7 +244,9 @@ impl<'a> Importer<'a> {
                 ("value", Attribute::Tensor(Input::Ints(t))) => Numbers::Ints(t, dt::INT64),
                 ("value_float", Attribute::Float(x)) => Numbers::Real(Tensor::new([], vec![x])?),
                 ("value_floats", Attribute::Floats(x)) => Numbers::Real(Tensor::from_vec(x)),
-                ("value_int", Attribute::Int(i)) => Numbers::Ints(Tensor::new([], vec![i])?, dt::INT64),
+                ("value_int", Attribute::Int(i)) => {
+                    Numbers::Ints(Tensor::new([], vec![i])?, dt::INT64)
+                }
                 ("value_ints", Attribute::Ints(i)) => Numbers::Ints(Tensor::from_vec(i), dt::INT64),
                 (name, _) => bail!(Unsupported, "attribute \"{name}\""),
             },
@@ -273,7 +284,13 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    fn operator(&mut self, proto: &NodeProto, name: &str, output: &str, node: &mut OnnxNode) -> Result<()> {
+    fn operator(
+        &mut self,
+        proto: &NodeProto,
+        name: &str,
+        output: &str,
+        node: &mut OnnxNode,
+    ) -> Result<()> {
         let op = match Op::import(node) {
             Some(op) => op?,
             None => bail!(Unsupported, "operator type \"{}\"", proto.op_type),
@@ -294,10 +311,12 @@ impl<'a> Importer<'a> {
                 None => bail!(Unsupported, "input {index} is absent, but not the last one"),
             }
         }
-        let shapes: Vec<&[usize]> = inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
+        let shapes: Vec<&[usize]> =
+            inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
         let shape = op.infer_shape(&shapes)?;
         check_size(output, &shape)?;
-        let output_value = self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
+        let output_value =
+            self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
         self.define(output, Known::Value(output_value))?;
         let name = if proto.name.is_empty() { output.into() } else { name.into() };
         self.graph.nodes.push(Node { name, op, clamp: Clip::NONE, inputs, output: output_value });
@@ -324,7 +343,8 @@ impl<'a> Importer<'a> {
         let v = match self.get(codes)?.clone() {
             Known::Ints(codes, data_type) => {
                 let shape = codes.shape().to_vec();
-                let v = self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
+                let v =
+                    self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
                 let (params, zero) = self.params(proto, node, Some(data_type), v)?;
                 let codes = codes.map(|&code| (code - zero) as i32);
                 self.graph.values[v].constant = Some(Constant::Codes(codes));
@@ -403,7 +423,10 @@ impl<'a> Importer<'a> {
         if rest.iter().any(|other| other != zero_point) {
             bail!(Unsupported, "zero points differ between channels");
         }
-        if *zero_point < lowest || *zero_point > lowest + (1i64 << bits) - 1 || (bits == 32 && *zero_point != 0) {
+        if *zero_point < lowest
+            || *zero_point > lowest + (1i64 << bits) - 1
+            || (bits == 32 && *zero_point != 0)
+        {
             bail!(Invalid, "zero point {zero_point} of {bits}-bit codes");
         }
         let shape = &self.graph.values[v].shape;

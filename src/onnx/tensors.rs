@@ -21,7 +21,9 @@ impl Numbers {
     pub(super) fn read(proto: &TensorProto, dir: Option<&Path>) -> Result<Self> {
         let shape = proto.dims.iter().map(|&d| match usize::try_from(d) {
             Ok(d) => Ok(d),
-            Err(_) => bail!(Invalid, "tensor \"{}\" has a negative size: {:?}", proto.name, proto.dims),
+            Err(_) => {
+                bail!(Invalid, "tensor \"{}\" has a negative size: {:?}", proto.name, proto.dims)
+            }
         });
         let shape = shape.collect::<Result<Shape>>()?;
         let len = checked_len(&shape)?;
@@ -91,14 +93,18 @@ fn decode<const N: usize, T>(raw: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T
 
 /// The bytes of a tensor that lie in a file beside the model. The path may not leave the folder.
 fn read_external(proto: &TensorProto, dir: Option<&Path>, expected: usize) -> Result<Vec<u8>> {
-    let entry = |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let entry =
+        |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
     let name = &proto.name;
     let (Some(dir), Some(location)) = (dir, entry("location")) else {
         bail!(Invalid, "the external data of tensor \"{name}\" has no location");
     };
     let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
     if !Path::new(location).components().all(inside) {
-        bail!(Invalid, "the external data of tensor \"{name}\" lies outside the model's folder: {location}");
+        bail!(
+            Invalid,
+            "the external data of tensor \"{name}\" lies outside the model's folder: {location}"
+        );
     }
     let number = |key: &str| match entry(key).map(str::parse::<u64>) {
         None => Ok(None),

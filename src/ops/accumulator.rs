@@ -42,12 +42,15 @@ pub fn accumulators(
         bail!(Unsupported, "weights need 8 bits and zero point 0, got {bits} bits and {zero}");
     }
     let out_ch = weight.shape()[0];
-    let factors = (0..out_ch).map(|o| (x.scale() * w.quant.scale[o % w.quant.scale.len()]) / node.output.scale());
+    let factors = (0..out_ch)
+        .map(|o| (x.scale() * w.quant.scale[o % w.quant.scale.len()]) / node.output.scale());
     let multiplier = factors
         .enumerate()
         .map(|(o, factor)| match Multiplier::from_f32(factor) {
             Some(m) => Ok(m),
-            None => bail!(Range, "rescaling factor {factor:e} of channel {o} is not in 2^-39..2^23"),
+            None => {
+                bail!(Range, "rescaling factor {factor:e} of channel {o} is not in 2^-39..2^23")
+            }
         })
         .collect::<Result<Vec<_>>>()?;
     let bias = match node.inputs.get(2) {

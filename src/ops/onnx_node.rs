@@ -82,7 +82,9 @@ impl OnnxNode {
         match self.attributes.remove(name) {
             None => Ok(None),
             Some(Attribute::Int(i)) => Ok(Some(i)),
-            Some(other) => bail!(Invalid, "attribute \"{name}\": expected an integer, got {other:?}"),
+            Some(other) => {
+                bail!(Invalid, "attribute \"{name}\": expected an integer, got {other:?}")
+            }
         }
     }
 
@@ -126,7 +128,11 @@ impl OnnxNode {
     pub fn take_pair(&mut self, name: &str) -> Result<Option<[usize; 2]>> {
         let Some(list) = self.take_ints(name)? else { return Ok(None) };
         if list.len() != 2 {
-            bail!(Unsupported, "attribute \"{name}\" has {} elements: only 2-D is known", list.len());
+            bail!(
+                Unsupported,
+                "attribute \"{name}\" has {} elements: only 2-D is known",
+                list.len()
+            );
         }
         match sizes(name, &list)?[..] {
             [a, b] if a > 0 && b > 0 => Ok(Some([a, b])),

@@ -53,7 +53,9 @@ impl Window {
                 _ => bail!(Invalid, "attribute \"pads\": expected 4 sizes, got {pads:?}"),
             },
             ("VALID", pads) if pads.iter().flatten().all(|&p| p == 0) => {}
-            (mode @ ("SAME_UPPER" | "SAME_LOWER"), pads) if pads.iter().flatten().all(|&p| p == 0) => {
+            (mode @ ("SAME_UPPER" | "SAME_LOWER"), pads)
+                if pads.iter().flatten().all(|&p| p == 0) =>
+            {
                 for (axis, size) in [h, w].into_iter().enumerate() {
                     let out = size.div_ceil(window.stride[axis]);
                     let covered = out.saturating_sub(1) * window.stride[axis] + window.extent(axis);
@@ -63,7 +65,9 @@ impl Window {
                     (window.pads[axis], window.pads[axis + 2]) = (begin, total - begin);
                 }
             }
-            (mode, pads) => bail!(Invalid, "attributes \"auto_pad\" {mode:?} and \"pads\" {pads:?}"),
+            (mode, pads) => {
+                bail!(Invalid, "attributes \"auto_pad\" {mode:?} and \"pads\" {pads:?}")
+            }
         }
         Ok(window)
     }
@@ -90,7 +94,8 @@ impl Window {
         let mut out = [0; 2];
         for axis in 0..2 {
             let padded = size[axis] + self.pads[axis] + self.pads[axis + 2];
-            let Some(free) = padded.checked_sub(self.extent(axis)).filter(|_| size[axis] > 0) else {
+            let Some(free) = padded.checked_sub(self.extent(axis)).filter(|_| size[axis] > 0)
+            else {
                 let (name, k) = (["height", "width"][axis], self.extent(axis));
                 bail!(Shape, "window of {k} does not fit into the padded {name} of {padded}");
             };
@@ -135,8 +140,8 @@ impl Window {
                 for ox in 0..shape[3] {
                     let padded = self.padded_taps(0, oy, h) * self.padded_taps(1, ox, w);
                     let rows = self.positions(0, oy, h);
-                    let mut window =
-                        rows.flat_map(|iy| self.positions(1, ox, w).map(move |ix| plane[iy * w + ix]));
+                    let mut window = rows
+                        .flat_map(|iy| self.positions(1, ox, w).map(move |ix| plane[iy * w + ix]));
                     y.push(f(&mut window, padded));
                 }
             }
@@ -175,7 +180,8 @@ mod tests {
         assert_eq!(w.output([5, 4]).unwrap(), [2, 2]);
         assert_eq!(Window { ceil_mode: true, ..w }.output([5, 4]).unwrap(), [3, 2]);
         // The third window would begin in the padding at the end.
-        let w = Window { stride: [3, 3], pads: [0, 0, 2, 2], ceil_mode: true, ..Window::new([3, 3]) };
+        let w =
+            Window { stride: [3, 3], pads: [0, 0, 2, 2], ceil_mode: true, ..Window::new([3, 3]) };
         assert_eq!(w.output([6, 6]).unwrap(), [2, 2]);
         let w = Window { dilation: [2, 2], ..Window::new([3, 3]) };
         assert_eq!(w.output([5, 6]).unwrap(), [1, 2]);

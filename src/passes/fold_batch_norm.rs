@@ -55,7 +55,8 @@ fn fold_into_producer(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<
         Some(&bias) => graph.real_constant(bias)?.data().to_vec(),
         None => vec![0.0; channels.len()],
     };
-    let bias = old.iter().zip(&channels).map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
+    let bias =
+        old.iter().zip(&channels).map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
     let bias = Tensor::from_vec(bias.collect());
     let constants = add_constants(graph, producer, weight, bias);
     let norm = graph.nodes.remove(index);
@@ -84,7 +85,12 @@ fn to_depthwise(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<()> {
     Some(())
 }
 
-fn add_constants(graph: &mut Graph, node: usize, weight: Tensor<f32>, bias: Tensor<f32>) -> [usize; 2] {
+fn add_constants(
+    graph: &mut Graph,
+    node: usize,
+    weight: Tensor<f32>,
+    bias: Tensor<f32>,
+) -> [usize; 2] {
     let name = graph.nodes[node].name.clone();
     [("weight", weight), ("bias", bias)].map(|(what, tensor)| {
         let name = graph.fresh_name(format!("{name}.folded_{what}"));

@@ -37,7 +37,8 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     let channels = y_shape[channel_axis];
     let added = graph.real_constant(add.inputs[constant])?;
     let from_end = y_shape.len() - 1 - channel_axis;
-    let only_channels = added.shape().iter().rev().enumerate().all(|(i, &d)| d == 1 || i == from_end);
+    let only_channels =
+        added.shape().iter().rev().enumerate().all(|(i, &d)| d == 1 || i == from_end);
     if !only_channels {
         return None;
     }

@@ -1,0 +1,167 @@
+//! `naive-ptq inspect`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use naive_ptq::graph::Graph;
+use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::quant::QuantParams;
+use naive_ptq::{onnx, passes};
+use serde_json::{Value, json};
+
+use crate::quantize::widest_accumulator;
+use crate::table::Table;
+
+/// Show what a model file holds: nodes, shapes, parameters, multiply-accumulates; for a quantized
+/// model also scales, bits and accumulator bounds
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  naive-ptq inspect float.onnx
+  naive-ptq inspect int8.onnx --json")]
+pub struct Args {
+    /// The model file
+    model: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut graph = onnx::load(&args.model)?;
+    let integer = match graph.has_codes() {
+        true => {
+            passes::prepare(&mut graph);
+            Some(lower(&graph)?)
+        }
+        false => None,
+    };
+    if args.json {
+        println!("{:#}", to_json(&graph, integer.as_ref()));
+    } else {
+        print!("{}", to_text(&graph, integer.as_ref()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
+    let mut text = format!("network \"{}\"", graph.name);
+    for (what, values) in [("input ", &graph.inputs), ("output", &graph.outputs)] {
+        for &v in values {
+            text +=
+                &format!("\n{what} \"{}\" {}", graph.values[v].name, shape(&graph.values[v].shape));
+        }
+    }
+    let macs: u64 = graph.nodes.iter().map(|n| graph.macs(n)).sum();
+    text += &format!(
+        "\n{} nodes, {} parameters, {macs} MACs\n\n",
+        graph.nodes.len(),
+        graph.parameters()
+    );
+    let Some(integer) = integer else {
+        return text + &nodes(graph).to_string();
+    };
+    text += &int_nodes(graph, integer).to_string();
+    if let Some((node, bound)) = widest_accumulator(integer) {
+        let share = bound as f64 / i32::MAX as f64;
+        text += &format!(
+            "\nlargest 32-bit accumulator: ±{bound} in \"{node}\", {share:.4} of the limit\n"
+        );
+    }
+    text
+}
+
+/// The table of a float network.
+pub fn nodes(graph: &Graph) -> Table {
+    let mut table = Table::new(&["node", "operator", "output", "parameters", "MACs"]);
+    for node in &graph.nodes {
+        let constants = node.inputs.iter().filter_map(|&v| graph.values[v].constant.as_ref());
+        let parameters: usize = constants.map(|c| c.shape().iter().product::<usize>()).sum();
+        table.row([
+            node.name.clone(),
+            node.op.name().to_string(),
+            shape(&graph.values[node.output].shape),
+            parameters.to_string(),
+            graph.macs(node).to_string(),
+        ]);
+    }
+    table
+}
+
+/// The table of a quantized network.
+fn int_nodes(graph: &Graph, integer: &IntGraph) -> Table {
+    let mut table = Table::new(&[
+        "node",
+        "operator",
+        "output",
+        "scale",
+        "zero",
+        "weight scale",
+        "MACs",
+        "|acc| bound",
+    ]);
+    for &input in &integer.inputs {
+        let value = &integer.values[input];
+        let (scale, zero) = (text_scale(&value.quant), value.quant.zero_point.to_string());
+        table.row([value.name.clone(), "input".into(), shape(&value.shape), scale, zero]);
+    }
+    for node in &integer.nodes {
+        let value = &integer.values[node.output];
+        let original = graph.nodes.iter().find(|n| n.name == node.name);
+        let weight = original.and_then(|n| graph.values[*n.inputs.get(1)?].quant.as_ref());
+        table.row([
+            node.name.clone(),
+            node.op.name().to_string(),
+            shape(&value.shape),
+            text_scale(&value.quant),
+            value.quant.zero_point.to_string(),
+            weight.map(text_scale).unwrap_or_default(),
+            original.map(|n| graph.macs(n)).unwrap_or_default().to_string(),
+            node.op.acc_bound().map(|b| b.to_string()).unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn text_scale(quant: &QuantParams) -> String {
+    let one = |scale: f32| match scale.log2() {
+        power if power == power.round() => format!("2^{power}"),
+        _ => format!("{scale:.4e}"),
+    };
+    let lo = quant.scale.iter().copied().fold(f32::INFINITY, f32::min);
+    let hi = quant.scale.iter().copied().fold(0.0, f32::max);
+    if lo == hi { one(lo) } else { format!("{}..{}", one(lo), one(hi)) }
+}
+
+fn shape(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> Value {
+    let value = |v: usize| {
+        let value = &graph.values[v];
+        json!({"name": value.name, "shape": value.shape, "quant": value.quant.as_ref().map(quant)})
+    };
+    let nodes = graph.nodes.iter().map(|node| {
+        let lowered = integer.and_then(|g| g.nodes.iter().find(|n| n.name == node.name));
+        json!({
+            "name": node.name, "operator": node.op.name(), "macs": graph.macs(node),
+            "inputs": node.inputs.iter().map(|&v| value(v)).collect::<Vec<_>>(),
+            "output": value(node.output),
+            "acc_bound": lowered.and_then(|n| n.op.acc_bound()),
+        })
+    });
+    json!({
+        "name": graph.name,
+        "quantized": integer.is_some(),
+        "inputs": graph.inputs.iter().map(|&v| value(v)).collect::<Vec<_>>(),
+        "outputs": graph.outputs.iter().map(|&v| value(v)).collect::<Vec<_>>(),
+        "parameters": graph.parameters(),
+        "macs": graph.nodes.iter().map(|n| graph.macs(n)).sum::<u64>(),
+        "nodes": nodes.collect::<Vec<_>>(),
+    })
+}
+
+fn quant(quant: &QuantParams) -> Value {
+    json!({"scale": quant.scale, "zero_point": quant.zero_point, "bits": quant.bits})
+}
