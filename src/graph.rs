@@ -197,10 +197,8 @@ impl Graph {
             if !names.insert(value.name.as_str()) {
                 bail!(Invalid, "two values are called \"{}\"", value.name);
             }
-            if let Some(constant) = &value.constant {
-                if constant.shape() != value.shape {
-                    bail!(Shape, "constant \"{}\" is not of its value's shape", value.name);
-                }
+            if value.constant.as_ref().is_some_and(|c| c.shape() != value.shape) {
+                bail!(Shape, "constant \"{}\" is not of its value's shape", value.name);
             }
             if let Some(quant) = &value.quant {
                 quant.check(&value.shape)?;

@@ -1,6 +1,7 @@
 //! The command line: `naive-ptq --help`.
 
 mod args;
+mod by_hand;
 mod conv;
 mod demo;
 mod eval;

@@ -20,6 +20,9 @@ pub enum Network {
     Int(IntGraph),
 }
 
+/// From inputs to outputs, both real.
+pub type Run<'a> = dyn Fn(&[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> + Sync + 'a;
+
 impl Network {
     /// Reads a model file and prepares it for execution.
     ///
@@ -47,7 +50,7 @@ impl Network {
     }
 
     /// A function from inputs to outputs, both real; it may be called from many threads.
-    pub fn executor(&self) -> Box<dyn Fn(&[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> + Sync + '_> {
+    pub fn executor(&self) -> Box<Run<'_>> {
         match self {
             Self::Float(graph) => {
                 let executor = float::FloatExecutor::new(graph);
