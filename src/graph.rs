@@ -149,6 +149,13 @@ impl Graph {
         }
     }
 
+    /// The result of `node`, if all its arguments are real constants.
+    pub fn constant_result(&self, node: &Node) -> Option<Tensor<f32>> {
+        let arguments = node.inputs.iter().map(|&v| self.real_constant(v));
+        let result = node.op.eval_f32(&arguments.collect::<Option<Vec<_>>>()?);
+        Some(result.map(|&y| node.clamp.apply(y)))
+    }
+
     /// Shapes of the arguments of `node`.
     pub fn input_shapes(&self, node: &Node) -> Vec<&[usize]> {
         node.inputs.iter().map(|&v| self.values[v].shape.as_slice()).collect()

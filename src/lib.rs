@@ -1,4 +1,67 @@
 //! Post-training quantization of ONNX networks to integers.
+//!
+//! ```text
+//!  float.onnx ──import──► Graph ──passes──► Graph ──calibrate──► ranges
+//!                        (real)  fold,     (real)   data streams,   │
+//!                                fuse               not stored      ▼
+//!  int8.onnx ◄──export── quantized Graph ◄───────── quantize ───────┘
+//!     │   (QDQ)                │
+//!     └──────import────────────┤   a QDQ model from another tool enters here, too
+//!                              └──lower──► IntGraph ──► exec
+//! ```
+//!
+//! | stage | module | from → to |
+//! |---|---|---|
+//! | import, export | [`onnx`] | ONNX file ↔ [`graph::Graph`] |
+//! | passes | [`passes`] | `Graph` → `Graph`, fewer nodes |
+//! | calibrate | [`calibrate`] | `Graph`, samples → [`calibrate::Observer`] → ranges |
+//! | quantize | [`quantize`](mod@quantize) | `Graph`, ranges, [`quant::Scheme`] → quantized `Graph` |
+//! | lower | [`lower`](mod@lower) | quantized `Graph` → [`lower::IntGraph`] |
+//! | run | [`exec`] | either graph, samples → results |
+//! | judge | [`analyze`] | results → accuracy, noise |
+//!
+//! Below them: [`arith`], the integer arithmetic; [`ops`], the operators; [`quant`], scales and zero
+//! points; [`tensor`], [`kernels`] and [`error`]. Beside them: [`data`], which reads samples.
+//! `docs/semantics.md` says what every operator computes, to the bit.
+//!
+//! The whole pipeline, on the bundled network:
+//!
+//! ```
+//! use naive_ptq::calibrate::{Calibrator, Observer};
+//! use naive_ptq::data::{Dataset, Preprocess};
+//! use naive_ptq::exec::{float::FloatExecutor, int::IntExecutor};
+//! use naive_ptq::quant::{Preset, Scheme};
+//! use naive_ptq::{lower::lower, onnx, passes, quantize::quantize};
+//!
+//! # fn main() -> naive_ptq::Result<()> {
+//! let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion");
+//! let preprocess = Preprocess { scale: 1.0 / 255.0, ..Preprocess::default() };
+//! let data = Dataset::open(folder.join("calib.npz"), &preprocess)?;
+//!
+//! let mut graph = onnx::load(&folder.join("float.onnx"))?;
+//! passes::prepare(&mut graph);
+//!
+//! let float = FloatExecutor::new(&graph);
+//! let mut observer = Observer::new(&graph);
+//! for i in 0..20 {
+//!     observer.observe(&float, &graph, &[data.sample(i)?])?;
+//! }
+//! let scheme = Scheme { preset: Preset::Scale, per_channel: true };
+//! let quantized = quantize(&graph, &observer.ranges(Calibrator::MinMax), scheme)?;
+//! let file: Vec<u8> = onnx::export(&quantized);
+//!
+//! let integer = lower(&quantized)?;
+//! let run = IntExecutor::new(&integer);
+//! let codes = run.run_codes(&[data.sample(0)?], |_, _| Ok(()))?;
+//! assert_eq!(codes[0].shape(), [1, 10]);
+//!
+//! // Nothing but the file is needed to get the same integers.
+//! let mut again = onnx::import(&file, None)?;
+//! passes::prepare(&mut again);
+//! assert_eq!(lower(&again)?, integer);
+//! # Ok(())
+//! # }
+//! ```
 #![deny(unsafe_code)]
 
 pub mod analyze;

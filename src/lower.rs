@@ -6,7 +6,7 @@ use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{FIRST, IntOp, Layout, Lowering, Op, Operand, Role};
-use crate::quant::QuantParams;
+use crate::quant::{Granularity, QuantParams};
 use crate::tensor::Shape;
 
 /// A tensor of 8-bit codes.
@@ -209,6 +209,12 @@ impl Lowerer<'_> {
             else {
                 bail!(Unsupported, "\"{}\" must be a quantized constant", value.name);
             };
+            if let (Role::Weight { axis }, Granularity::PerChannel { axis: along }) =
+                (node.op.role(index), quant.granularity)
+                && along != axis
+            {
+                bail!(Unsupported, "\"{}\" has scales along axis {along}, expected {axis}", value.name);
+            }
             let (shape, layout) = (value.shape.as_slice(), Layout::Plain);
             operands.push(Operand { shape, layout, quant, codes: Some(codes) });
         }
@@ -221,3 +227,6 @@ impl Lowerer<'_> {
         node.op.lower(&Lowering { inputs: operands, output, clamp })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use crate::tensor::Tensor;
 /// # Errors
 /// The node whose numbers have no codes (NaN, missing range), by name.
 pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Graph> {
+    let ranges = &shared_ranges(graph, ranges);
     let mut quantized = graph.clone();
     for &input in &graph.inputs {
         quantized.values[input].quant = Some(scheme.activation(range_of(graph, ranges, input)?));
@@ -21,6 +22,44 @@ pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Resu
     }
     quantized.check()?;
     Ok(quantized)
+}
+
+/// Gives all values whose codes are to be copied, not rescaled, the union of their ranges: arguments
+/// and result of a node with [`OutputParams::Shared`], through the nodes that only move codes.
+fn shared_ranges(graph: &Graph, ranges: &[Option<Range>]) -> Vec<Option<Range>> {
+    let mut group: Vec<ValueId> = (0..graph.values.len()).collect();
+    fn root(group: &[ValueId], mut v: ValueId) -> ValueId {
+        while group[v] != v {
+            v = group[v];
+        }
+        v
+    }
+    let mut fixed = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        let joined = match node.op.output_params() {
+            OutputParams::Shared => &node.inputs[..],
+            OutputParams::SameAsInput => &node.inputs[..1],
+            OutputParams::Fixed(_) => {
+                fixed[node.output] = true;
+                continue;
+            }
+            OutputParams::Calibrated => continue,
+        };
+        for &v in joined.iter().filter(|&&v| !fixed[v] && graph.values[v].constant.is_none()) {
+            let (a, b) = (root(&group, v), root(&group, node.output));
+            group[a] = b;
+        }
+    }
+    let mut union: Vec<Option<Range>> = vec![None; graph.values.len()];
+    for (v, range) in ranges.iter().enumerate() {
+        let union = &mut union[root(&group, v)];
+        *union = match (*union, *range) {
+            (Some(a), Some(b)) => Some(Range { lo: a.lo.min(b.lo), hi: a.hi.max(b.hi) }),
+            (a, b) => a.or(b),
+        };
+    }
+    let observed = |v| ranges.get(v).copied().flatten();
+    (0..graph.values.len()).map(|v| observed(v).and(union[root(&group, v)])).collect()
 }
 
 fn range_of(graph: &Graph, ranges: &[Option<Range>], v: ValueId) -> Result<Range> {
@@ -38,7 +77,9 @@ fn quantize_node(
 ) -> Result<()> {
     let node = graph.nodes[index].clone();
     let params = match node.op.output_params() {
-        OutputParams::Calibrated => scheme.activation(range_of(graph, ranges, node.output)?),
+        OutputParams::Calibrated | OutputParams::Shared => {
+            scheme.activation(range_of(graph, ranges, node.output)?)
+        }
         OutputParams::Fixed(params) => params,
         OutputParams::SameAsInput => match &graph.values[node.inputs[0]].quant {
             Some(params) => params.clone(),
@@ -112,14 +153,19 @@ fn weight_params(
         *max = max.max(w.abs());
     }
     let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
-    let mut bias = bias.map_or(vec![0.0; channels], |bias| bias.data().to_vec());
+    let mut largest_bias = vec![0f32; channels];
+    for (o, b) in bias.iter().flat_map(|bias| bias.data()).enumerate() {
+        // The channels of a grouped transposed convolution share scales between groups.
+        let max = &mut largest_bias[o % channels];
+        *max = max.max(b.abs());
+    }
     if !scheme.per_channel {
         max_abs = vec![max_abs.into_iter().fold(0.0, f32::max)];
-        bias = vec![bias.into_iter().fold(0.0, |max, b: f32| max.max(b.abs()))];
+        largest_bias = vec![largest_bias.into_iter().fold(0.0, f32::max)];
     }
     const ROOM: f32 = (1u32 << 30) as f32;
-    let floor = |bias: f32| (bias.abs() / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
-    let scale = max_abs.iter().zip(&bias).map(|(&max_abs, &bias)| {
+    let floor = |bias: f32| (bias / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
+    let scale = max_abs.iter().zip(&largest_bias).map(|(&max_abs, &bias)| {
         scheme.symmetric_scale(max_abs, BITS).max(scheme.round_up(floor(bias)))
     });
     let granularity = match scheme.per_channel {
@@ -130,7 +176,7 @@ fn weight_params(
 }
 
 /// 32-bit codes in units of `x_scale · w_scale`, as the accumulator.
-fn bias_params(graph: &Graph, node: &Node) -> Result<QuantParams> {
+pub(crate) fn bias_params(graph: &Graph, node: &Node) -> Result<QuantParams> {
     let quant = |index: usize| graph.values[node.inputs[index]].quant.as_ref();
     let (Some(x), Some(w)) = (quant(0), quant(1)) else {
         bail!(Unsupported, "input and weight must be quantized before the bias");
@@ -139,6 +185,13 @@ fn bias_params(graph: &Graph, node: &Node) -> Result<QuantParams> {
         Granularity::PerTensor => Granularity::PerTensor,
         Granularity::PerChannel { .. } => Granularity::PerChannel { axis: 0 },
     };
-    let scale = w.scale.iter().map(|w| x.scale[0] * w).collect();
+    let channels = match w.granularity {
+        Granularity::PerTensor => 1,
+        Granularity::PerChannel { .. } => graph.values[node.inputs[2]].shape[0],
+    };
+    let scale = w.scale.iter().cycle().take(channels).map(|w| x.scale[0] * w).collect();
     Ok(QuantParams { scale, zero_point: 0, bits: 32, granularity })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess};
+use naive_ptq::onnx::InputShapes;
 use naive_ptq::quant::Preset;
 
 /// Preprocessing of DATA: named, not guessed.
@@ -98,6 +99,34 @@ impl From<PresetArg> for Preset {
             PresetArg::Shift => Self::Shift,
             PresetArg::Scale => Self::Scale,
         }
+    }
+}
+
+/// Shapes of inputs that the file leaves open.
+#[derive(Debug, Args)]
+pub struct ShapeArgs {
+    /// Shape of an input whose axes the file leaves open, e.g. x=1,3,48,192; without it the data decides
+    #[arg(long, value_name = "NAME=SHAPE", value_parser = parse_shape)]
+    input_shape: Vec<(String, Vec<usize>)>,
+}
+
+impl ShapeArgs {
+    /// The named shapes; for other inputs the shape of the samples in `data`, if there is any.
+    pub fn shapes(&self, data: Option<&Dataset>) -> anyhow::Result<InputShapes> {
+        let mut shapes: InputShapes = self.input_shape.iter().cloned().collect();
+        if let Some(data) = data {
+            shapes.insert(String::new(), data.sample(0)?.shape().to_vec());
+        }
+        Ok(shapes)
+    }
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, shape) = text.split_once('=').ok_or("expected NAME=SHAPE")?;
+    let sizes = shape.split([',', 'x']).map(str::parse::<usize>);
+    match sizes.collect::<Result<Vec<_>, _>>() {
+        Ok(sizes) => Ok((name.into(), sizes)),
+        Err(e) => Err(format!("\"{shape}\" is not a shape: {e}")),
     }
 }
 

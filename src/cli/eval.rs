@@ -10,7 +10,7 @@ use naive_ptq::data::Dataset;
 use naive_ptq::exec::Network;
 use rayon::prelude::*;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ThreadArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, progress};
 
 /// Measure a network, float or quantized, on data
 #[derive(Debug, clap::Args)]
@@ -38,15 +38,19 @@ pub struct Args {
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
+    shapes: ShapeArgs,
+    #[command(flatten)]
     preprocess: PreprocessArgs,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.threads.apply()?;
-    let network = Network::load(&args.model)?;
-    let reference = args.reference.as_deref().map(Network::load).transpose()?;
     let data = args.preprocess.open(&args.data, args.samples)?;
+    let shapes = args.shapes.shapes(Some(&data))?;
+    let network = Network::load_with(&args.model, &shapes)?;
+    let reference = args.reference.as_deref().map(|path| Network::load_with(path, &shapes));
+    let reference = reference.transpose()?;
     let evaluation = evaluate(&network, reference.as_ref(), &data)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&evaluation)?);

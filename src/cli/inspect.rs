@@ -9,6 +9,7 @@ use naive_ptq::quant::QuantParams;
 use naive_ptq::{onnx, passes};
 use serde_json::{Value, json};
 
+use crate::args::ShapeArgs;
 use crate::quantize::widest_accumulator;
 use crate::table::Table;
 
@@ -24,14 +25,17 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    shapes: ShapeArgs,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut graph = onnx::load(&args.model)?;
+    let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(None)?)?;
     let integer = match graph.has_codes() {
         true => {
             passes::prepare(&mut graph);
+            passes::complete_params(&mut graph)?;
             Some(lower(&graph)?)
         }
         false => None,

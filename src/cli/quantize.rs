@@ -15,7 +15,7 @@ use naive_ptq::quantize::quantize;
 use naive_ptq::{onnx, passes};
 use rayon::prelude::*;
 
-use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ThreadArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs, progress};
 
 /// Quantize a float network to 8-bit integers
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,8 @@ pub struct Args {
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
+    shapes: ShapeArgs,
+    #[command(flatten)]
     preprocess: PreprocessArgs,
 }
 
@@ -88,12 +90,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let per_channel = args.granularity == GranularityArg::Channel;
     let scheme = Scheme { preset: args.scheme.into(), per_channel };
 
-    let mut graph = onnx::load(&args.model)?;
+    let data = args.preprocess.open(&args.calib, args.samples)?;
+    let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
     if graph.has_codes() {
         bail!("{} is quantized already", args.model.display());
     }
     passes::prepare(&mut graph);
-    let data = args.preprocess.open(&args.calib, args.samples)?;
     let observer = observe(&graph, &data)?;
     let quantized = quantize(&graph, &observer.ranges(calibrator), scheme)?;
     let integer = lower(&quantized)?;

@@ -11,7 +11,7 @@ use naive_ptq::exec::Network;
 use naive_ptq::exec::int::IntExecutor;
 use rayon::prelude::*;
 
-use crate::args::{PreprocessArgs, ThreadArgs, progress};
+use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, progress};
 use crate::eval::outputs;
 
 /// Run a network, float or quantized, on an array of samples
@@ -34,14 +34,16 @@ pub struct Args {
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
+    shapes: ShapeArgs,
+    #[command(flatten)]
     preprocess: PreprocessArgs,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.threads.apply()?;
-    let network = Network::load(&args.model)?;
     let data = args.preprocess.open(&args.input, None)?;
+    let network = Network::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
     let npy = match (&network, args.codes) {
         (_, false) => stack(outputs(&network, &data)?)?,
         (Network::Float(_), true) => bail!("--codes: {} is not quantized", args.model.display()),

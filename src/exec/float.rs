@@ -46,10 +46,7 @@ impl<'a> FloatExecutor<'a> {
             computed[value] = Some(tensor.clone());
         }
         for (node, dead) in graph.nodes.iter().zip(&self.dead) {
-            let arguments = node.inputs.iter().map(|&v| match &self.constants[v] {
-                Some(constant) => Ok(constant.as_ref()),
-                None => get(&computed, graph, v),
-            });
+            let arguments = node.inputs.iter().map(|&v| self.get(&computed, v));
             let mut y = node.op.eval_f32(&arguments.collect::<Result<Vec<_>>>()?);
             if node.clamp != Clip::NONE {
                 y.data_mut().iter_mut().for_each(|y| *y = node.clamp.apply(*y));
@@ -58,17 +55,14 @@ impl<'a> FloatExecutor<'a> {
             computed[node.output] = Some(y);
             dead.iter().for_each(|&v| computed[v] = None);
         }
-        graph.outputs.iter().map(|&v| get(&computed, graph, v).cloned()).collect()
+        graph.outputs.iter().map(|&v| self.get(&computed, v).cloned()).collect()
     }
-}
 
-fn get<'t>(
-    computed: &'t [Option<Tensor<f32>>],
-    graph: &Graph,
-    v: ValueId,
-) -> Result<&'t Tensor<f32>> {
-    match &computed[v] {
-        Some(tensor) => Ok(tensor),
-        None => bail!(Invalid, "value \"{}\" is used before it is computed", graph.values[v].name),
+    fn get<'t>(&'t self, computed: &'t [Option<Tensor<f32>>], v: ValueId) -> Result<&'t Tensor<f32>> {
+        let name = &self.graph.values[v].name;
+        match self.constants[v].as_deref().or(computed[v].as_ref()) {
+            Some(tensor) => Ok(tensor),
+            None => bail!(Invalid, "value \"{name}\" is used before it is computed"),
+        }
     }
 }

@@ -29,8 +29,14 @@ impl Network {
     /// # Errors
     /// What is wrong with the file, or not supported, and where.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut graph = onnx::load(path)?;
+        Self::load_with(path, &onnx::InputShapes::new())
+    }
+
+    /// As [`load`](Self::load), with shapes for inputs that the file leaves open.
+    pub fn load_with(path: &Path, shapes: &onnx::InputShapes) -> Result<Self> {
+        let mut graph = onnx::load_with(path, shapes)?;
         passes::prepare(&mut graph);
+        passes::complete_params(&mut graph).in_file(path)?;
         match graph.has_codes() {
             true => lower(&graph).map(Self::Int).in_file(path),
             false => Ok(Self::Float(graph)),
@@ -102,3 +108,6 @@ fn check_inputs<'a>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

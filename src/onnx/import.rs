@@ -3,7 +3,7 @@
 //! Pairs of QuantizeLinear and DequantizeLinear do not become nodes: they say how a value's codes are
 //! read ([`Value::quant`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use prost::Message;
@@ -12,12 +12,12 @@ use super::proto::{
     AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, ValueInfoProto,
     attribute_type as at, data_type as dt,
 };
+use super::shapes::fold;
 use super::tensors::Numbers;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
-use crate::ops::{Attribute, Input, OnnxNode, Op};
-use crate::quant::{Granularity, QuantParams};
+use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
 use crate::tensor::{Shape, Tensor};
 
 /// Versions of the operator set that are known.
@@ -25,12 +25,20 @@ const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 /// Largest number of elements of an activation: 1 GiB as `f32`.
 const MAX_ELEMENTS: usize = 1 << 28;
 
+/// Shapes of inputs whose axes the file leaves open, by name; the one called "" serves any input.
+pub type InputShapes = BTreeMap<String, Shape>;
+
 /// Reads a model file; external data is looked for beside it.
 ///
 /// # Errors
 /// What is wrong with the file, or not supported, and where.
 pub fn load(path: &Path) -> Result<Graph> {
-    let read = || import(&std::fs::read(path)?, path.parent());
+    load_with(path, &InputShapes::new())
+}
+
+/// As [`load`], with shapes for inputs that the file leaves open.
+pub fn load_with(path: &Path, shapes: &InputShapes) -> Result<Graph> {
+    let read = || import_with(&std::fs::read(path)?, path.parent(), shapes);
     read().in_file(path)
 }
 
@@ -39,6 +47,11 @@ pub fn load(path: &Path) -> Result<Graph> {
 /// # Errors
 /// What is wrong with the model, or not supported, and where.
 pub fn import(bytes: &[u8], dir: Option<&Path>) -> Result<Graph> {
+    import_with(bytes, dir, &InputShapes::new())
+}
+
+/// As [`import`], with shapes for inputs that the file leaves open.
+pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Result<Graph> {
     let model = match ModelProto::decode(bytes) {
         Ok(model) => model,
         Err(e) => bail!(Invalid, "not an ONNX model: {e}"),
@@ -65,7 +78,12 @@ pub fn import(bytes: &[u8], dir: Option<&Path>) -> Result<Graph> {
         known: HashMap::new(),
         read_as_real: HashSet::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
+        input_shapes: shapes,
     };
+    let missing = |name: &&String| !name.is_empty() && proto.input.iter().all(|i| i.name != **name);
+    if let Some(unknown) = shapes.keys().find(missing) {
+        bail!(Invalid, "a shape is given for \"{unknown}\", but the model has no such input");
+    }
     importer.graph(proto, dir)?;
     importer.graph.remove_unused_values();
     importer.graph.check()?;
@@ -78,22 +96,23 @@ fn is_onnx_domain(domain: &str) -> bool {
 
 /// What a name in the file stands for.
 #[derive(Clone, Debug)]
-enum Known {
+pub(super) enum Known {
     /// A value of the graph: an activation, or a real constant.
     Value(ValueId),
     /// A constant of integers: a shape, or codes that await their DequantizeLinear.
     Ints(Tensor<i64>, i32),
-    /// Codes of a value, made by QuantizeLinear.
-    Codes(ValueId, QuantParams),
+    /// The codes of a value of the graph, which has parameters.
+    Codes(ValueId),
 }
 
-struct Importer<'a> {
-    graph: Graph,
+pub(super) struct Importer<'a> {
+    pub(super) graph: Graph,
     opset: i64,
     known: HashMap<String, Known>,
-    /// Names that somebody reads without quantizing them first.
-    read_as_real: HashSet<&'a str>,
-    outputs: HashSet<&'a str>,
+    /// See [`read_as_real`].
+    pub(super) read_as_real: HashSet<&'a str>,
+    pub(super) outputs: HashSet<&'a str>,
+    input_shapes: &'a InputShapes,
 }
 
 impl<'a> Importer<'a> {
@@ -102,15 +121,14 @@ impl<'a> Importer<'a> {
             let numbers = Numbers::read(tensor, dir)?;
             self.define_constant(&tensor.name, numbers)?;
         }
+        let initializers: HashSet<&str> = proto.initializer.iter().map(|t| &*t.name).collect();
         for input in &proto.input {
             // Until IR version 3 initializers were listed among the inputs.
-            if !self.known.contains_key(&input.name) {
+            if !initializers.contains(&*input.name) {
                 self.input(input)?;
             }
         }
-        let readers = proto.node.iter().filter(|n| n.op_type != "QuantizeLinear");
-        self.read_as_real = readers.flat_map(|n| &n.input).map(String::as_str).collect();
-        self.read_as_real.extend(&self.outputs);
+        self.read_as_real = read_as_real(proto);
         for (index, node) in proto.node.iter().enumerate() {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
             self.node(node, &name).in_node(&name, &node.op_type)?;
@@ -143,20 +161,31 @@ impl<'a> Importer<'a> {
         let Some(shape) = &tensor.shape else {
             bail!(Unsupported, "input \"{name}\" has no shape");
         };
+        let named = self.input_shapes.get(name);
+        let given = named.or_else(|| self.input_shapes.get("").filter(|g| g.len() == shape.dim.len()));
+        if let Some(wrong) = given.filter(|g| g.len() != shape.dim.len()) {
+            bail!(Shape, "input \"{name}\" has {} axes, the given shape is {wrong:?}", shape.dim.len());
+        }
         let mut sizes = Shape::new();
         for (axis, dim) in shape.dim.iter().enumerate() {
-            sizes.push(match &dim.value {
-                Some(DimensionValue::DimValue(d)) if *d >= 0 => {
-                    usize::try_from(*d).unwrap_or(usize::MAX)
+            sizes.push(match (&dim.value, given.map(|g| g[axis])) {
+                (Some(DimensionValue::DimValue(d)), given) if *d >= 0 => {
+                    let size = usize::try_from(*d).unwrap_or(usize::MAX);
+                    if named.is_some() && given != Some(size) {
+                        bail!(Shape, "axis {axis} of input \"{name}\" is {size}, not {given:?}");
+                    }
+                    size
                 }
                 // Some exporters write an open batch as −1.
-                _ if axis == 0 => {
+                (_, given) if axis == 0 && given.is_none_or(|g| g == 1) => {
                     self.graph.dynamic_batch = true;
                     1
                 }
-                open => {
-                    bail!(Unsupported, "axis {axis} of input \"{name}\" is not fixed: {open:?}")
-                }
+                (_, Some(size)) => size,
+                (_, None) => bail!(
+                    Unsupported,
+                    "axis {axis} of input \"{name}\" is open: give its shape (--input-shape {name}=1,...)"
+                ),
             });
         }
         check_size(name, &sizes)?;
@@ -166,7 +195,7 @@ impl<'a> Importer<'a> {
         self.define(name, Known::Value(v))
     }
 
-    fn define(&mut self, name: &str, known: Known) -> Result<()> {
+    pub(super) fn define(&mut self, name: &str, known: Known) -> Result<()> {
         match self.known.insert(name.into(), known) {
             Some(_) => bail!(Invalid, "\"{name}\" is defined twice"),
             None => Ok(()),
@@ -181,7 +210,7 @@ impl<'a> Importer<'a> {
         self.define(name, known)
     }
 
-    fn get(&self, name: &str) -> Result<&Known> {
+    pub(super) fn get(&self, name: &str) -> Result<&Known> {
         match self.known.get(name) {
             Some(known) => Ok(known),
             None => bail!(Invalid, "input \"{name}\" is not computed before it is used"),
@@ -189,14 +218,16 @@ impl<'a> Importer<'a> {
     }
 
     fn node(&mut self, proto: &NodeProto, name: &str) -> Result<()> {
-        if !is_onnx_domain(&proto.domain) {
+        let on_codes = proto.op_type.starts_with('Q') || proto.op_type == "DequantizeLinear";
+        if !(is_onnx_domain(&proto.domain) || proto.domain == "com.microsoft" && on_codes) {
             bail!(Unsupported, "operators of domain \"{}\"", proto.domain);
         }
         let Some(output) = proto.output.first().filter(|o| !o.is_empty()) else {
             bail!(Invalid, "the node has no output");
         };
         let used = |o: &String| !o.is_empty() && self.read_as_real.contains(o.as_str());
-        if let Some(second) = proto.output[1..].iter().find(|o| used(o)) {
+        let second = proto.output[1..].iter().find(|o| used(o) && proto.op_type != "Split");
+        if let Some(second) = second {
             bail!(Unsupported, "its output \"{second}\" is used, only the first one is known");
         }
         let mut node = self.describe(proto)?;
@@ -205,7 +236,11 @@ impl<'a> Importer<'a> {
             "Identity" | "Dropout" => self.identity(proto, output, &mut node)?,
             "QuantizeLinear" => self.quantize(proto, output, &mut node)?,
             "DequantizeLinear" => self.dequantize(proto, output, &mut node)?,
-            _ => self.operator(proto, name, output, &mut node)?,
+            _ => match fold(&mut node) {
+                Some(numbers) => self.define_constant(output, numbers?)?,
+                None if self.decompose(proto, name, &mut node)? => {}
+                None => self.operator(proto, name, output, &mut node)?,
+            },
         }
         match node.attributes.keys().next() {
             Some(attribute) => bail!(Unsupported, "attribute \"{attribute}\""),
@@ -227,9 +262,10 @@ impl<'a> Importer<'a> {
                 "" => None,
                 _ => Some(match self.get(name)? {
                     Known::Ints(t, _) => Input::Ints(t.clone()),
-                    Known::Value(v) | Known::Codes(v, _) => match self.graph.real_constant(*v) {
-                        Some(t) => Input::Real(t.clone()),
-                        None => Input::Activation(self.graph.values[*v].shape.clone()),
+                    Known::Value(v) | Known::Codes(v) => match &self.graph.values[*v] {
+                        Value { constant: Some(Constant::Real(t)), .. } => Input::Real(t.clone()),
+                        Value { constant: Some(Constant::Codes(t)), .. } => Input::Codes(t.shape().to_vec()),
+                        value => Input::Activation(value.shape.clone()),
                     },
                 }),
             });
@@ -276,7 +312,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Gives the value behind an output of the model the output's name.
-    fn name_output(&mut self, v: ValueId, output: &str) -> Result<()> {
+    pub(super) fn name_output(&mut self, v: ValueId, output: &str) -> Result<()> {
         if self.graph.inputs.contains(&v) {
             bail!(Unsupported, "output \"{output}\" is an input");
         }
@@ -299,6 +335,7 @@ impl<'a> Importer<'a> {
             node.inputs.pop();
         }
         let mut inputs = Vec::new();
+        let mut codes = false;
         for (index, (name, input)) in proto.input.iter().zip(&node.inputs).enumerate() {
             if let Some(tensor) = node.replaced.remove(&index) {
                 let name = self.graph.fresh_name(format!("{name}.scaled"));
@@ -306,140 +343,69 @@ impl<'a> Importer<'a> {
                 continue;
             }
             match input.as_ref().map(|_| self.get(name)).transpose()? {
+                Some(&Known::Value(v)) if self.graph.values[v].shape.contains(&0) => {
+                    bail!(Unsupported, "input \"{name}\" of shape {:?} is empty", self.graph.values[v].shape)
+                }
                 Some(&Known::Value(v)) => inputs.push(v),
+                Some(&Known::Codes(v)) if op.output_params() == OutputParams::SameAsInput => {
+                    codes = true;
+                    inputs.push(v);
+                }
                 Some(_) => bail!(Unsupported, "input \"{name}\" is made of integers"),
                 None => bail!(Unsupported, "input {index} is absent, but not the last one"),
             }
         }
+        let name = if proto.name.is_empty() { output } else { name };
+        let Some(&first) = inputs.first() else { bail!(Invalid, "the node has no input") };
+        let v = self.emit(name, op, inputs, output)?;
+        if codes {
+            // A node that moves codes without having them dequantized first.
+            self.graph.values[v].quant = self.graph.values[first].quant.clone();
+            return self.define(output, Known::Codes(v));
+        }
+        self.define(output, Known::Value(v))
+    }
+
+    /// Adds a node and its result, called `output`; a result that is constant is computed now.
+    pub(super) fn emit(
+        &mut self,
+        name: &str,
+        op: Op,
+        inputs: Vec<ValueId>,
+        output: &str,
+    ) -> Result<ValueId> {
         let shapes: Vec<&[usize]> =
             inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
         let shape = op.infer_shape(&shapes)?;
         check_size(output, &shape)?;
-        let output_value =
-            self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
-        self.define(output, Known::Value(output_value))?;
-        let name = if proto.name.is_empty() { output.into() } else { name.into() };
-        self.graph.nodes.push(Node { name, op, clamp: Clip::NONE, inputs, output: output_value });
-        Ok(())
+        let v = self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
+        let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
+        match self.graph.constant_result(&node) {
+            Some(result) => self.graph.values[v].constant = Some(Constant::Real(result)),
+            None => self.graph.nodes.push(node),
+        }
+        Ok(v)
     }
+}
 
-    fn quantize(&mut self, proto: &NodeProto, output: &str, node: &mut OnnxNode) -> Result<()> {
-        if node.take_int("saturate")?.is_some_and(|s| s != 1) {
-            bail!(Unsupported, "attribute \"saturate\"");
+/// Names of values that somebody reads, under this or another name, without quantizing them first.
+fn read_as_real(proto: &GraphProto) -> HashSet<&str> {
+    let is_copy = |n: &&NodeProto| matches!(n.op_type.as_str(), "Identity" | "Dropout");
+    let mut original: HashMap<&str, &str> = HashMap::new();
+    for node in proto.node.iter().filter(is_copy) {
+        if let ([x, ..], [y, ..]) = (&node.input[..], &node.output[..]) {
+            let x = original.get(x.as_str()).copied().unwrap_or(x);
+            original.insert(y, x);
         }
-        let [x, ..] = &proto.input[..] else { bail!(Invalid, "expected 2 or 3 inputs") };
-        let &Known::Value(v) = self.get(x)? else {
-            bail!(Unsupported, "input \"{x}\" is not real");
-        };
-        let (params, _) = self.params(proto, node, None, v)?;
-        if self.graph.values[v].constant.is_none() && self.read_as_real.contains(x.as_str()) {
-            bail!(Unsupported, "\"{x}\" is used both with and without being quantized");
-        }
-        self.define(output, Known::Codes(v, params))
     }
-
-    fn dequantize(&mut self, proto: &NodeProto, output: &str, node: &mut OnnxNode) -> Result<()> {
-        let [codes, ..] = &proto.input[..] else { bail!(Invalid, "expected 2 or 3 inputs") };
-        let v = match self.get(codes)?.clone() {
-            Known::Ints(codes, data_type) => {
-                let shape = codes.shape().to_vec();
-                let v =
-                    self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
-                let (params, zero) = self.params(proto, node, Some(data_type), v)?;
-                let codes = codes.map(|&code| (code - zero) as i32);
-                self.graph.values[v].constant = Some(Constant::Codes(codes));
-                self.graph.values[v].quant = Some(params);
-                v
-            }
-            Known::Codes(v, made_with) => {
-                let (params, _) = self.params(proto, node, None, v)?;
-                if params != made_with {
-                    bail!(Unsupported, "its parameters are not those of the QuantizeLinear before");
-                }
-                match self.graph.real_constant(v) {
-                    Some(real) => {
-                        let codes = params.quantize_all(real.data(), real.shape());
-                        let codes = Tensor::new(real.shape(), codes)?;
-                        let shape = codes.shape().to_vec();
-                        let (constant, quant) = (Some(Constant::Codes(codes)), Some(params));
-                        self.graph.add_value(Value { name: output.into(), shape, constant, quant })
-                    }
-                    None => {
-                        let value = &mut self.graph.values[v];
-                        if value.quant.as_ref().is_some_and(|other| *other != params) {
-                            bail!(Unsupported, "\"{}\" is quantized in two ways", value.name);
-                        }
-                        value.quant = Some(params);
-                        if self.outputs.contains(output) {
-                            self.name_output(v, output)?;
-                        }
-                        v
-                    }
-                }
-            }
-            Known::Value(_) => bail!(Unsupported, "input \"{codes}\" is not made of codes"),
-        };
-        self.define(output, Known::Value(v))
-    }
-
-    /// Scale and zero point of a QuantizeLinear or DequantizeLinear for value `v`, and what has to be
-    /// subtracted from its codes to make them signed. `codes` is their type, where it is known.
-    fn params(
-        &self,
-        proto: &NodeProto,
-        node: &mut OnnxNode,
-        codes: Option<i32>,
-        v: ValueId,
-    ) -> Result<(QuantParams, i64)> {
-        if node.take_int("block_size")?.is_some_and(|b| b != 0) {
-            bail!(Unsupported, "attribute \"block_size\"");
-        }
-        for name in ["output_dtype", "precision"] {
-            if node.take_int(name)?.is_some_and(|t| t != 0) {
-                bail!(Unsupported, "attribute \"{name}\"");
-            }
-        }
-        let axis = node.take_int("axis")?.unwrap_or(1);
-        let Some(Some(Input::Real(scale))) = node.inputs.get(1) else {
-            bail!(Unsupported, "the scale must be a constant");
-        };
-        let (zero_points, data_type) = match proto.input.get(2).filter(|name| !name.is_empty()) {
-            None => (vec![0], codes.unwrap_or(dt::UINT8)),
-            Some(name) => match self.get(name)? {
-                Known::Ints(t, of_zero) if codes.is_none_or(|of_codes| of_codes == *of_zero) => {
-                    (t.data().to_vec(), *of_zero)
-                }
-                Known::Ints(..) => bail!(Invalid, "codes and zero point have different types"),
-                _ => bail!(Unsupported, "the zero point must be a constant of integers"),
-            },
-        };
-        let (bits, lowest, zero) = match data_type {
-            dt::INT8 => (8, -128, 0),
-            dt::UINT8 => (8, 0, 128),
-            dt::INT32 => (32, i32::MIN.into(), 0),
-            other => bail!(Unsupported, "codes of data type {other}"),
-        };
-        let [zero_point, rest @ ..] = &zero_points[..] else { bail!(Invalid, "no zero point") };
-        if rest.iter().any(|other| other != zero_point) {
-            bail!(Unsupported, "zero points differ between channels");
-        }
-        if *zero_point < lowest
-            || *zero_point > lowest + (1i64 << bits) - 1
-            || (bits == 32 && *zero_point != 0)
-        {
-            bail!(Invalid, "zero point {zero_point} of {bits}-bit codes");
-        }
-        let shape = &self.graph.values[v].shape;
-        let granularity = match scale.shape() {
-            [] | [1] => Granularity::PerTensor,
-            [_] => Granularity::PerChannel { axis: OnnxNode::axis(axis, shape.len())? },
-            other => bail!(Unsupported, "scales of shape {other:?}"),
-        };
-        let zero_point = (zero_point - zero) as i32;
-        let params = QuantParams { scale: scale.data().to_vec(), zero_point, bits, granularity };
-        params.check(shape)?;
-        Ok((params, zero))
-    }
+    let readers = proto.node.iter().filter(|n| n.op_type != "QuantizeLinear" && !is_copy(n));
+    let read = readers.flat_map(|n| &n.input).chain(proto.output.iter().map(|o| &o.name));
+    let mut names: HashSet<&str> =
+        read.map(|name| original.get(name.as_str()).copied().unwrap_or(name)).collect();
+    let copies: Vec<&str> =
+        original.iter().filter(|(_, x)| names.contains(*x)).map(|(&y, _)| y).collect();
+    names.extend(copies);
+    names
 }
 
 fn check_size(name: &str, shape: &[usize]) -> Result<()> {

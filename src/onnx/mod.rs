@@ -1,12 +1,15 @@
 //! ONNX files: a float network in, a quantized one out and in again. There is no format of our own.
 
+mod decompose;
 mod export;
 mod import;
 pub mod proto;
+mod quantized;
+mod shapes;
 mod tensors;
 
 #[cfg(test)]
 mod tests;
 
 pub use export::export;
-pub use import::{import, load};
+pub use import::{InputShapes, import, import_with, load, load_with};

@@ -27,6 +27,10 @@ impl Numbers {
         });
         let shape = shape.collect::<Result<Shape>>()?;
         let len = checked_len(&shape)?;
+        // A list may be empty, where it says that there is nothing of a kind.
+        if len == 0 && shape.len() > 1 {
+            bail!(Unsupported, "tensor \"{}\" of shape {shape:?} is empty", proto.name);
+        }
         let width = match proto.data_type {
             dt::UINT8 | dt::INT8 | dt::BOOL => 1,
             dt::FLOAT | dt::INT32 => 4,

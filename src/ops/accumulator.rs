@@ -1,8 +1,9 @@
 //! Integer constants of the operators that sum products, and the proof that their sums fit.
 
-use super::Lowering;
+use super::{Lowering, Operand};
 use crate::arith::Multiplier;
 use crate::error::{Result, bail};
+use crate::quant::QuantParams;
 use crate::tensor::Tensor;
 
 /// Constants of `y[o] = requantize(bias[o] + Σ (x − x_zero_point) · weight[o])`.
@@ -56,7 +57,10 @@ pub fn accumulators(
     let bias = match node.inputs.get(2) {
         None => vec![0; out_ch],
         Some(b) => match b.codes {
-            Some(codes) => codes.data().to_vec(),
+            Some(codes) => {
+                check_bias_scale(x, w, b, out_ch)?;
+                codes.data().to_vec()
+            }
             None => bail!(Unsupported, "the bias must be a constant"),
         },
     };
@@ -79,6 +83,21 @@ pub fn accumulators(
         clamp: node.clamp,
         bound,
     })
+}
+
+/// A bias is added to the products as it is, so its codes must count in units of theirs.
+fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Result<()> {
+    let scale = |quant: &QuantParams, o: usize| quant.scale[o % quant.scale.len()];
+    for o in 0..out_ch {
+        let (expected, got) = (x.scale() * scale(w.quant, o), scale(b.quant, o));
+        if expected != got {
+            bail!(
+                Unsupported,
+                "the bias of channel {o} has scale {got:e}, expected {expected:e}: input times weight"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// No partial sum, in any order, exceeds this for any input codes:

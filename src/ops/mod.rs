@@ -2,15 +2,17 @@
 //! `docs/adding-an-operator.md` walks through it.
 
 pub mod accumulator;
+mod broadcast;
 mod onnx_node;
 mod window;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use onnx_node::{Attribute, Input, OnnxNode};
 pub use window::Window;
 
+use crate::arith::Multiplier;
 use crate::error::{Result, bail};
 use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
@@ -28,6 +30,11 @@ pub trait Operator: Sized {
 
     /// The integer form.
     type Int: IntOperator;
+
+    /// Whether a node of one of these types is for this operator, where several share the type.
+    fn accepts(_node: &OnnxNode) -> bool {
+        true
+    }
 
     /// Reads attributes, and arguments that must be constant; takes what it has understood.
     fn import(node: &mut OnnxNode) -> Result<Self>;
@@ -122,6 +129,8 @@ pub enum OutputParams {
     Calibrated,
     /// The result's codes are some of the first argument's codes.
     SameAsInput,
+    /// One range serves the result and all arguments, so that codes can be copied.
+    Shared,
     /// Known beforehand.
     Fixed(QuantParams),
 }
@@ -208,7 +217,7 @@ macro_rules! ops {
         impl Op {
             /// See [`Operator::import`]; `None` for an operator type that is not known.
             pub fn import(node: &mut OnnxNode) -> Option<Result<Self>> {
-                $(if $module::$op::ONNX.contains(&node.op_type.as_str()) {
+                $(if $module::$op::ONNX.contains(&node.op_type.as_str()) && $module::$op::accepts(node) {
                     return Some($module::$op::import(node).map(Self::$op));
                 })*
                 None
@@ -287,12 +296,22 @@ ops! {
     average_pool::AveragePool,
     batch_norm::BatchNorm,
     clip::Clip,
+    concat::Concat,
     conv::Conv,
+    conv_transpose::ConvTranspose,
+    matmul::MatMul,
     linear::Linear,
     max_pool::MaxPool,
+    mean::Mean,
+    mul::Mul,
+    pad::Pad,
+    prelu::PRelu,
     reshape::Reshape,
+    resize::Resize,
+    slice::Slice,
     softmax::Softmax,
     transpose::Transpose,
+    unary::Unary,
 }
 
 /// The first input shape, if there are exactly as many as `expected`.
@@ -313,5 +332,13 @@ fn nhwc(operand: &Operand) -> Result<[usize; 4]> {
     match (operand.layout, &operand.stored_shape()[..]) {
         (Layout::ChannelsLast, &[n, h, w, c]) => Ok([n, h, w, c]),
         (layout, shape) => bail!(Shape, "expected [n, h, w, c], got {shape:?} ({layout:?})"),
+    }
+}
+
+/// A rescaling factor, taken exactly.
+fn multiplier(factor: f32) -> Result<Multiplier> {
+    match Multiplier::from_f32(factor) {
+        Some(multiplier) => Ok(multiplier),
+        None => bail!(Range, "rescaling factor {factor:e} is not in 2^-39..2^23"),
     }
 }

@@ -20,8 +20,10 @@ pub enum Attribute {
 /// What is known of an argument.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Computed by the network, of this shape; or a quantized constant.
+    /// Computed by the network, of this shape.
     Activation(Shape),
+    /// A quantized constant of this shape.
+    Codes(Shape),
     /// A constant of real numbers.
     Real(Tensor<f32>),
     /// A constant of integers, such as a shape or an axis.
@@ -32,7 +34,7 @@ impl Input {
     /// Sizes of the axes.
     pub fn shape(&self) -> &[usize] {
         match self {
-            Self::Activation(shape) => shape,
+            Self::Activation(shape) | Self::Codes(shape) => shape,
             Self::Real(t) => t.shape(),
             Self::Ints(t) => t.shape(),
         }
@@ -146,6 +148,15 @@ impl OnnxNode {
             None => Ok(None),
             Some(Input::Ints(t)) => Ok(Some(t.into_data())),
             Some(_) => bail!(Unsupported, "input {index} must be a constant of integers"),
+        }
+    }
+
+    /// Takes argument `index`, which must be a constant of real numbers.
+    pub fn take_input_reals(&mut self, index: usize) -> Result<Option<Vec<f32>>> {
+        match self.inputs.get_mut(index).and_then(Option::take) {
+            None => Ok(None),
+            Some(Input::Real(t)) => Ok(Some(t.into_data())),
+            Some(_) => bail!(Unsupported, "input {index} must be a constant of real numbers"),
         }
     }
 

@@ -152,8 +152,8 @@ impl Window {
     /// Number of taps of output position `o` that lie inside the padded input.
     fn padded_taps(&self, axis: usize, o: usize, size: usize) -> usize {
         let padded = self.pads[axis] + size + self.pads[axis + 2];
-        let begin = o * self.stride[axis];
-        (0..self.kernel[axis]).filter(|k| begin + k * self.dilation[axis] < padded).count()
+        let room = padded.saturating_sub(o * self.stride[axis]);
+        room.div_ceil(self.dilation[axis]).min(self.kernel[axis])
     }
 
     /// The input position that tap `k` of output position `o` meets along `axis`, if it is inside.
@@ -164,7 +164,10 @@ impl Window {
 
     /// The input positions inside the window of output position `o` along `axis`.
     pub fn positions(&self, axis: usize, o: usize, size: usize) -> impl Iterator<Item = usize> {
-        (0..self.kernel[axis]).filter_map(move |k| self.position(axis, o, k, size))
+        let (begin, pad) = (o * self.stride[axis], self.pads[axis]);
+        let taps_before = |end: usize| end.saturating_sub(begin).div_ceil(self.dilation[axis]);
+        let inside = taps_before(pad)..taps_before(pad + size).min(self.kernel[axis]);
+        inside.filter_map(move |k| self.position(axis, o, k, size))
     }
 }
 

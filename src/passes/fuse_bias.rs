@@ -18,7 +18,7 @@ pub fn fuse_bias(graph: &mut Graph) {
 /// Fuses node `index` into its producer, if it is such an addition.
 fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     let add = &graph.nodes[index];
-    if !matches!(add.op, Op::Add(_)) {
+    if !matches!(&add.op, Op::Add(op) if !op.subtract) {
         return None;
     }
     let constant = add.inputs.iter().position(|&v| graph.real_constant(v).is_some())?;
@@ -27,7 +27,8 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     let node = &graph.nodes[producer];
     let channel_axis = match &node.op {
         Op::Conv(_) => 1,
-        Op::Linear(_) => graph.values[x].shape.len() - 1,
+        // Of another rank ONNX has no linear layer with a bias to export it to.
+        Op::Linear(_) if graph.values[x].shape.len() == 2 => 1,
         _ => return None,
     };
     let y_shape = &graph.values[add.output].shape;

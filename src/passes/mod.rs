@@ -1,6 +1,7 @@
 //! Rewrites of the float graph, one per file. Each keeps what the network computes, up to the
 //! rounding of `f32`.
 
+mod complete_params;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_activation;
@@ -9,6 +10,7 @@ mod fuse_bias;
 #[cfg(test)]
 mod tests;
 
+pub use complete_params::complete_params;
 pub use fold_batch_norm::fold_batch_norm;
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;

@@ -1,1 +1,311 @@
 use super::*;
+use crate::graph::Value;
+use crate::ops::add::Add;
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::clip::Clip;
+use crate::ops::conv::Conv;
+use crate::ops::linear::Linear;
+use crate::ops::max_pool::MaxPool;
+use crate::ops::softmax::Softmax;
+use crate::ops::testing::{Net, Rng, random_inputs, run_float};
+use crate::ops::transpose::Transpose;
+use crate::ops::{Op, Window};
+use crate::quant::QuantParams;
+use crate::tensor::Tensor;
+
+const ADD: Op = Op::Add(Add { subtract: false });
+const RELU: Op = Op::Clip(Clip::RELU);
+const LINEAR: Op = Op::Linear(Linear { transposed: false });
+
+fn conv(kernel: usize, group: usize) -> Op {
+    Op::Conv(Conv { window: Window::new([kernel, kernel]), group })
+}
+
+fn batch_norm(net: &mut Net, x: usize, epsilon: f32) -> usize {
+    let channels = net.graph.values[x].shape[1];
+    let [scale, bias, mean] = [(); 3].map(|_| net.random(&[channels]));
+    let variance = net.rng.reals(&[channels], 1.0).map(|x| x.abs() + 0.1);
+    let variance = net.constant(variance);
+    net.node(Op::BatchNorm(BatchNorm { epsilon }), &[x, scale, bias, mean, variance])
+}
+
+/// Applies `pass`, checks that the network computes what it did, and returns the names of the
+/// operators that are left.
+fn names_after(pass: fn(&mut Graph), graph: &mut Graph) -> String {
+    let inputs = random_inputs(graph, &mut Rng(7), 2.0);
+    let (before, _) = run_float(graph, &inputs);
+    pass(graph);
+    graph.check().unwrap();
+    let (after, _) = run_float(graph, &inputs);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.shape(), after.shape());
+        let largest = before.data().iter().fold(0f32, |max, x| max.max(x.abs()));
+        for (before, after) in before.data().iter().zip(after.data()) {
+            assert!((before - after).abs() <= 1e-5 * largest, "{before} became {after}");
+        }
+    }
+    let names: Vec<&str> = graph.nodes.iter().map(|n| n.op.name()).collect();
+    names.join(" ")
+}
+
+/// Builds a network with one input of shape `x`, whose outputs `build` returns.
+fn net(x: &[usize], build: impl Fn(&mut Net, usize) -> Vec<usize>) -> Graph {
+    let mut net = Net::new(3);
+    let x = net.input(x);
+    let outputs = build(&mut net, x);
+    net.finish(&outputs)
+}
+
+const IMAGE: &[usize] = &[2, 3, 4, 4];
+
+fn clamps(graph: &Graph) -> Vec<Clip> {
+    graph.nodes.iter().map(|n| n.clamp).collect()
+}
+
+#[test]
+fn constants_are_folded() {
+    let mut graph = net(&[2, 3], |net, x| {
+        let (a, b) = (net.random(&[3, 1]), net.random(&[5]));
+        let sum = net.node(ADD, &[a, b]);
+        net.graph.nodes[0].clamp = Clip { lo: -0.5, hi: 0.5 };
+        let weight = net.node(Op::Transpose(Transpose { perm: vec![0, 1] }), &[sum]);
+        vec![net.node(LINEAR, &[x, weight])]
+    });
+    assert_eq!(names_after(fold_constants, &mut graph), "Linear");
+}
+
+#[test]
+fn a_network_of_constants_needs_no_node() {
+    let mut graph = net(&[1], |net, _| {
+        let a = net.random(&[3]);
+        vec![net.node(RELU, &[a])]
+    });
+    assert_eq!(names_after(prepare, &mut graph), "");
+    assert_eq!((graph.values.len(), graph.inputs.len(), graph.outputs.len()), (2, 1, 1));
+}
+
+#[test]
+fn codes_are_not_folded() {
+    let mut graph = net(&[3], |net, _| {
+        let a = net.random(&[3]);
+        vec![net.node(RELU, &[a])]
+    });
+    let a = graph.nodes[0].inputs[0];
+    graph.values[a].constant = Some(crate::graph::Constant::Codes(Tensor::from_vec(vec![1, 2, 3])));
+    graph.values[a].quant = Some(QuantParams::per_tensor(0.5, 0, 8));
+    assert_eq!(names_after(fold_constants, &mut graph), "Clip");
+}
+
+#[test]
+fn additions_become_biases() {
+    for (x, op, weight, old_bias, added, swapped) in [
+        (IMAGE, conv(3, 1), &[5, 3, 3, 3][..], false, &[5, 1, 1][..], false),
+        (IMAGE, conv(3, 1), &[5, 3, 3, 3], true, &[1, 5, 1, 1], true),
+        (IMAGE, conv(1, 3), &[6, 1, 1, 1], true, &[], false),
+        (IMAGE, conv(1, 3), &[6, 1, 1, 1], false, &[1, 1], true),
+        (&[2, 3], LINEAR, &[3, 4], false, &[4], false),
+        (&[2, 3], Op::Linear(Linear { transposed: true }), &[4, 3], false, &[1, 4], true),
+        (&[2, 3], LINEAR, &[3, 4], true, &[1], false),
+    ] {
+        let mut graph = net(x, |net, x| {
+            let mut inputs = vec![x, net.random(weight)];
+            if old_bias {
+                inputs.push(net.random(&[weight[(op == LINEAR) as usize]]));
+            }
+            let (y, added) = (net.node(op.clone(), &inputs), net.random(added));
+            let sum = net.node(ADD, &if swapped { [added, y] } else { [y, added] });
+            vec![net.node(RELU, &[sum])]
+        });
+        graph.nodes[1].clamp = Clip { lo: -1.0, hi: 1.0 };
+        let expected = format!("{} Clip", op.name());
+        assert_eq!(names_after(fuse_bias, &mut graph), expected, "{op:?} + {added:?}");
+        assert_eq!(graph.nodes[0].clamp, Clip { lo: -1.0, hi: 1.0 });
+    }
+}
+
+#[test]
+fn other_additions_stay() {
+    for added in [&[4, 1][..], &[1, 1, 4], &[2, 1, 1, 1], &[3, 4, 4], &[3, 1, 3, 1, 1]] {
+        let mut graph = net(IMAGE, |net, x| {
+            let (weight, added) = (net.random(&[3, 3, 1, 1]), net.random(added));
+            let y = net.node(conv(1, 1), &[x, weight]);
+            vec![net.node(ADD, &[y, added])]
+        });
+        assert_eq!(names_after(fuse_bias, &mut graph), "Conv Add", "{added:?}");
+    }
+    // A result that grows, one that is used twice, one that is clamped, and no constant at all.
+    let with = |clamp: Clip, uses: usize, constant: bool| {
+        let mut graph = net(&[1, 3, 4, 4], |net, x| {
+            let weight = net.random(&[3, 3, 1, 1]);
+            let y = net.node(conv(1, 1), &[x, weight]);
+            let added = if constant { net.random(&[3, 1, 1]) } else { x };
+            [vec![net.node(ADD, &[y, added])], vec![y; uses - 1]].concat()
+        });
+        graph.nodes[0].clamp = clamp;
+        names_after(fuse_bias, &mut graph)
+    };
+    assert_eq!(with(Clip::NONE, 1, true), "Conv");
+    assert_eq!(with(Clip::NONE, 2, true), "Conv Add");
+    assert_eq!(with(Clip::RELU, 1, true), "Conv Add");
+    assert_eq!(with(Clip::NONE, 1, false), "Conv Add");
+    // ONNX has no linear layer of rank 3 with a bias.
+    let mut graph = net(&[2, 5, 3], |net, x| {
+        let (weight, added) = (net.random(&[3, 4]), net.random(&[4]));
+        let y = net.node(LINEAR, &[x, weight]);
+        vec![net.node(ADD, &[y, added])]
+    });
+    assert_eq!(names_after(fuse_bias, &mut graph), "Linear Add");
+}
+
+#[test]
+fn subtractions_are_no_additions() {
+    for swapped in [false, true] {
+        let mut graph = net(IMAGE, |net, x| {
+            let (weight, constant) = (net.random(&[3, 3, 1, 1]), net.random(&[3, 1, 1]));
+            let y = net.node(conv(1, 1), &[x, weight]);
+            let arguments = if swapped { [constant, y] } else { [y, constant] };
+            vec![net.node(Op::Add(Add { subtract: true }), &arguments)]
+        });
+        names_after(fuse_bias, &mut graph);
+    }
+}
+
+#[test]
+fn batch_norms_are_folded() {
+    for (x, op, weight, bias) in [
+        (IMAGE, conv(3, 1), &[5, 3, 3, 3][..], Some(5)),
+        (IMAGE, conv(1, 1), &[17, 3, 1, 1], None),
+        (IMAGE, conv(2, 3), &[6, 1, 2, 2], Some(6)),
+        (&[4, 3], LINEAR, &[3, 5], Some(5)),
+        (&[4, 3], Op::Linear(Linear { transposed: true }), &[5, 3], None),
+    ] {
+        let mut graph = net(x, |net, x| {
+            let mut inputs = vec![x, net.random(weight)];
+            inputs.extend(bias.map(|channels| net.random(&[channels])));
+            let y = net.node(op.clone(), &inputs);
+            let y = batch_norm(net, y, 1e-5);
+            let y = batch_norm(net, y, 1e-3);
+            vec![net.node(RELU, &[y])]
+        });
+        let expected = format!("{} Clip", op.name());
+        assert_eq!(names_after(fold_batch_norm, &mut graph), expected, "{op:?}");
+    }
+}
+
+/// Not after a ReLU, nor beside another use: there the batch norm is a convolution of its own.
+#[test]
+fn batch_norms_with_nothing_to_fold_into_become_depthwise() {
+    let with = |clamp: Clip, relu: bool, uses: usize| {
+        let mut graph = net(IMAGE, |net, x| {
+            let weight = net.random(&[5, 3, 1, 1]);
+            let mut y = net.node(conv(1, 1), &[x, weight]);
+            if relu {
+                y = net.node(RELU, &[y]);
+            }
+            [vec![batch_norm(net, y, 1e-5)], vec![y; uses - 1]].concat()
+        });
+        graph.nodes[0].clamp = clamp;
+        let names = names_after(fold_batch_norm, &mut graph);
+        if let Op::Conv(conv) = graph.nodes.last().unwrap().op {
+            assert_eq!(conv.group, if names.contains(' ') { 5 } else { 1 });
+        }
+        names
+    };
+    assert_eq!(with(Clip::NONE, false, 1), "Conv");
+    assert_eq!(with(Clip::NONE, true, 1), "Conv Clip Conv");
+    assert_eq!(with(Clip::RELU, false, 1), "Conv Conv");
+    assert_eq!(with(Clip::NONE, false, 2), "Conv Conv");
+    // Channels of a linear layer are the last axis, those of a batch norm the second one.
+    let mut graph = net(&[2, 5, 3], |net, x| {
+        let weight = net.random(&[3, 5]);
+        let y = net.node(LINEAR, &[x, weight]);
+        vec![batch_norm(net, y, 1e-5)]
+    });
+    assert_eq!(names_after(fold_batch_norm, &mut graph), "Linear BatchNorm");
+}
+
+#[test]
+fn tiny_variances_are_folded_as_they_are_evaluated() {
+    for (epsilon, variance) in [(1e-5, 1e-40), (1e-5, 0.0), (0.0, 1e-30), (1e-45, 0.0)] {
+        let mut graph = net(IMAGE, |net, x| {
+            let weight = net.random(&[3, 3, 1, 1]);
+            let y = net.node(conv(1, 1), &[x, weight]);
+            let y = batch_norm(net, y, epsilon);
+            let constant = net.graph.nodes[1].inputs[4];
+            let name = net.graph.values[constant].name.clone();
+            net.graph.values[constant] = Value::real(name, Tensor::from_vec(vec![variance; 3]));
+            vec![y]
+        });
+        assert_eq!(names_after(fold_batch_norm, &mut graph), "Conv", "{epsilon} {variance}");
+    }
+}
+
+#[test]
+fn activations_are_fused() {
+    let clip = |lo, hi| Op::Clip(Clip { lo, hi });
+    let mut graph = net(IMAGE, |net, x| {
+        let weight = net.random(&[3, 3, 1, 1]);
+        let y = net.node(conv(1, 1), &[x, weight]);
+        let y = net.node(RELU, &[y]);
+        let y = net.node(clip(-1.0, 6.0), &[y]);
+        let y = net.node(ADD, &[y, x]);
+        vec![net.node(clip(0.5, 2.0), &[y])]
+    });
+    assert_eq!(names_after(fuse_activation, &mut graph), "Conv Add");
+    assert_eq!(clamps(&graph), [Clip { lo: 0.0, hi: 6.0 }, Clip { lo: 0.5, hi: 2.0 }]);
+}
+
+/// Not into what moves codes or has its own, nor where the value is used twice or quantized, nor two
+/// clamps that do not meet.
+#[test]
+fn other_activations_stay() {
+    let max_pool = Op::MaxPool(MaxPool(Window::new([2, 2])));
+    for op in [
+        max_pool,
+        Op::Transpose(Transpose { perm: vec![0, 2, 3, 1] }),
+        Op::Softmax(Softmax { axis: 1 }),
+    ] {
+        let mut graph = net(IMAGE, |net, x| {
+            let y = net.node(op.clone(), &[x]);
+            vec![net.node(RELU, &[y])]
+        });
+        assert_eq!(names_after(fuse_activation, &mut graph), format!("{} Clip", op.name()));
+    }
+    let mut on_the_input = net(IMAGE, |net, x| vec![net.node(RELU, &[x])]);
+    assert_eq!(names_after(fuse_activation, &mut on_the_input), "Clip");
+
+    let sum = |used_twice: bool| {
+        net(IMAGE, |net, x| {
+            let y = net.node(ADD, &[x, x]);
+            let relu = net.node(RELU, &[y]);
+            if used_twice { vec![relu, y] } else { vec![relu] }
+        })
+    };
+    assert_eq!(names_after(fuse_activation, &mut sum(true)), "Add Clip");
+    let mut quantized = sum(false);
+    let y = quantized.nodes[0].output;
+    quantized.values[y].quant = Some(QuantParams::per_tensor(0.5, 0, 8));
+    assert_eq!(names_after(fuse_activation, &mut quantized), "Add Clip");
+
+    let mut apart = sum(false);
+    apart.nodes[0].clamp = Clip { lo: -2.0, hi: -1.0 };
+    assert_eq!(names_after(fuse_activation, &mut apart), "Add Clip");
+}
+
+/// Convolution, bias, batch norm and activation are one node in the end, and nothing else is left.
+#[test]
+fn prepare_leaves_one_node() {
+    let mut graph = net(IMAGE, |net, x| {
+        let weight = net.random(&[8, 3, 3, 3]);
+        let y = net.node(conv(3, 1), &[x, weight]);
+        let added = net.random(&[8, 1, 1]);
+        let y = net.node(ADD, &[y, added]);
+        let y = batch_norm(net, y, 1e-5);
+        let added = net.random(&[1, 8, 1, 1]);
+        let y = net.node(ADD, &[y, added]);
+        vec![net.node(RELU, &[y])]
+    });
+    assert_eq!(names_after(prepare, &mut graph), "Conv");
+    assert_eq!(graph.values.len(), 4, "input, weight, bias and output");
+    assert_eq!(clamps(&graph), [Clip::RELU]);
+}

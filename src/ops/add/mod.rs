@@ -1,32 +1,43 @@
-//! Addition with broadcasting.
+//! Addition and subtraction with broadcasting.
 //!
-//! ONNX: <https://onnx.ai/onnx/operators/onnx__Add.html>.
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Add.html>,
+//! <https://onnx.ai/onnx/operators/onnx__Sub.html>.
 
 pub mod int;
 #[cfg(test)]
 mod tests;
 
+use super::broadcast::{elementwise, strided};
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use crate::arith::Multiplier;
 use crate::error::{Result, bail};
-use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
+use crate::tensor::{Shape, Tensor, broadcast};
 
-/// `y = a + b`.
+/// `y = a + b`, or `y = a − b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Add;
+pub struct Add {
+    /// The second argument is subtracted.
+    pub subtract: bool,
+}
+
+impl Add {
+    fn sign(self) -> f32 {
+        if self.subtract { -1.0 } else { 1.0 }
+    }
+}
 
 impl Operator for Add {
-    const ONNX: &'static [&'static str] = &["Add"];
+    const ONNX: &'static [&'static str] = &["Add", "Sub"];
     const LAYOUT: Layout = Layout::Inherit;
     type Int = AddInt;
 
-    fn import(_: &mut OnnxNode) -> Result<Self> {
-        Ok(Self)
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        Ok(Self { subtract: node.op_type == "Sub" })
     }
 
     fn export(&self, _: &[&[usize]]) -> OnnxNode {
-        OnnxNode::new("Add")
+        OnnxNode::new(if self.subtract { "Sub" } else { "Add" })
     }
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
@@ -34,18 +45,8 @@ impl Operator for Add {
     }
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
-        let (a, b) = (inputs[0], inputs[1]);
-        if a.shape() == b.shape() {
-            let data = a.data().iter().zip(b.data()).map(|(a, b)| a + b).collect();
-            return Tensor::new(a.shape(), data).unwrap_or_default();
-        }
-        let shape = broadcast(a.shape(), b.shape()).unwrap_or_default();
-        let [ia, ib] = [a, b].map(|t| {
-            let steps = broadcast_strides(t.shape(), &strides(t.shape()), &shape);
-            strided_indices(shape.clone(), steps)
-        });
-        let data = ia.zip(ib).map(|(ia, ib)| a.data()[ia] + b.data()[ib]).collect();
-        Tensor::new(shape, data).unwrap_or_default()
+        let sign = self.sign();
+        elementwise(inputs[0], inputs[1], |a, b| a + sign * b)
     }
 
     fn lower(&self, node: &Lowering) -> Result<AddInt> {
@@ -63,20 +64,15 @@ impl Operator for Add {
         if bound >= 1 << 62 {
             bail!(Range, "the sum can reach {bound}, beyond 62 bits: input scales are too far apart");
         }
-        let mut shape = y.stored_shape();
-        let mut steps = operands.map(|x| x.broadcast_strides(&y));
-        if steps.iter().all(|s| *s == strides(&shape)) {
-            shape = vec![shape.iter().product()];
-            steps = [vec![1], vec![1]];
-        }
+        let (shape, strides) = strided(node);
         Ok(AddInt {
-            factor: factors.map(|f| f as i64),
+            factor: [factors[0] as i64, factors[1] as i64 * self.sign() as i64],
             shift,
             zero_point: operands.map(|x| x.zero_point()),
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
             shape,
-            strides: steps,
+            strides,
             bound: bound as i64,
         })
     }

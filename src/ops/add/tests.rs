@@ -1,1 +1,100 @@
 use super::*;
+use crate::lower::lower;
+use crate::ops::Op;
+use crate::ops::testing::*;
+use crate::quant::Range;
+use crate::quantize::quantize;
+
+/// `y[i] = a[i] ± b[i]`, axes aligned at the end, those of size 1 repeated.
+fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
+    let Op::Add(Add { subtract }) = *op else { unreachable!() };
+    let rank = inputs.iter().map(|x| x.shape().len()).max().unwrap();
+    let size = |x: &Tensor<T>, axis: usize| {
+        (axis + x.shape().len()).checked_sub(rank).map_or(1, |i| x.shape()[i])
+    };
+    let shape: Vec<_> = (0..rank).map(|i| size(&inputs[0], i).max(size(&inputs[1], i))).collect();
+    tabulate(&shape, |y| {
+        let [a, b] = [0, 1].map(|i| {
+            let x = &inputs[i];
+            let own = y[rank - x.shape().len()..].iter().zip(x.shape());
+            at(x, &own.map(|(&p, &size)| p % size).collect::<Vec<_>>())
+        });
+        (a + b * T::from(if subtract { -1 } else { 1 }), T::from(1))
+    })
+}
+
+const ADD: Op = Op::Add(Add { subtract: false });
+const SUBTRACT: Op = Op::Add(Add { subtract: true });
+
+#[test]
+fn equals_the_definition() {
+    let add = |a: &[usize], b: &[usize]| case(ADD, &[a, b]);
+    let image: &[usize] = &[2, 3, 4, 5];
+    let mut cases = vec![
+        add(&[1], &[1]),
+        case(SUBTRACT, &[&[17], &[17]]),
+        case(SUBTRACT, &[&[5], &[3, 1]]).clamp(0.0, 6.0),
+        case(SUBTRACT, &[image, image]).channels_last(1),
+        case(SUBTRACT, &[image, &[3, 1, 1]]).constant(1).channels_last(0),
+        case(SUBTRACT, &[&[3, 1, 1], image]).constant(0),
+        add(&[17], &[17]),
+        add(&[3, 5], &[5]),
+        add(&[5], &[3, 5]),
+        add(&[3, 1], &[1, 5]),
+        add(&[2, 3, 4], &[]),
+        add(image, image).clamp(0.0, f32::INFINITY),
+        add(image, image).clamp(0.0, 6.0),
+        add(image, image).clamp(1.0, 2.0),
+        // Both with the channels last; one only; the other only.
+        add(image, image).channels_last(0).channels_last(1),
+        add(image, image).channels_last(0),
+        add(image, image).channels_last(1),
+        add(&[2, 1, 4, 1], &[1, 3, 1, 5]).channels_last(0),
+    ];
+    for other in [&[2, 3, 1, 1][..], &[1, 3, 4, 1], &[1, 1, 1, 5], &[3, 4, 5], &[4, 1], &[5], &[]] {
+        cases.push(add(image, other));
+        cases.push(add(other, image).channels_last(1));
+        cases.push(add(image, other).constant(1).channels_last(0));
+        cases.push(add(other, image).constant(0).channels_last(1));
+    }
+    check(&cases, define, define);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    assert!(refused(ADD.infer_shape(&[&[2, 3], &[2][..]])).contains("do not broadcast"));
+    assert!(refused(ADD.infer_shape(&[&[2, 3]])).contains("expected 2 inputs, got 1"));
+}
+
+/// The shapes of both arguments and the largest magnitudes of arguments and result.
+fn quantized([a, b, y]: [f32; 3]) -> crate::graph::Graph {
+    let float = case(ADD, &[&[4], &[4]]).graph(0);
+    let ranges = [a, b, y].map(|hi| Some(Range { lo: -hi, hi }));
+    quantize(&float, &ranges, SCHEMES[0]).unwrap()
+}
+
+#[test]
+fn scales_too_far_apart_are_refused() {
+    for (ranges, expected) in [
+        ([1e8, 1.0, 1e-4], "too far from output scale"),
+        ([1e-8, 1e8, 1e8], "too far from output scale"),
+        ([1e6, 1e-4, 1.0], "beyond 62 bits"),
+    ] {
+        let message = refused(lower(&quantized(ranges)));
+        assert!(message.starts_with("in node \"n0\" (Add): "), "{message}");
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}
+
+/// Scales `2^31` apart: the sum has 62 bits.
+#[test]
+fn the_widest_sums_are_exact() {
+    let graph = quantized([2f32.powi(20), 2f32.powi(-11), 2f32.powi(20)]);
+    let bound = lower(&graph).unwrap().nodes[0].op.acc_bound().unwrap();
+    assert!((1 << 60..1 << 62).contains(&bound), "{bound}");
+    // A tie of the large argument is decided by the smallest step of the small one.
+    let double = quantized([2f32.powi(19), 2f32.powi(-11), 2f32.powi(20)]);
+    let codes = [vec![1, 1, 1, -128], vec![0, 1, -1, -128]].map(Tensor::from_vec);
+    assert_eq!(run_int(&double, &codes).data(), [0, 1, 0, -64]);
+    assert_eq!(run_int(&graph, &codes).data(), [1, 1, 1, -128]);
+}

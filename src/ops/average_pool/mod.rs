@@ -8,8 +8,7 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
-use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, nhwc};
-use crate::arith::Multiplier;
+use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, multiplier, nhwc};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -40,6 +39,16 @@ impl Operator for AveragePool {
         if window.dilation != [1; 2] {
             bail!(Unsupported, "attribute \"dilations\" is {:?}, only 1 is known", window.dilation);
         }
+        let &[_, _, h, w] = node.input_shape(0)? else { unreachable!("checked by the window") };
+        let whole = Window { ceil_mode: false, ..window };
+        if count_include_pad && window.output([h, w])? != whole.output([h, w])? {
+            // Until opset 18 positions behind the padding were counted, too.
+            bail!(
+                Unsupported,
+                "attributes \"ceil_mode\" and \"count_include_pad\" are 1, which means one thing before \
+                 opset 19 and another since"
+            );
+        }
         Ok(Self { window, count_include_pad })
     }
 
@@ -64,10 +73,6 @@ impl Operator for AveragePool {
 
     fn lower(&self, node: &Lowering) -> Result<AveragePoolInt> {
         let (x, y) = (node.inputs[0], node.output);
-        let factor = x.scale() / y.scale();
-        let Some(multiplier) = Multiplier::from_f32(factor) else {
-            bail!(Range, "rescaling factor {factor:e} is not in 2^-39..2^23");
-        };
         let Window { kernel, stride, pads, .. } = self.window;
         let params = int::Params {
             x_shape: nhwc(&x)?,
@@ -76,7 +81,7 @@ impl Operator for AveragePool {
             stride,
             pads,
             count_include_pad: self.count_include_pad,
-            multiplier,
+            multiplier: multiplier(x.scale() / y.scale())?,
             x_zero_point: x.zero_point(),
             y_zero_point: y.zero_point(),
             clamp: node.clamp,

@@ -11,6 +11,7 @@ use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
+use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor};
 
 /// `y = min(max(x, lo), hi)`.
@@ -91,9 +92,13 @@ impl Operator for Clip {
 pub struct TableInt(pub [i8; 256]);
 
 impl TableInt {
-    /// `table[code + 128] = quantize(f(dequantize(code)))`, clamped to the node's range of codes.
+    /// The table of `f` from the codes of `node`'s argument to those of its result.
     pub fn new(node: &Lowering, f: impl Fn(f32) -> f32) -> Self {
-        let (x, y, (lo, hi)) = (node.inputs[0].quant, node.output.quant, node.clamp);
+        Self::of(node.inputs[0].quant, node.output.quant, node.clamp, f)
+    }
+
+    /// `table[code + 128] = quantize(f(dequantize(code)))`, clamped to `lo..=hi`.
+    pub fn of(x: &QuantParams, y: &QuantParams, (lo, hi): (i8, i8), f: impl Fn(f32) -> f32) -> Self {
         let code = |i: usize| y.quantize(f(x.dequantize(i as i32 - 128, 0)), 0) as i8;
         Self(std::array::from_fn(|i| code(i).clamp(lo, hi)))
     }

@@ -1,1 +1,181 @@
 use super::*;
+use crate::graph::{Constant, Graph};
+use crate::lower::lower;
+use crate::ops::testing::*;
+use crate::ops::{IntOp, Op};
+
+/// `y[n, o] = bias[o] + Σ x[n, c] · weight[o, c]` over the taps of each position.
+fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
+    let Op::Conv(Conv { window, group }) = op else { unreachable!() };
+    let (x, weight) = (&inputs[0], &inputs[1]);
+    let (images, out_ch, per_group) = (x.shape()[0], weight.shape()[0], weight.shape()[1]);
+    let [rows, columns] = [0, 1].map(|axis| taps(window, axis, x.shape()[axis + 2]));
+    tabulate(&[images, out_ch, rows.len(), columns.len()], |y| {
+        let mut sum = inputs.get(2).map_or(T::from(0), |bias| at(bias, &[y[1]]));
+        let first = y[1] / (out_ch / group) * per_group;
+        for c in 0..per_group {
+            for (ky, iy) in rows[y[2]].iter().enumerate() {
+                for (kx, ix) in columns[y[3]].iter().enumerate() {
+                    if let (Some(iy), Some(ix)) = (*iy, *ix) {
+                        let x = at(x, &[y[0], first + c, iy, ix]);
+                        sum = sum + x * at(weight, &[y[1], c, ky, kx]);
+                    }
+                }
+            }
+        }
+        (sum, T::from(1))
+    })
+}
+
+fn conv(window: Window, group: usize, shapes: &[&[usize]]) -> Case {
+    case(Op::Conv(Conv { window, group }), shapes)
+}
+
+#[test]
+fn equals_the_definition() {
+    let plain = Window::new;
+    let cases = [
+        conv(plain([1, 1]), 1, &[&[1, 1, 1, 1], &[1, 1, 1, 1]]),
+        conv(plain([1, 1]), 1, &[&[2, 17, 3, 2], &[3, 17, 1, 1], &[3]]),
+        conv(plain([3, 3]), 1, &[&[1, 3, 5, 6], &[17, 3, 3, 3], &[17]]),
+        // 1x1 output; a 2-D kernel that is not square.
+        conv(plain([4, 5]), 1, &[&[1, 3, 4, 5], &[2, 3, 4, 5], &[2]]),
+        conv(Window { pads: [1; 4], ..plain([3, 3]) }, 1, &[&[2, 1, 4, 4], &[3, 1, 3, 3], &[3]]),
+        conv(
+            Window { stride: [2, 2], pads: [0, 1, 2, 0], ..plain([3, 2]) },
+            1,
+            &[&[1, 3, 6, 5], &[4, 3, 3, 2], &[4]],
+        ),
+        conv(Window { stride: [3, 2], ..plain([2, 1]) }, 1, &[&[1, 3, 8, 5], &[2, 3, 2, 1]]),
+        conv(
+            Window { dilation: [2, 3], pads: [2, 3, 1, 0], ..plain([3, 2]) },
+            1,
+            &[&[1, 2, 6, 5], &[3, 2, 3, 2], &[3]],
+        ),
+        conv(plain([2, 2]), 3, &[&[1, 6, 3, 4], &[9, 2, 2, 2], &[9]]),
+        // Depthwise, with a channel multiplier of 1 and of 2.
+        conv(
+            Window { pads: [1; 4], ..plain([3, 3]) },
+            17,
+            &[&[1, 17, 4, 3], &[17, 1, 3, 3], &[17]],
+        ),
+        conv(Window { stride: [2, 1], ..plain([3, 3]) }, 3, &[&[1, 3, 5, 4], &[6, 1, 3, 3], &[6]]),
+        // Windows that lie wholly in the padding see zeros.
+        conv(
+            Window { pads: [3, 0, 0, 3], ..plain([2, 2]) },
+            1,
+            &[&[1, 1, 2, 2], &[1, 1, 2, 2], &[1]],
+        ),
+        conv(plain([3, 3]), 1, &[&[1, 3, 4, 4], &[3, 3, 3, 3], &[3]]).clamp(0.0, f32::INFINITY),
+        conv(plain([3, 3]), 1, &[&[1, 3, 4, 4], &[3, 3, 3, 3], &[3]]).clamp(0.0, 6.0),
+        conv(plain([1, 2]), 1, &[&[1, 3, 4, 4], &[3, 3, 1, 2], &[3]]).clamp(0.25, 2.5),
+        conv(plain([1, 2]), 1, &[&[1, 3, 4, 4], &[3, 3, 1, 2], &[3]])
+            .clamp(f32::NEG_INFINITY, -0.1),
+    ];
+    check(&cases, define, define);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let op = |group| Op::Conv(Conv { window: Window::new([3, 3]), group });
+    for (group, shapes, expected) in [
+        (1, vec![&[1, 3, 8, 8][..]], "expected 2 to 3 inputs, got 1"),
+        (1, vec![&[1, 3, 8][..], &[4, 3, 3, 3]], "expected [n, c, h, w]"),
+        (1, vec![&[1, 2, 8, 8][..], &[4, 3, 3, 3]], "expected 3 x 1 groups input channels, got 2"),
+        (3, vec![&[1, 3, 8, 8][..], &[4, 1, 3, 3]], "4 output channels"),
+        (1, vec![&[1, 3, 8, 8][..], &[4, 3, 3, 5]], "expected a kernel of [3, 3]"),
+        (1, vec![&[1, 3, 8, 8][..], &[4, 3, 3, 3], &[3]], "expected 4 biases"),
+        (1, vec![&[1, 3, 8, 2][..], &[4, 3, 3, 3]], "does not fit into the padded width of 2"),
+    ] {
+        let message = refused(op(group).infer_shape(&shapes));
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}
+
+#[test]
+fn attributes_that_are_not_known_are_refused() {
+    let node = |attributes: &[(&str, Attribute)]| {
+        onnx_node("Conv", &[&[1, 3, 8, 8], &[4, 3, 3, 3]], attributes)
+    };
+    let text = |s: &str| Attribute::String(s.into());
+    check_refusals([
+        (onnx_node("Conv", &[&[1, 3, 8], &[4, 3, 3]], &[]), "only 2-D is known"),
+        (onnx_node("Conv", &[&[1, 3, 8, 8]], &[]), "input 1 is missing"),
+        (node(&[("group", Attribute::Int(0))]), "group"),
+        (node(&[("group", Attribute::Float(1.0))]), "group"),
+        (node(&[("kernel_shape", ints(&[5, 5]))]), "kernel_shape"),
+        (node(&[("strides", ints(&[1]))]), "strides"),
+        (node(&[("strides", ints(&[0, 1]))]), "strides"),
+        (node(&[("dilations", ints(&[1, 1, 1]))]), "dilations"),
+        (node(&[("pads", ints(&[1, 1]))]), "pads"),
+        (node(&[("pads", ints(&[-1, 0, 0, 0]))]), "pads"),
+        (node(&[("auto_pad", text("SAME"))]), "auto_pad"),
+        (node(&[("auto_pad", text("SAME_UPPER")), ("pads", ints(&[1; 4]))]), "auto_pad"),
+    ]);
+}
+
+/// By hand, from `pad = (ceil(size / stride) - 1) * stride + extent - size`.
+#[test]
+fn auto_pad_by_hand() {
+    for (mode, size, kernel, stride, dilation, pads) in [
+        ("NOTSET", [5, 5], [3, 3], [1, 1], [1, 1], [0, 0, 0, 0]),
+        ("VALID", [5, 5], [3, 3], [2, 2], [1, 1], [0, 0, 0, 0]),
+        ("SAME_UPPER", [5, 5], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+        ("SAME_UPPER", [5, 6], [2, 3], [1, 2], [1, 1], [0, 0, 1, 1]),
+        ("SAME_LOWER", [5, 6], [2, 3], [1, 2], [1, 1], [1, 1, 0, 0]),
+        ("SAME_UPPER", [7, 7], [1, 2], [3, 3], [1, 1], [0, 0, 0, 1]),
+        ("SAME_LOWER", [9, 8], [3, 2], [1, 1], [2, 3], [2, 2, 2, 1]),
+        ("SAME_UPPER", [9, 8], [3, 2], [1, 1], [2, 3], [2, 1, 2, 2]),
+    ] {
+        let attributes = [
+            ("auto_pad", Attribute::String(mode.into())),
+            ("strides", ints(&stride)),
+            ("dilations", ints(&dilation)),
+        ];
+        let shapes = [&[1, 1, size[0], size[1]][..], &[1, 1, kernel[0], kernel[1]]];
+        let mut node = onnx_node("Conv", &shapes, &attributes);
+        let conv = Conv::import(&mut node).unwrap();
+        assert_eq!(conv.window.pads, pads, "{mode} {size:?} {kernel:?} {stride:?} {dilation:?}");
+        assert!(node.attributes.is_empty());
+    }
+}
+
+/// Quantized, with a bias code that the caller chooses.
+fn with_bias(code: i32) -> Graph {
+    let float = conv(Window::new([2, 2]), 1, &[&[1, 3, 2, 2], &[1, 3, 2, 2], &[1]]).graph(1);
+    let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(1), 1.0));
+    let mut graph = quantizations(&float, &ranges).next().unwrap();
+    let bias = graph.nodes[0].inputs[2];
+    graph.values[bias].constant = Some(Constant::Codes(Tensor::from_vec(vec![code])));
+    graph
+}
+
+#[test]
+fn sums_reach_31_bits_and_no_further() {
+    for sign in [1, -1] {
+        let IntOp::Conv(small) = lower(&with_bias(sign)).unwrap().nodes.remove(0).op else {
+            unreachable!()
+        };
+        // Zero point 0: the bound is |bias| + 128 Σ|w|.
+        let largest = sign * (i32::MAX - small.acc.bound as i32 + 1);
+        let graph = with_bias(largest);
+        assert_eq!(lower(&graph).unwrap().nodes[0].op.acc_bound(), Some(i32::MAX as i64));
+        for pattern in PATTERNS {
+            let y = run_int(&graph, &pattern_codes(&graph, &mut Rng(2), pattern));
+            assert_eq!(y.data(), [if sign > 0 { 127 } else { -128 }]);
+        }
+        let message = refused(lower(&with_bias(largest + sign)));
+        assert!(message.contains("in node \"n0\" (Conv)"), "{message}");
+        assert!(message.contains("2147483648, beyond 32 bits"), "{message}");
+    }
+}
+
+#[test]
+fn rescaling_factors_out_of_range_are_refused() {
+    for scale in [1e-30, 1e30] {
+        let mut graph = with_bias(0);
+        graph.values.last_mut().unwrap().quant.as_mut().unwrap().scale = vec![scale];
+        let message = refused(lower(&graph));
+        assert!(message.starts_with("in node \"n0\" (Conv): rescaling factor"), "{message}");
+    }
+}

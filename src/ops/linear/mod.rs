@@ -60,7 +60,9 @@ impl Operator for Linear {
             // One number for all channels, or a row of them, is one bias for each.
             *bias = match bias.data() {
                 &[one] => Tensor::from_vec(vec![one; out_ch]),
-                row if row.len() == out_ch => Tensor::from_vec(row.to_vec()),
+                row if bias.shape().last() == Some(&row.len()) && row.len() == out_ch => {
+                    Tensor::from_vec(row.to_vec())
+                }
                 _ => bail!(Unsupported, "bias of shape {:?}, expected [{out_ch}]", bias.shape()),
             };
         }

@@ -1,0 +1,149 @@
+use super::*;
+use crate::exec::int::IntExecutor;
+use crate::ops::add::Add;
+use crate::ops::conv::Conv;
+use crate::ops::linear::Linear;
+use crate::ops::reshape::Reshape;
+use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
+use crate::ops::transpose::Transpose;
+use crate::ops::{LAST, Window};
+use crate::quant::Granularity;
+use crate::quantize::quantize;
+use crate::tensor::Tensor;
+
+fn conv() -> Op {
+    Op::Conv(Conv { window: Window::new([2, 2]), group: 1 })
+}
+
+fn transpose(perm: [usize; 4]) -> Op {
+    Op::Transpose(Transpose { perm: perm.to_vec() })
+}
+
+/// A network on one input of shape `x`, quantized with the ranges that random inputs give.
+fn quantized(
+    x: &[usize],
+    build: impl Fn(&mut Net, usize) -> Vec<usize>,
+) -> (Graph, Vec<Tensor<f32>>) {
+    let mut net = Net::new(5);
+    let x = net.input(x);
+    let outputs = build(&mut net, x);
+    let float = net.finish(&outputs);
+    let inputs = random_inputs(&float, &mut Rng(6), 1.0);
+    let (_, ranges) = run_float(&float, &inputs);
+    (quantize(&float, &ranges, SCHEMES[3]).unwrap(), inputs)
+}
+
+fn names(graph: &IntGraph) -> Vec<&str> {
+    graph.nodes.iter().map(|n| n.name.as_str()).collect()
+}
+
+fn is_copy(node: &IntNode) -> bool {
+    matches!(&node.op, IntOp::Transpose(op) if op.strides == [1])
+}
+
+/// The codes lie with the channels last; what is flattened is in ONNX's order all the same, and is
+/// brought into it once for all that want it so.
+#[test]
+fn flattening_follows_the_order_of_onnx() {
+    let (graph, inputs) = quantized(&[2, 3, 4, 5], |net, x| {
+        let weight = net.random(&[4, 3, 2, 2]);
+        let y = net.node(conv(), &[x, weight]);
+        let flat = net.node(Op::Reshape(Reshape { shape: vec![2, 48] }), &[y]);
+        let rows = net.node(Op::Reshape(Reshape { shape: vec![8, 12] }), &[y]);
+        let weight = net.random(&[48, 7]);
+        vec![y, flat, rows, net.node(Op::Linear(Linear { transposed: false }), &[flat, weight])]
+    });
+    let int = lower(&graph).unwrap();
+    assert_eq!(names(&int), ["n0", "v2.nchw", "n1", "n2", "n3"]);
+    assert_eq!(int.values[int.inputs[0]].layout, Layout::ChannelsLast);
+    let codes = IntExecutor::new(&int).run_codes(&inputs, |_, _| Ok(())).unwrap();
+    assert_eq!(codes[0].shape(), [2, 4, 3, 4]);
+    assert_eq!(codes[1].shape(), [2, 48]);
+    assert_eq!(codes[0].data(), codes[1].data());
+    assert_eq!(codes[0].data(), codes[2].data());
+
+    let (real, _) = run_float(&graph, &inputs);
+    let result = IntExecutor::new(&int).run(&inputs).unwrap();
+    for (real, result) in real.iter().zip(&result) {
+        let largest = real.data().iter().fold(0f32, |max, x| max.max(x.abs()));
+        for (a, b) in real.data().iter().zip(result.data()) {
+            assert!((a - b).abs() < 0.04 * largest, "{b} for {a}");
+        }
+    }
+}
+
+/// A model that keeps its channels last transposes before and after; in memory nothing moves.
+#[test]
+fn a_model_with_the_channels_last_moves_no_data() {
+    let (graph, inputs) = quantized(&[2, 4, 5, 3], |net, x| {
+        let x = net.node(transpose(FIRST), &[x]);
+        let weight = net.random(&[6, 3, 2, 2]);
+        let y = net.node(conv(), &[x, weight]);
+        let sum = net.node(Op::Add(Add { subtract: false }), &[y, y]);
+        vec![net.node(transpose(LAST), &[sum])]
+    });
+    let int = lower(&graph).unwrap();
+    assert_eq!(names(&int), ["n0", "n1", "n2", "n3"]);
+    assert!(is_copy(&int.nodes[0]) && is_copy(&int.nodes[3]));
+    let result = IntExecutor::new(&int).run(&inputs).unwrap();
+    let (real, ranges) = run_float(&graph, &inputs);
+    assert_eq!(result[0].shape(), [2, 3, 4, 6]);
+    let largest = ranges[graph.outputs[0]].unwrap().max_abs();
+    for (a, b) in real[0].data().iter().zip(result[0].data()) {
+        assert!((a - b).abs() < 0.04 * largest, "{b} for {a}");
+    }
+}
+
+#[test]
+fn an_argument_in_the_other_layout_is_moved_once() {
+    let (graph, _) = quantized(&[1, 3, 4, 4], |net, x| {
+        let plain = net.node(transpose([0, 1, 3, 2]), &[x]);
+        let weight = net.random(&[3, 3, 2, 2]);
+        vec![net.node(conv(), &[plain, weight]), net.node(conv(), &[plain, weight])]
+    });
+    assert_eq!(names(&lower(&graph).unwrap()), ["n0", "v1.nhwc", "n1", "n2"]);
+}
+
+#[test]
+fn what_is_not_quantized_is_named() {
+    let (graph, _) = quantized(&[1, 3, 4, 4], |net, x| {
+        let (weight, added) = (net.random(&[2, 3, 2, 2]), net.random(&[2, 1, 1]));
+        let y = net.node(conv(), &[x, weight]);
+        vec![net.node(Op::Add(Add { subtract: false }), &[y, added])]
+    });
+    let (x, weight, added, y) = (0, 1, 2, 3);
+    type Break = fn(&mut Value);
+    let real: Break = |v| {
+        v.constant = Some(Constant::Real(
+            Tensor::new(v.shape.clone(), vec![0.0; v.shape.iter().product()]).unwrap(),
+        ))
+    };
+    for (v, broken, expected) in [
+        (x, (|v| v.quant = None) as Break, "value \"v0\" is not quantized"),
+        (x, |v| v.quant.as_mut().unwrap().bits = 16, "value \"v0\" needs 8 bits and one scale"),
+        (
+            y,
+            |v| {
+                let granularity = Granularity::PerChannel { axis: 1 };
+                v.quant =
+                    Some(QuantParams { scale: vec![1.0; 2], zero_point: 0, bits: 8, granularity });
+            },
+            "in node \"n0\" (Conv): unsupported: value \"v3\" needs 8 bits and one scale",
+        ),
+        (
+            y,
+            |v| v.quant = None,
+            "in node \"n0\" (Conv): unsupported: value \"v3\" is not quantized",
+        ),
+        (weight, real, "in node \"n0\" (Conv): unsupported: \"c1\" must be a quantized constant"),
+        (weight, |v| v.constant = None, "\"c1\" must be a quantized constant"),
+        (weight, |v| v.quant.as_mut().unwrap().zero_point = 3, "got 8 bits and 3"),
+        (weight, |v| v.quant.as_mut().unwrap().bits = 4, "got 4 bits and 0"),
+        (added, real, "in node \"n1\" (Add): unsupported: value \"c2\" is not quantized"),
+    ] {
+        let mut graph = graph.clone();
+        broken(&mut graph.values[v]);
+        let message = refused(lower(&graph));
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}

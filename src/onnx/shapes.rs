@@ -1,0 +1,386 @@
+//! Arithmetic on shapes: what exporters write to compute sizes at run time is constant here, and is
+//! computed while the file is read.
+
+use super::proto::data_type as dt;
+use super::tensors::Numbers;
+use crate::error::{Result, bail};
+use crate::ops::slice::{Part, Slice};
+use crate::ops::{Attribute, Input, OnnxNode};
+use crate::tensor::{
+    Shape, Tensor, broadcast, broadcast_strides, checked_len, permuted, strided_indices, strides,
+};
+
+/// Largest number of elements of a shape computation.
+const MAX_ELEMENTS: usize = 1 << 16;
+
+/// The result of `node`, if it depends on shapes and constants only; `None` if it is for others.
+///
+/// # Errors
+/// [`Error`](crate::Error) if it is such a computation, but a broken or unknown one.
+pub(super) fn fold(node: &mut OnnxNode) -> Option<Result<Numbers>> {
+    let op_type = node.op_type.clone();
+    match op_type.as_str() {
+        "Shape" => return Some(shape(node)),
+        "Size" => {
+            let shape = node.input_shape(0).and_then(checked_len);
+            return Some(shape.and_then(|n| ints([], vec![n as i64])));
+        }
+        "ConstantOfShape" => return Some(constant_of_shape(node)),
+        "Range" => return Some(range(node)),
+        _ => {}
+    }
+    let constant = |i: &Option<Input>| matches!(i, None | Some(Input::Real(_) | Input::Ints(_)));
+    if node.inputs.is_empty() || !node.inputs.iter().all(constant) {
+        return None;
+    }
+    let of_ints = matches!(node.inputs[0], Some(Input::Ints(_)));
+    Some(match op_type.as_str() {
+        "Cast" => cast(node),
+        "Gather" => gather(node),
+        "Unsqueeze" | "Squeeze" | "Expand" | "Transpose" if of_ints => moved(node),
+        "Reshape" | "Flatten" if of_ints => reshaped(node),
+        "Slice" if of_ints => slice(node),
+        "Concat" if of_ints => concat(node),
+        "Where" => select(node),
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Equal" | "Greater" | "Less" | "And"
+        | "Or"
+            if of_ints =>
+        {
+            binary(node)
+        }
+        "Neg" | "Abs" | "Not" if of_ints => unary(node),
+        "Floor" | "Ceil" | "Round" => real(node),
+        "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" if of_ints => reduce(node),
+        _ => return None,
+    })
+}
+
+fn ints(shape: impl Into<Shape>, data: Vec<i64>) -> Result<Numbers> {
+    Ok(Numbers::Ints(Tensor::new(shape, data)?, dt::INT64))
+}
+
+fn take_ints(node: &mut OnnxNode, index: usize) -> Result<Tensor<i64>> {
+    match node.inputs.get_mut(index).and_then(Option::take) {
+        Some(Input::Ints(t)) => Ok(t),
+        _ => bail!(Unsupported, "input {index} of shape arithmetic must be made of integers"),
+    }
+}
+
+fn number(node: &mut OnnxNode, index: usize) -> Result<i64> {
+    match take_ints(node, index)?.data() {
+        &[number] => Ok(number),
+        other => bail!(Invalid, "input {index}: expected one integer, got {}", other.len()),
+    }
+}
+
+fn checked(shape: &[usize]) -> Result<usize> {
+    match checked_len(shape)? {
+        n if n <= MAX_ELEMENTS => Ok(n),
+        n => bail!(Unsupported, "a computed constant of {n} elements, more than {MAX_ELEMENTS}"),
+    }
+}
+
+fn shape(node: &mut OnnxNode) -> Result<Numbers> {
+    let shape: Vec<i64> = node.input_shape(0)?.iter().map(|&d| d as i64).collect();
+    let rank = shape.len() as i64;
+    let clamped = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
+    let start = clamped(node.take_int("start")?.unwrap_or(0));
+    let end = clamped(node.take_int("end")?.unwrap_or(rank));
+    Ok(Numbers::Ints(Tensor::from_vec(shape[start..end.max(start)].to_vec()), dt::INT64))
+}
+
+fn constant_of_shape(node: &mut OnnxNode) -> Result<Numbers> {
+    let shape = take_ints(node, 0)?;
+    let shape: Shape = shape.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+    let n = checked(&shape)?;
+    match node.attributes.remove("value") {
+        None => Ok(Numbers::Real(Tensor::new(shape, vec![0.0; n])?)),
+        Some(Attribute::Tensor(Input::Real(t))) if t.data().len() == 1 => {
+            Ok(Numbers::Real(Tensor::new(shape, vec![t.data()[0]; n])?))
+        }
+        Some(Attribute::Tensor(Input::Ints(t))) if t.data().len() == 1 => ints(shape, vec![t.data()[0]; n]),
+        Some(_) => bail!(Invalid, "attribute \"value\": expected a tensor of one element"),
+    }
+}
+
+fn range(node: &mut OnnxNode) -> Result<Numbers> {
+    let [start, limit, delta] = [0, 1, 2].map(|i| number(node, i));
+    let (start, limit, delta) = (start? as i128, limit? as i128, delta? as i128);
+    if delta == 0 {
+        bail!(Invalid, "a range with step 0");
+    }
+    let span = if delta > 0 { limit - start } else { start - limit };
+    let count = (span.max(0) as u128).div_ceil(delta.unsigned_abs());
+    if count > MAX_ELEMENTS as u128 {
+        bail!(Unsupported, "a range of {count} elements");
+    }
+    let data: Vec<i64> = (0..count as i128).map(|i| (start + i * delta) as i64).collect();
+    Ok(Numbers::Ints(Tensor::from_vec(data), dt::INT64))
+}
+
+fn cast(node: &mut OnnxNode) -> Result<Numbers> {
+    let to = node.take_int("to")?;
+    node.take_int("saturate")?; // of 8-bit floats only
+    let integer = match to {
+        Some(1 | 10 | 11) => false,
+        Some(2..=7 | 9 | 12 | 13) => true,
+        other => bail!(Unsupported, "attribute \"to\": data type {other:?}"),
+    };
+    let bool = to == Some(dt::BOOL as i64);
+    Ok(match (node.inputs[0].take(), integer) {
+        (Some(Input::Ints(t)), true) if bool => Numbers::Ints(t.map(|&i| (i != 0) as i64), dt::BOOL),
+        (Some(Input::Ints(t)), true) => Numbers::Ints(t, dt::INT64),
+        (Some(Input::Ints(t)), false) => Numbers::Real(t.map(|&i| i as f32)),
+        (Some(Input::Real(t)), true) => Numbers::Ints(t.map(|&x| x as i64), dt::INT64),
+        (Some(Input::Real(t)), false) => Numbers::Real(t),
+        _ => bail!(Invalid, "the input is missing"),
+    })
+}
+
+/// The elements of argument 0 at `indices`, under `shape`.
+fn pick(node: &mut OnnxNode, shape: Shape, indices: impl Iterator<Item = usize>) -> Result<Numbers> {
+    checked(&shape)?;
+    Ok(match node.inputs[0].take() {
+        Some(Input::Ints(t)) => {
+            let data = indices.map(|i| t.data()[i]).collect();
+            Numbers::Ints(Tensor::new(shape, data)?, dt::INT64)
+        }
+        Some(Input::Real(t)) => {
+            let data = indices.map(|i| t.data()[i]).collect();
+            Numbers::Real(Tensor::new(shape, data)?)
+        }
+        _ => bail!(Invalid, "the input is missing"),
+    })
+}
+
+fn gather(node: &mut OnnxNode) -> Result<Numbers> {
+    let x = node.input_shape(0)?.to_vec();
+    let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), x.len())?;
+    let Some(&size) = x.get(axis) else { bail!(Shape, "axis {axis} of shape {x:?}") };
+    let indices = take_ints(node, 1)?;
+    let positions = indices.data().iter().map(|&i| {
+        let from_front = if i < 0 { i.saturating_add(size as i64) } else { i };
+        match usize::try_from(from_front) {
+            Ok(i) if i < size => Ok(i),
+            _ => bail!(Invalid, "index {i} of an axis of {size}"),
+        }
+    });
+    let positions = positions.collect::<Result<Vec<_>>>()?;
+    let shape: Shape = [&x[..axis], indices.shape(), &x[axis + 1..]].concat();
+    checked(&shape)?;
+    let inner: usize = x[axis + 1..].iter().product();
+    let outer: usize = x[..axis].iter().product();
+    let flat: Vec<usize> = (0..outer)
+        .flat_map(|o| positions.iter().map(move |p| (o * size + p) * inner))
+        .flat_map(|first| first..first + inner)
+        .collect();
+    pick(node, shape, flat.into_iter())
+}
+
+/// Axes named by an attribute until opset 12, by an argument from 13 on.
+pub(super) fn take_axes(node: &mut OnnxNode, rank: usize) -> Result<Option<Vec<usize>>> {
+    let axes = if node.opset < 13 { node.take_ints("axes")? } else { node.take_input_ints(1)? };
+    let axis = |a: i64| match OnnxNode::axis(a, rank)? {
+        axis if axis < rank => Ok(axis),
+        axis => bail!(Shape, "axis {axis} of a tensor of rank {rank}"),
+    };
+    axes.map(|axes| axes.into_iter().map(axis).collect()).transpose()
+}
+
+/// The shape that Squeeze or Unsqueeze gives a tensor of shape `x`.
+pub(super) fn squeezed(node: &mut OnnxNode, x: &[usize]) -> Result<Shape> {
+    if node.op_type == "Squeeze" {
+        let axes = take_axes(node, x.len())?;
+        let axes = axes.unwrap_or_else(|| (0..x.len()).filter(|&a| x[a] == 1).collect());
+        if let Some(axis) = axes.iter().find(|&&a| x[a] != 1) {
+            bail!(Shape, "axis {axis} of shape {x:?} is not 1");
+        }
+        return Ok((0..x.len()).filter(|a| !axes.contains(a)).map(|a| x[a]).collect());
+    }
+    let count = match node.attributes.get("axes") {
+        Some(Attribute::Ints(axes)) => axes.len(),
+        _ => node.input_shape(1)?.iter().product(),
+    };
+    let rank = x.len() + count.min(64);
+    let Some(axes) = take_axes(node, rank)? else { bail!(Invalid, "the axes are missing") };
+    let mut sizes = x.iter();
+    Ok((0..rank).filter_map(|a| if axes.contains(&a) { Some(1) } else { sizes.next().copied() }).collect())
+}
+
+fn moved(node: &mut OnnxNode) -> Result<Numbers> {
+    let x = node.input_shape(0)?.to_vec();
+    let steps = strides(&x);
+    match node.op_type.as_str() {
+        "Expand" => {
+            let target = take_ints(node, 1)?;
+            let target = target.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
+            let shape = broadcast(&x, &target.collect::<Shape>())?;
+            checked(&shape)?;
+            let steps = broadcast_strides(&x, &steps, &shape);
+            pick(node, shape.clone(), strided_indices(shape, steps))
+        }
+        "Transpose" => {
+            let perm = match node.take_ints("perm")? {
+                None => (0..x.len()).rev().collect(),
+                Some(perm) => perm.iter().map(|&p| p as usize).collect::<Vec<_>>(),
+            };
+            let mut sorted = perm.clone();
+            sorted.sort_unstable();
+            if !sorted.into_iter().eq(0..x.len()) {
+                bail!(Shape, "{perm:?} is no permutation of the axes of {x:?}");
+            }
+            let shape = permuted(&x, &perm);
+            pick(node, shape.clone(), strided_indices(shape, permuted(&steps, &perm)))
+        }
+        _ => {
+            let shape = squeezed(node, &x)?;
+            pick(node, shape, 0..x.iter().product())
+        }
+    }
+}
+
+fn reshaped(node: &mut OnnxNode) -> Result<Numbers> {
+    use crate::ops::{Operator, reshape::Reshape};
+    let x = node.input_shape(0)?.to_vec();
+    let shape = Reshape::import(node)?.infer_shape(&[&x])?;
+    pick(node, shape, 0..x.iter().product())
+}
+
+fn slice(node: &mut OnnxNode) -> Result<Numbers> {
+    let x = node.input_shape(0)?.to_vec();
+    let old = node.opset < 10;
+    let mut list = |name: &str, index| match old {
+        true => node.take_ints(name),
+        false => node.take_input_ints(index),
+    };
+    let (starts, ends, axes) = (list("starts", 1)?, list("ends", 2)?, list("axes", 3)?);
+    let steps = if old { None } else { list("", 4)? };
+    let (Some(&[start]), Some(&[end]), 1) = (starts.as_deref(), ends.as_deref(), x.len()) else {
+        bail!(Unsupported, "a slice of a shape along more than one axis");
+    };
+    if !matches!(axes.as_deref(), None | Some([0 | -1])) {
+        bail!(Invalid, "axes {axes:?} of a shape");
+    }
+    let step = match steps.as_deref() {
+        None => 1,
+        Some(&[step]) => step,
+        Some(steps) => bail!(Invalid, "steps {steps:?}"),
+    };
+    let positions = match Slice::part(x[0], start, end, step) {
+        Ok(Part { start, step, len }) => {
+            (0..len as i64).map(|i| (start as i64 + i * step) as usize).collect()
+        }
+        Err(_) if step != 0 => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    pick(node, vec![positions.len()], positions.into_iter())
+}
+
+fn concat(node: &mut OnnxNode) -> Result<Numbers> {
+    let axis = node.take_int("axis")?;
+    let mut data = Vec::new();
+    for i in 0..node.inputs.len() {
+        let part = take_ints(node, i)?;
+        if part.shape().len() != 1 || !matches!(axis, Some(0 | -1)) {
+            bail!(Unsupported, "a concatenation of integers of shape {:?}", part.shape());
+        }
+        data.extend_from_slice(part.data());
+    }
+    checked(&[data.len()])?;
+    Ok(Numbers::Ints(Tensor::from_vec(data), dt::INT64))
+}
+
+/// `f` of each pair of elements after NumPy's broadcasting rule.
+fn elementwise<T: Copy, U: Copy, V>(
+    a: &Tensor<T>,
+    b: &Tensor<U>,
+    f: impl Fn(T, U) -> Option<V>,
+) -> Result<Tensor<V>> {
+    let shape = broadcast(a.shape(), b.shape())?;
+    checked(&shape)?;
+    let steps = |s: &[usize]| broadcast_strides(s, &strides(s), &shape);
+    let ia = strided_indices(shape.clone(), steps(a.shape()));
+    let ib = strided_indices(shape.clone(), steps(b.shape()));
+    let data: Option<Vec<V>> = ia.zip(ib).map(|(i, j)| f(a.data()[i], b.data()[j])).collect();
+    match data {
+        Some(data) => Tensor::new(shape, data),
+        None => bail!(Invalid, "overflow, or a division by zero, in shape arithmetic"),
+    }
+}
+
+fn binary(node: &mut OnnxNode) -> Result<Numbers> {
+    let op_type = node.op_type.clone();
+    node.take_int("fmod")?;
+    let mut result = take_ints(node, 0)?;
+    for i in 1..node.inputs.len() {
+        let b = take_ints(node, i)?;
+        result = elementwise(&result, &b, |a: i64, b| match op_type.as_str() {
+            "Add" => a.checked_add(b),
+            "Sub" => a.checked_sub(b),
+            "Mul" => a.checked_mul(b),
+            "Div" => a.checked_div(b),
+            "Mod" => a.checked_rem_euclid(b),
+            "Min" => Some(a.min(b)),
+            "Max" => Some(a.max(b)),
+            "Equal" => Some((a == b) as i64),
+            "Greater" => Some((a > b) as i64),
+            "Less" => Some((a < b) as i64),
+            "And" => Some((a != 0 && b != 0) as i64),
+            _ => Some((a != 0 || b != 0) as i64),
+        })?;
+    }
+    Ok(Numbers::Ints(result, dt::INT64))
+}
+
+fn unary(node: &mut OnnxNode) -> Result<Numbers> {
+    let op_type = node.op_type.clone();
+    let result = take_ints(node, 0)?.map(|&i| match op_type.as_str() {
+        "Neg" => i.saturating_neg(),
+        "Abs" => i.saturating_abs(),
+        _ => (i == 0) as i64,
+    });
+    Ok(Numbers::Ints(result, dt::INT64))
+}
+
+fn real(node: &mut OnnxNode) -> Result<Numbers> {
+    let op_type = node.op_type.clone();
+    match node.inputs[0].take() {
+        Some(Input::Real(t)) => Ok(Numbers::Real(t.map(|x| match op_type.as_str() {
+            "Floor" => x.floor(),
+            "Ceil" => x.ceil(),
+            _ => x.round_ties_even(),
+        }))),
+        _ => bail!(Unsupported, "expected real numbers"),
+    }
+}
+
+fn select(node: &mut OnnxNode) -> Result<Numbers> {
+    let (condition, a, b) = (take_ints(node, 0)?, take_ints(node, 1)?, take_ints(node, 2)?);
+    let pairs = elementwise(&a, &b, |a, b| Some((a, b)))?;
+    let chosen = elementwise(&condition, &pairs, |c, (a, b)| Some(if c != 0 { a } else { b }))?;
+    Ok(Numbers::Ints(chosen, dt::INT64))
+}
+
+/// Reduction of all elements of a list.
+fn reduce(node: &mut OnnxNode) -> Result<Numbers> {
+    let x = take_ints(node, 0)?;
+    let keep = node.take_int("keepdims")?.unwrap_or(1) != 0;
+    let axes = match node.take_ints("axes")? {
+        None => node.take_input_ints(1)?,
+        axes => axes,
+    };
+    if x.shape().len() != 1 || !matches!(axes.as_deref(), None | Some([] | [0 | -1])) {
+        bail!(Unsupported, "a reduction of integers of shape {:?}", x.shape());
+    }
+    let data = x.data().iter().copied();
+    let result = match node.op_type.as_str() {
+        "ReduceProd" => data.clone().try_fold(1i64, i64::checked_mul),
+        "ReduceSum" => data.clone().try_fold(0i64, i64::checked_add),
+        "ReduceMax" => data.max(),
+        _ => data.min(),
+    };
+    match result {
+        Some(result) => ints(if keep { vec![1] } else { vec![] }, vec![result]),
+        None => bail!(Invalid, "overflow in shape arithmetic"),
+    }
+}

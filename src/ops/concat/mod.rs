@@ -1,0 +1,123 @@
+//! Tensors one behind the other along an axis.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Concat.html>.
+
+pub mod int;
+
+use super::clip::TableInt;
+use super::onnx_node::OnnxNode;
+use super::slice::with_axis;
+use super::{IntOperator, Layout, Lowering, Operator, OutputParams};
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor, strides};
+
+/// Along `axis`; any number of arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concat {
+    /// Counted from the front.
+    pub axis: usize,
+}
+
+impl Operator for Concat {
+    const ONNX: &'static [&'static str] = &["Concat"];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = ConcatInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let rank = node.input_shape(0)?.len();
+        let Some(axis) = node.take_int("axis")? else {
+            bail!(Invalid, "attribute \"axis\" is missing");
+        };
+        Ok(Self { axis: OnnxNode::axis(axis, rank)? })
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        with_axis(OnnxNode::new("Concat"), self.axis)
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let [first, rest @ ..] = inputs else { bail!(Shape, "expected at least 1 input") };
+        if self.axis >= first.len() {
+            bail!(Shape, "axis {} of shape {first:?}", self.axis);
+        }
+        let mut shape = first.to_vec();
+        for other in rest {
+            let same = |axis: usize| axis == self.axis || other[axis] == first[axis];
+            if other.len() != first.len() || !(0..first.len()).all(same) {
+                bail!(Shape, "shapes {first:?} and {other:?} differ beside axis {}", self.axis);
+            }
+            shape[self.axis] += other[self.axis];
+        }
+        Ok(shape)
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
+        let shape = self.infer_shape(&shapes).unwrap_or_default();
+        let rows: usize = shape[..self.axis].iter().product();
+        let mut y = Vec::with_capacity(shape.iter().product());
+        for row in 0..rows {
+            for x in inputs {
+                let len = x.data().len() / rows;
+                y.extend_from_slice(&x.data()[row * len..][..len]);
+            }
+        }
+        Tensor::new(shape, y).unwrap_or_default()
+    }
+
+    fn output_params(&self) -> OutputParams {
+        OutputParams::Shared
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<ConcatInt> {
+        let y = node.output;
+        let y_strides = strides(&y.stored_shape());
+        let mut begin = 0;
+        let mut parts = Vec::new();
+        for x in &node.inputs {
+            let same = x.quant == y.quant && node.clamp == (i8::MIN, i8::MAX);
+            let table = (!same).then(|| TableInt::of(x.quant, y.quant, node.clamp, |x| x));
+            parts.push(Part {
+                shape: y.stored(x.shape),
+                x_strides: y.stored(&x.strides()),
+                y_strides: y_strides.clone(),
+                offset: begin * y.strides()[self.axis],
+                table,
+            });
+            begin += x.shape[self.axis];
+        }
+        Ok(ConcatInt(parts))
+    }
+}
+
+/// One entry for each argument.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConcatInt(pub Vec<Part>);
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Part {
+    pub shape: Shape,
+    pub x_strides: Vec<usize>,
+    pub y_strides: Vec<usize>,
+    pub offset: usize,
+    pub table: Option<TableInt>,
+}
+
+impl IntOperator for ConcatInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        for (x, part) in inputs.iter().zip(&self.0) {
+            let params = int::Params {
+                shape: &part.shape,
+                x_strides: &part.x_strides,
+                y_strides: &part.y_strides,
+                offset: part.offset,
+                table: part.table.as_ref().map(|t| &t.0),
+            };
+            int::concat_i8(x, &params, y);
+        }
+    }
+}

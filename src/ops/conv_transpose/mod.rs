@@ -1,0 +1,205 @@
+//! Transposed 2-D convolution: each input element adds a scaled kernel to the output.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>.
+
+pub mod int;
+
+use super::accumulator::{Accumulator, accumulators};
+use super::onnx_node::{Attribute, OnnxNode, sizes};
+use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor};
+
+/// Arguments `x [n, in_ch, h, w]`, `weight [in_ch, out_ch / group, kh, kw]` and, optionally,
+/// `bias [out_ch]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvTranspose {
+    /// Kernel, stride and dilation; `pads` are cut off the output.
+    pub window: Window,
+    /// Rows and columns added at the end of the output.
+    pub output_padding: [usize; 2],
+    /// Number of groups that channels are divided into.
+    pub group: usize,
+}
+
+impl ConvTranspose {
+    fn output(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+        let Window { kernel, stride, dilation, pads, .. } = self.window;
+        let axis = |a: usize| {
+            let full = (size[a] - 1) * stride[a] + (kernel[a] - 1) * dilation[a] + 1 + self.output_padding[a];
+            full.checked_sub(pads[a] + pads[a + 2]).filter(|&out| out > 0)
+        };
+        Some([axis(0)?, axis(1)?])
+    }
+}
+
+impl Operator for ConvTranspose {
+    const ONNX: &'static [&'static str] = &["ConvTranspose"];
+    const LAYOUT: Layout = Layout::ChannelsLast;
+    type Int = ConvTransposeInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let (&[_, _, h, w], &[_, _, kh, kw]) = (node.input_shape(0)?, node.input_shape(1)?) else {
+            bail!(Unsupported, "only 2-D transposed convolutions are known");
+        };
+        let group = node.take_int("group")?.unwrap_or(1);
+        let Some(group) = usize::try_from(group).ok().filter(|&g| g > 0) else {
+            bail!(Invalid, "attribute \"group\": {group} is not a number of groups");
+        };
+        let mut pair = |name| match node.take_ints(name)? {
+            None => Ok(None),
+            Some(list) => match sizes(name, &list)?[..] {
+                [a, b] => Ok(Some([a, b])),
+                _ => bail!(Invalid, "attribute \"{name}\": expected 2 sizes, got {list:?}"),
+            },
+        };
+        let output_padding = pair("output_padding")?;
+        let output_shape = pair("output_shape")?;
+        let auto_pad = node.take_string("auto_pad")?;
+        let same = auto_pad.as_deref().is_some_and(|a| a.starts_with("SAME"));
+        if let Some(auto_pad) = auto_pad.as_deref().filter(|a| *a == "VALID") {
+            node.attributes.insert("auto_pad".into(), Attribute::String(auto_pad.into()));
+        }
+        let window = Window::import(node, Some([kh, kw]))?;
+        let mut op = Self { window, output_padding: output_padding.unwrap_or([0; 2]), group };
+        let wanted = match (output_shape, same) {
+            (None, true) => Some([h * op.window.stride[0], w * op.window.stride[1]]),
+            (wanted, _) => wanted,
+        };
+        if let Some(wanted) = wanted {
+            op.window.pads = [0; 4];
+            let Some(full) = op.output([h, w]) else { bail!(Shape, "the kernel does not fit") };
+            for axis in 0..2 {
+                let Some(total) = full[axis].checked_sub(wanted[axis]) else {
+                    bail!(Unsupported, "output of {wanted:?} is larger than {full:?}");
+                };
+                let small = total / 2;
+                let upper = auto_pad.as_deref() == Some("SAME_UPPER");
+                let begin = if upper { small } else { total - small };
+                (op.window.pads[axis], op.window.pads[axis + 2]) = (begin, total - begin);
+            }
+        }
+        Ok(op)
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        let node = self.window.export(OnnxNode::new("ConvTranspose"));
+        node.with("group", Attribute::Int(self.group as i64))
+            .with_ints("output_padding", &self.output_padding)
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 2..=3)?;
+        let (&[n, in_ch, h, w], &[weight_in, per_group, kh, kw]) = (x, inputs[1]) else {
+            bail!(Shape, "expected [n, c, h, w] and a 2-D kernel, got {x:?} and {:?}", inputs[1]);
+        };
+        if weight_in != in_ch || in_ch % self.group != 0 {
+            bail!(Shape, "expected {weight_in} input channels in {} groups, got {in_ch}", self.group);
+        }
+        if [kh, kw] != self.window.kernel {
+            bail!(Shape, "expected a kernel of {:?}, got {:?}", self.window.kernel, [kh, kw]);
+        }
+        let out_ch = per_group * self.group;
+        if let Some(bias) = inputs.get(2).filter(|b| **b != [out_ch]) {
+            bail!(Shape, "expected {out_ch} biases, got shape {bias:?}");
+        }
+        match self.output([h, w]) {
+            Some([oh, ow]) => Ok(vec![n, out_ch, oh, ow]),
+            None => bail!(Shape, "pads {:?} leave nothing of the output", self.window.pads),
+        }
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
+        let (&[n, in_ch, h, w], Ok(shape)) = (x.shape(), self.infer_shape(&shapes)) else {
+            unreachable!("shapes are checked before evaluation");
+        };
+        let (out_ch, oh, ow) = (shape[1], shape[2], shape[3]);
+        let Window { kernel: [kh, kw], stride, dilation, pads, .. } = self.window;
+        let (in_per_group, out_per_group) = (in_ch / self.group, out_ch / self.group);
+        let mut y = vec![0.0; n * out_ch * oh * ow];
+        for (plane, y) in y.chunks_exact_mut(oh * ow).enumerate() {
+            y.fill(bias.map_or(0.0, |b| b.data()[plane % out_ch]));
+        }
+        for (i, &x) in x.data().iter().enumerate() {
+            let (ix, iy, c, image) = (i % w, i / w % h, i / (w * h) % in_ch, i / (w * h * in_ch));
+            for o in 0..out_per_group {
+                let weight = &weight.data()[(c * out_per_group + o) * kh * kw..][..kh * kw];
+                let plane = image * out_ch + c / in_per_group * out_per_group + o;
+                for (tap, weight) in weight.iter().enumerate() {
+                    let oy = (iy * stride[0] + tap / kw * dilation[0]).wrapping_sub(pads[0]);
+                    let ox = (ix * stride[1] + tap % kw * dilation[1]).wrapping_sub(pads[1]);
+                    if oy < oh && ox < ow {
+                        y[(plane * oh + oy) * ow + ox] += x * weight;
+                    }
+                }
+            }
+        }
+        Tensor::new(shape, y).unwrap_or_default()
+    }
+
+    fn macs(&self, inputs: &[&[usize]], _: &[usize]) -> u64 {
+        let per_input: usize = inputs[1][1..].iter().product();
+        inputs[0].iter().product::<usize>() as u64 * per_input as u64
+    }
+
+    fn role(&self, index: usize) -> Role {
+        [Role::Activation, Role::Weight { axis: 1 }, Role::Bias][index]
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<ConvTransposeInt> {
+        let acc = accumulators(node, |weight| {
+            // [in_ch, out_ch / group, kh, kw] → [out_ch, kh, kw, in_ch / group]
+            let &[in_ch, per_group, kh, kw] = weight.shape() else { return weight.clone() };
+            let split = [self.group, in_ch / self.group, per_group, kh, kw];
+            let grouped = weight.clone().reshape(split).unwrap_or_default();
+            let moved = grouped.transpose(&[0, 2, 3, 4, 1]);
+            let shape = [self.group * per_group, kh, kw, in_ch / self.group];
+            moved.reshape(shape).unwrap_or_default()
+        })?;
+        let (x_shape, y_shape) = (nhwc(&node.inputs[0])?, nhwc(&node.output)?);
+        Ok(ConvTransposeInt { acc, x_shape, y_shape, conv: *self })
+    }
+}
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvTransposeInt {
+    /// Weights `[out_ch, kh, kw, in_ch / group]`, biases, multipliers, zero points, clamp.
+    pub acc: Accumulator,
+    /// `[n, h, w, in_ch]`.
+    pub x_shape: [usize; 4],
+    /// `[n, oh, ow, out_ch]`.
+    pub y_shape: [usize; 4],
+    /// Window and groups.
+    pub conv: ConvTranspose,
+}
+
+impl IntOperator for ConvTransposeInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
+        let params = int::Params {
+            weight: &self.acc.weight,
+            bias: &self.acc.bias,
+            multiplier: &self.acc.multiplier,
+            x_zero_point: self.acc.x_zero_point,
+            y_zero_point: self.acc.y_zero_point,
+            clamp: self.acc.clamp,
+            x_shape: self.x_shape,
+            y_shape: self.y_shape,
+            kernel,
+            stride,
+            dilation,
+            pad: [top, left],
+            group: self.conv.group,
+        };
+        int::conv_transpose_i8(inputs[0], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.acc.bound)
+    }
+}

@@ -1,0 +1,41 @@
+//! Integer reference of `matmul`. `core` only: copied verbatim into emitted crates.
+
+use crate::arith::{Multiplier, requantize, strided_index};
+
+/// Integer constants of a batch of matrix products.
+#[derive(Clone, Copy, Debug)]
+pub struct Params<'a> {
+    /// Sizes of the leading axes of the output.
+    pub batch: &'a [usize],
+    /// Strides of each input along them, 0 where it is broadcast.
+    pub strides: [&'a [usize]; 2],
+    /// Rows of `a`.
+    pub m: usize,
+    /// Columns of `a`, rows of `b`.
+    pub k: usize,
+    /// Columns of `b`.
+    pub n: usize,
+    /// `a_scale * b_scale / y_scale`.
+    pub multiplier: Multiplier,
+    /// Code of real 0 in each input.
+    pub zero_point: [i8; 2],
+    /// Code of real 0 in the output.
+    pub y_zero_point: i8,
+    /// Output range.
+    pub clamp: (i8, i8),
+}
+
+/// `y[i][j] = requantize(sum_k (a[i][k] - za) * (b[k][j] - zb))` for each matrix of the batch.
+pub fn matmul_i8(a: &[i8], b: &[i8], p: &Params, y: &mut [i8]) {
+    for (i, y) in y.iter_mut().enumerate() {
+        let (matrix, row, column) = (i / (p.m * p.n), i / p.n % p.m, i % p.n);
+        let a = &a[strided_index(matrix, p.batch, p.strides[0]) + row * p.k..][..p.k];
+        let b = &b[strided_index(matrix, p.batch, p.strides[1]) + column..];
+        let mut acc = 0;
+        for (k, &a) in a.iter().enumerate() {
+            let b = b[k * p.n] as i32 - p.zero_point[1] as i32;
+            acc += (a as i32 - p.zero_point[0] as i32) * b;
+        }
+        *y = requantize(acc, p.multiplier, p.y_zero_point, p.clamp);
+    }
+}

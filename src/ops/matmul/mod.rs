@@ -1,0 +1,142 @@
+//! Matrix product of two activations, over any leading axes. With a constant it is a
+//! [`linear`](super::linear) layer.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__MatMul.html>.
+
+pub mod int;
+
+use super::onnx_node::{Input, OnnxNode};
+use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::kernels::{Matrix, matmul_f32};
+use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
+
+/// `y = a · b`; `a [.., m, k]`, `b [.., k, n]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatMul;
+
+/// Leading axes of the result, strides of both arguments along them, and `[m, k, n]`.
+type Batch = (Shape, [Vec<usize>; 2], [usize; 3]);
+
+/// Refuses arguments that do not fit.
+fn batch(a: &[usize], b: &[usize]) -> Result<Batch> {
+    let (&[ref lead_a @ .., m, k], &[ref lead_b @ .., rows, n]) = (a, b) else {
+        bail!(Unsupported, "a product of shapes {a:?} and {b:?}: rank 2 at least");
+    };
+    if rows != k {
+        bail!(Shape, "a product of shapes {a:?} and {b:?}: {k} columns, {rows} rows");
+    }
+    let lead = broadcast(lead_a, lead_b)?;
+    let steps = [(a, lead_a), (b, lead_b)]
+        .map(|(shape, own)| broadcast_strides(own, &strides(shape)[..own.len()], &lead));
+    Ok((lead, steps, [m, k, n]))
+}
+
+impl Operator for MatMul {
+    const ONNX: &'static [&'static str] = &["MatMul"];
+    type Int = MatMulInt;
+
+    fn accepts(node: &OnnxNode) -> bool {
+        let constant = |input: &Option<Input>| !matches!(input, Some(Input::Activation(_)));
+        node.inputs.len() == 2 && !node.inputs.iter().any(constant)
+    }
+
+    fn import(_: &mut OnnxNode) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        OnnxNode::new("MatMul")
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let (mut shape, _, [m, _, n]) = batch(expect_inputs(inputs, 2..=2)?, inputs[1])?;
+        shape.extend([m, n]);
+        Ok(shape)
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let (a, b) = (inputs[0], inputs[1]);
+        let Ok((lead, [sa, sb], [m, k, n])) = batch(a.shape(), b.shape()) else {
+            unreachable!("shapes are checked before evaluation");
+        };
+        let mut y = vec![0.0; lead.iter().product::<usize>() * m * n];
+        let starts = strided_indices(lead.clone(), sa).zip(strided_indices(lead.clone(), sb));
+        for ((ia, ib), y) in starts.zip(y.chunks_exact_mut(m * n)) {
+            let a = Matrix { data: &a.data()[ia..], strides: (k, 1) };
+            let b = Matrix { data: &b.data()[ib..], strides: (n, 1) };
+            matmul_f32(m, k, n, a, b, y);
+        }
+        let shape: Shape = lead.into_iter().chain([m, n]).collect();
+        Tensor::new(shape, y).unwrap_or_default()
+    }
+
+    fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        let k = inputs[0].last().copied().unwrap_or(0);
+        output.iter().product::<usize>() as u64 * k as u64
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<MatMulInt> {
+        let [a, b, y] = [node.inputs[0], node.inputs[1], node.output];
+        let (batch, strides, [m, k, n]) = batch(a.shape, b.shape)?;
+        let lowered = MatMulInt {
+            batch,
+            strides,
+            sizes: [m, k, n],
+            multiplier: multiplier((a.scale() * b.scale()) / y.scale())?,
+            zero_point: [a.zero_point(), b.zero_point()],
+            y_zero_point: y.zero_point(),
+            clamp: node.clamp,
+        };
+        match lowered.bound() {
+            bound if bound <= i32::MAX as i64 => Ok(lowered),
+            bound => bail!(Range, "the accumulator can reach {bound}, beyond 32 bits"),
+        }
+    }
+}
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct MatMulInt {
+    pub batch: Shape,
+    pub strides: [Vec<usize>; 2],
+    /// `[m, k, n]`
+    pub sizes: [usize; 3],
+    pub multiplier: Multiplier,
+    pub zero_point: [i8; 2],
+    pub y_zero_point: i8,
+    pub clamp: (i8, i8),
+}
+
+impl MatMulInt {
+    fn bound(&self) -> i64 {
+        let widest = |z: i8| (128 + z as i64).max(127 - z as i64);
+        widest(self.zero_point[0]) * widest(self.zero_point[1]) * self.sizes[1] as i64
+    }
+}
+
+impl IntOperator for MatMulInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let [m, k, n] = self.sizes;
+        let params = int::Params {
+            batch: &self.batch,
+            strides: [&self.strides[0], &self.strides[1]],
+            m,
+            k,
+            n,
+            multiplier: self.multiplier,
+            zero_point: self.zero_point,
+            y_zero_point: self.y_zero_point,
+            clamp: self.clamp,
+        };
+        int::matmul_i8(inputs[0], inputs[1], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.bound())
+    }
+}

@@ -1,0 +1,137 @@
+//! Mean along axes, which stay with size 1.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__ReduceMean.html>; the importer adds a reshape where axes
+//! are dropped.
+
+pub mod int;
+
+use super::onnx_node::{Attribute, OnnxNode};
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor, strided_indices, strides};
+
+/// `y = mean x` along `axes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mean {
+    /// For each axis, whether it is averaged.
+    pub reduced: Vec<bool>,
+}
+
+impl Mean {
+    /// The axes that stay and those that are averaged, as `(sizes, strides)` each.
+    fn split(&self, shape: &[usize], strides: &[usize], reduced: &[bool]) -> [(Shape, Vec<usize>); 2] {
+        [false, true].map(|which| {
+            let axes = shape.iter().zip(strides).zip(reduced);
+            axes.filter(|(_, r)| **r == which).map(|((&size, &stride), _)| (size, stride)).unzip()
+        })
+    }
+}
+
+impl Operator for Mean {
+    const ONNX: &'static [&'static str] = &["ReduceMean"];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = MeanInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let rank = node.input_shape(0)?.len();
+        let axes = if node.opset < 18 { node.take_ints("axes")? } else { node.take_input_ints(1)? };
+        let none = node.take_flag("noop_with_empty_axes")?;
+        let axes = axes.unwrap_or_default();
+        let mut reduced = vec![axes.is_empty() && !none; rank];
+        for axis in axes {
+            match reduced.get_mut(OnnxNode::axis(axis, rank)?) {
+                Some(reduced) => *reduced = true,
+                None => bail!(Shape, "axis {axis} of a tensor of rank {rank}"),
+            }
+        }
+        Ok(Self { reduced })
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        let axes = (0..self.reduced.len()).filter(|&a| self.reduced[a]);
+        let node = OnnxNode::new("ReduceMean").with("keepdims", Attribute::Int(1));
+        node.with_ints("axes", &axes.collect::<Vec<_>>())
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 1..=1)?;
+        if x.len() != self.reduced.len() {
+            bail!(Shape, "expected an input of rank {}, got {x:?}", self.reduced.len());
+        }
+        Ok(x.iter().zip(&self.reduced).map(|(&size, &r)| if r { 1 } else { size }).collect())
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let x = inputs[0];
+        let [kept, reduced] = self.split(x.shape(), &strides(x.shape()), &self.reduced);
+        let window: Vec<usize> = strided_indices(reduced.0, reduced.1).collect();
+        let mean = |first: usize| {
+            let sum: f64 = window.iter().map(|i| x.data()[first + i] as f64).sum();
+            (sum / window.len() as f64) as f32
+        };
+        let y = strided_indices(kept.0, kept.1).map(mean).collect();
+        Tensor::new(self.infer_shape(&[x.shape()]).unwrap_or_default(), y).unwrap_or_default()
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<MeanInt> {
+        let (x, y) = (node.inputs[0], node.output);
+        let in_memory: Vec<bool> =
+            y.stored(&(0..self.reduced.len()).collect::<Vec<_>>()).iter().map(|&a| self.reduced[a]).collect();
+        let [kept, reduced] = self.split(&y.stored(x.shape), &y.stored(&x.strides()), &in_memory);
+        let lowered = MeanInt {
+            kept,
+            reduced,
+            multiplier: multiplier(x.scale() / y.scale())?,
+            x_zero_point: x.zero_point(),
+            y_zero_point: y.zero_point(),
+            clamp: node.clamp,
+        };
+        match lowered.bound() {
+            bound if bound <= i32::MAX as i64 => Ok(lowered),
+            bound => bail!(Range, "the sum can reach {bound}, beyond 32 bits"),
+        }
+    }
+}
+
+/// Owner of what [`int::Params`] borrows; axes are `(sizes, strides)`.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct MeanInt {
+    pub kept: (Shape, Vec<usize>),
+    pub reduced: (Shape, Vec<usize>),
+    pub multiplier: Multiplier,
+    pub x_zero_point: i8,
+    pub y_zero_point: i8,
+    pub clamp: (i8, i8),
+}
+
+impl MeanInt {
+    fn bound(&self) -> i64 {
+        let z = self.x_zero_point as i64;
+        (128 + z).max(127 - z) * self.reduced.0.iter().product::<usize>() as i64
+    }
+}
+
+impl IntOperator for MeanInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let params = int::Params {
+            kept: &self.kept.0,
+            kept_strides: &self.kept.1,
+            reduced: &self.reduced.0,
+            reduced_strides: &self.reduced.1,
+            count: self.reduced.0.iter().product(),
+            multiplier: self.multiplier,
+            x_zero_point: self.x_zero_point,
+            y_zero_point: self.y_zero_point,
+            clamp: self.clamp,
+        };
+        int::mean_i8(inputs[0], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(self.bound())
+    }
+}

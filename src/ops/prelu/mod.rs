@@ -1,0 +1,103 @@
+//! ReLU with a slope of its own for each channel below 0.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__PRelu.html>.
+
+pub mod int;
+
+use super::broadcast::elementwise;
+use super::onnx_node::OnnxNode;
+use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor, broadcast};
+
+/// `y = x` if `x ≥ 0`, else `slope · x`; `slope` is a constant that is broadcast to `x`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PRelu;
+
+impl Operator for PRelu {
+    const ONNX: &'static [&'static str] = &["PRelu"];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = PReluInt;
+
+    fn import(_: &mut OnnxNode) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        OnnxNode::new("PRelu")
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 2..=2)?;
+        match broadcast(x, inputs[1])? {
+            shape if shape == x => Ok(shape),
+            _ => bail!(Shape, "slopes of shape {:?} do not broadcast to {x:?}", inputs[1]),
+        }
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        elementwise(inputs[0], inputs[1], |x, slope| if x < 0.0 { x * slope } else { x })
+    }
+
+    fn role(&self, index: usize) -> Role {
+        [Role::Activation, Role::Weight { axis: 0 }][index]
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<PReluInt> {
+        let (x, slope, y) = (node.inputs[0], node.inputs[1], node.output);
+        let Some(codes) = slope.codes else {
+            bail!(Unsupported, "the slope must be a constant");
+        };
+        let per_scale = (codes.data().len() / slope.quant.scale.len()).max(1);
+        let negative = (0..codes.data().len()).map(|c| {
+            multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale())
+        });
+        Ok(PReluInt {
+            slope: codes.data().iter().map(|&code| code as i8).collect(),
+            negative: negative.collect::<Result<_>>()?,
+            positive: multiplier(x.scale() / y.scale())?,
+            x_zero_point: x.zero_point(),
+            y_zero_point: y.zero_point(),
+            clamp: node.clamp,
+            shape: y.stored_shape(),
+            strides: slope.broadcast_strides(&y),
+        })
+    }
+}
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct PReluInt {
+    pub slope: Vec<i8>,
+    pub negative: Vec<Multiplier>,
+    pub positive: Multiplier,
+    pub x_zero_point: i8,
+    pub y_zero_point: i8,
+    pub clamp: (i8, i8),
+    pub shape: Shape,
+    pub strides: Vec<usize>,
+}
+
+impl IntOperator for PReluInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        let params = int::Params {
+            slope: &self.slope,
+            negative: &self.negative,
+            positive: self.positive,
+            x_zero_point: self.x_zero_point,
+            y_zero_point: self.y_zero_point,
+            clamp: self.clamp,
+            shape: &self.shape,
+            strides: &self.strides,
+        };
+        int::prelu_i8(inputs[0], &params, y);
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        Some(255 * 128)
+    }
+}

@@ -1,0 +1,331 @@
+//! Another height and width: nearest neighbour or linear interpolation.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Resize.html>,
+//! <https://onnx.ai/onnx/operators/onnx__Upsample.html>.
+
+pub mod int;
+
+use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
+use super::slice::{PickInt, Picks};
+use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc};
+use crate::arith::Multiplier;
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor};
+use int::{Between, WEIGHT_BITS};
+
+/// How an output position becomes an input position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Coordinates {
+    HalfPixel,
+    PytorchHalfPixel,
+    AlignCorners,
+    Asymmetric,
+}
+
+/// Which neighbour is nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Nearest {
+    RoundPreferFloor,
+    RoundPreferCeil,
+    Floor,
+    Ceil,
+}
+
+/// What is computed between positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The nearest element.
+    Nearest(Nearest),
+    /// The weighted mean of the two neighbours along each axis.
+    Linear,
+}
+
+/// `[n, c, h, w]` to `[n, c, oh, ow]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resize {
+    /// Interpolation.
+    pub mode: Mode,
+    /// How positions map.
+    pub coordinates: Coordinates,
+    /// Shape of the result.
+    pub shape: Shape,
+    /// Result size by input size, axis by axis, as given in the file.
+    pub scales: Vec<f32>,
+}
+
+impl Resize {
+    /// The input position of output position `o` along `axis`, in `f32` as the field's engines do.
+    fn position(&self, o: usize, axis: usize, size: usize) -> f32 {
+        let (o, scale, out) = (o as f32, self.scales[axis], self.shape[axis]);
+        match self.coordinates {
+            Coordinates::HalfPixel => (o + 0.5) / scale - 0.5,
+            Coordinates::PytorchHalfPixel if out > 1 => (o + 0.5) / scale - 0.5,
+            Coordinates::PytorchHalfPixel => 0.0,
+            Coordinates::AlignCorners if out > 1 => o * (size - 1) as f32 / (out - 1) as f32,
+            Coordinates::AlignCorners => 0.0,
+            Coordinates::Asymmetric => o / scale,
+        }
+    }
+
+    fn picks(&self, shape: &[usize], nearest: Nearest) -> Picks {
+        let pick = |o, axis, size: usize| {
+            let x: f32 = self.position(o, axis, size);
+            let rounded = match nearest {
+                Nearest::RoundPreferFloor => (x - 0.5).ceil(),
+                Nearest::RoundPreferCeil => (x + 0.5).floor(),
+                Nearest::Floor => x.floor(),
+                Nearest::Ceil => x.ceil(),
+            };
+            Some((rounded.max(0.0) as usize).min(size - 1))
+        };
+        let axes = shape.iter().enumerate();
+        let axes = axes.map(|(axis, &size)| (0..self.shape[axis]).map(|o| pick(o, axis, size)).collect());
+        Picks { axes: axes.collect(), fill: 0.0 }
+    }
+
+    /// Neighbours of each output position along `axis`, and the weight of the upper one.
+    fn neighbours(&self, axis: usize, size: usize) -> Vec<(usize, usize, f32)> {
+        let last = size - 1;
+        let neighbour = |o| {
+            let x = self.position(o, axis, size).clamp(0.0, last as f32);
+            let low = x.floor();
+            (low as usize, (low as usize + 1).min(last), x - low)
+        };
+        (0..self.shape[axis]).map(neighbour).collect()
+    }
+}
+
+impl Operator for Resize {
+    const ONNX: &'static [&'static str] = &["Resize", "Upsample"];
+    const LAYOUT: Layout = Layout::ChannelsLast;
+    type Int = ResizeInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let input = node.input_shape(0)?.to_vec();
+        let upsample = node.op_type == "Upsample";
+        let mode = node.take_string("mode")?;
+        let nearest = node.take_string("nearest_mode")?;
+        let coordinates = node.take_string("coordinate_transformation_mode")?;
+        let simple = upsample || node.opset < 11;
+        let coordinates = match coordinates.as_deref() {
+            None if simple => Coordinates::Asymmetric,
+            None | Some("half_pixel") => Coordinates::HalfPixel,
+            Some("pytorch_half_pixel") => Coordinates::PytorchHalfPixel,
+            Some("align_corners") => Coordinates::AlignCorners,
+            Some("asymmetric") => Coordinates::Asymmetric,
+            Some(other) => bail!(Unsupported, "attribute \"coordinate_transformation_mode\" \"{other}\""),
+        };
+        let nearest = match nearest.as_deref() {
+            None if simple => Nearest::Floor,
+            None | Some("round_prefer_floor") => Nearest::RoundPreferFloor,
+            Some("round_prefer_ceil") => Nearest::RoundPreferCeil,
+            Some("floor") => Nearest::Floor,
+            Some("ceil") => Nearest::Ceil,
+            Some(other) => bail!(Invalid, "attribute \"nearest_mode\" is \"{other}\""),
+        };
+        let mode = match mode.as_deref() {
+            None | Some("nearest") => Mode::Nearest(nearest),
+            Some("linear" | "bilinear") => Mode::Linear,
+            Some(other) => bail!(Unsupported, "attribute \"mode\" \"{other}\""),
+        };
+        for name in ["antialias", "exclude_outside"] {
+            if node.take_flag(name)? {
+                bail!(Unsupported, "attribute \"{name}\"");
+            }
+        }
+        // Only of cubic interpolation, and of a mode that is refused.
+        (node.take_float("cubic_coeff_a")?, node.take_float("extrapolation_value")?);
+        if let Some(policy) = node.take_string("keep_aspect_ratio_policy")?.filter(|p| p != "stretch") {
+            bail!(Unsupported, "attribute \"keep_aspect_ratio_policy\" \"{policy}\"");
+        }
+        let axes = match node.take_ints("axes")? {
+            Some(axes) => axes.iter().map(|&a| OnnxNode::axis(a, input.len())).collect::<Result<_>>()?,
+            None => (0..input.len()).collect::<Vec<_>>(),
+        };
+        let scales = match (upsample && node.opset < 9, simple) {
+            (true, _) => match node.attributes.remove("scales") {
+                Some(Attribute::Floats(scales)) => Some(scales),
+                _ => bail!(Invalid, "attribute \"scales\" is missing"),
+            },
+            (false, true) => node.take_input_reals(1)?,
+            (false, false) => {
+                node.take_input_reals(1)?; // the region of interest, of a mode that is refused
+                node.take_input_reals(2)?
+            }
+        };
+        let target = if simple { None } else { node.take_input_ints(3)? };
+        let mut resize = Self { mode, coordinates, shape: input.clone(), scales: vec![1.0; input.len()] };
+        let count = scales.as_ref().map(Vec::len).filter(|&n| n > 0).or(target.as_ref().map(Vec::len));
+        if count != Some(axes.len()) || axes.iter().any(|&a| a >= input.len()) {
+            bail!(Invalid, "expected scales or sizes for axes {axes:?}, got {count:?}");
+        }
+        for (i, &axis) in axes.iter().enumerate() {
+            let size = input[axis];
+            match (&target, scales.as_ref().filter(|s| !s.is_empty())) {
+                (Some(target), _) => {
+                    resize.shape[axis] = sizes("sizes", target)?[i];
+                    resize.scales[axis] = resize.shape[axis] as f32 / size as f32;
+                }
+                (None, Some(scales)) if (1e-3..1e3).contains(&scales[i]) => {
+                    resize.shape[axis] = (size as f32 * scales[i]).floor() as usize;
+                    resize.scales[axis] = scales[i];
+                }
+                (_, scales) => bail!(Unsupported, "scales {scales:?}"),
+            }
+        }
+        Ok(resize)
+    }
+
+    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+        let text = |s: &str| Attribute::String(s.into());
+        let coordinates = match self.coordinates {
+            Coordinates::HalfPixel => "half_pixel",
+            Coordinates::PytorchHalfPixel => "pytorch_half_pixel",
+            Coordinates::AlignCorners => "align_corners",
+            Coordinates::Asymmetric => "asymmetric",
+        };
+        let mut node = OnnxNode::new("Resize").with("coordinate_transformation_mode", text(coordinates));
+        node = match self.mode {
+            Mode::Linear => node.with("mode", text("linear")),
+            Mode::Nearest(nearest) => {
+                let nearest = match nearest {
+                    Nearest::RoundPreferFloor => "round_prefer_floor",
+                    Nearest::RoundPreferCeil => "round_prefer_ceil",
+                    Nearest::Floor => "floor",
+                    Nearest::Ceil => "ceil",
+                };
+                node.with("mode", text("nearest")).with("nearest_mode", text(nearest))
+            }
+        };
+        let by_scale = self.scales.iter().zip(inputs[0]).map(|(s, &size)| (size as f32 * s).floor());
+        let scales_suffice = by_scale.zip(&self.shape).all(|(by_scale, &size)| by_scale == size as f32);
+        node.inputs = match scales_suffice {
+            true => vec![None, Some(Input::Real(Tensor::from_vec(self.scales.clone())))],
+            false => {
+                let shape = self.shape.iter().map(|&d| d as i64).collect();
+                vec![None, None, Some(Input::Ints(Tensor::from_vec(shape)))]
+            }
+        };
+        node
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 1..=1)?;
+        if x.len() != self.shape.len() || self.shape.contains(&0) {
+            bail!(Shape, "an input of shape {x:?} cannot become {:?}", self.shape);
+        }
+        if self.mode == Mode::Linear && (x.len() != 4 || x[..2] != self.shape[..2]) {
+            bail!(Unsupported, "linear interpolation of {x:?} to {:?}: only of height and width", self.shape);
+        }
+        Ok(self.shape.clone())
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        let x = inputs[0];
+        if let Mode::Nearest(nearest) = self.mode {
+            return self.picks(x.shape(), nearest).eval_f32(x);
+        }
+        let (h, w) = (x.shape()[2], x.shape()[3]);
+        let (rows, columns) = (self.neighbours(2, h), self.neighbours(3, w));
+        let mut y = Vec::with_capacity(self.shape.iter().product());
+        for plane in x.data().chunks_exact(h * w) {
+            for &(top, bottom, wy) in &rows {
+                for &(left, right, wx) in &columns {
+                    let across = |iy: usize| plane[iy * w + left] * (1.0 - wx) + plane[iy * w + right] * wx;
+                    y.push(across(top) * (1.0 - wy) + across(bottom) * wy);
+                }
+            }
+        }
+        Tensor::new(self.shape.clone(), y).unwrap_or_default()
+    }
+
+    fn output_params(&self) -> OutputParams {
+        OutputParams::SameAsInput
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<ResizeInt> {
+        if let Mode::Nearest(nearest) = self.mode {
+            return self.picks(node.inputs[0].shape, nearest).lower(node).map(ResizeInt::Nearest);
+        }
+        let (x, y) = (node.inputs[0], node.output);
+        let multiplier = multiplier(x.scale() / y.scale())?;
+        if multiplier.shift + 2 * WEIGHT_BITS > 62 {
+            bail!(Range, "scales {:e} and {:e} are too far apart", x.scale(), y.scale());
+        }
+        let between = |axis: usize| {
+            let neighbours = self.neighbours(axis, x.shape[axis]);
+            let one = (1 << WEIGHT_BITS) as f32;
+            let between = neighbours.into_iter().map(move |(low, high, weight)| Between {
+                low: low as u32,
+                high: high as u32,
+                weight: (weight * one).round_ties_even() as i32,
+            });
+            between.collect()
+        };
+        Ok(ResizeInt::Linear(LinearInt {
+            x_shape: nhwc(&x)?,
+            rows: between(2),
+            columns: between(3),
+            multiplier,
+            x_zero_point: x.zero_point(),
+            y_zero_point: y.zero_point(),
+            clamp: node.clamp,
+        }))
+    }
+}
+
+/// Either integer form.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResizeInt {
+    /// Elements are picked.
+    Nearest(PickInt),
+    /// Elements are averaged.
+    Linear(LinearInt),
+}
+
+/// Owner of what [`int::Params`] borrows.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct LinearInt {
+    pub x_shape: [usize; 4],
+    pub rows: Vec<Between>,
+    pub columns: Vec<Between>,
+    pub multiplier: Multiplier,
+    pub x_zero_point: i8,
+    pub y_zero_point: i8,
+    pub clamp: (i8, i8),
+}
+
+impl IntOperator for ResizeInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        match self {
+            Self::Nearest(pick) => pick.eval_i8(inputs, y),
+            Self::Linear(p) => {
+                let params = int::Params {
+                    x_shape: p.x_shape,
+                    rows: &p.rows,
+                    columns: &p.columns,
+                    multiplier: p.multiplier,
+                    x_zero_point: p.x_zero_point,
+                    y_zero_point: p.y_zero_point,
+                    clamp: p.clamp,
+                };
+                int::resize_linear_i8(inputs[0], &params, y);
+            }
+        }
+    }
+
+    fn acc_bound(&self) -> Option<i64> {
+        match self {
+            Self::Nearest(_) => None,
+            Self::Linear(p) => {
+                let z = p.x_zero_point as i64;
+                Some((128 + z).max(127 - z) << (2 * WEIGHT_BITS))
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A part of a tensor, with steps.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/onnx__Slice.html>.
+
+pub mod int;
+
+use super::onnx_node::{Attribute, Input, OnnxNode};
+use super::{IntOperator, Layout, Lowering, Operand, Operator, OutputParams, expect_inputs};
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor, strides};
+
+/// Elements `start`, `start + step`, … along one axis, `len` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First position.
+    pub start: usize,
+    /// Distance between positions; may be negative.
+    pub step: i64,
+    /// Number of positions, at least 1.
+    pub len: usize,
+}
+
+/// One [`Part`] for each axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Axis by axis.
+    pub parts: Vec<Part>,
+}
+
+impl Slice {
+    /// Everything of a tensor of shape `shape`, except for `axis`.
+    pub fn of(shape: &[usize], axis: usize, start: usize, len: usize) -> Self {
+        let all = |&size: &usize| Part { start: 0, step: 1, len: size };
+        let mut parts: Vec<Part> = shape.iter().map(all).collect();
+        parts[axis] = Part { start, step: 1, len };
+        Self { parts }
+    }
+
+    /// ONNX's slice of one axis of `size` elements: ends are clamped, negative ones count from behind.
+    pub fn part(size: usize, start: i64, end: i64, step: i64) -> Result<Part> {
+        let n = size as i64;
+        let from_front = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
+        if step == 0 {
+            bail!(Invalid, "a slice with step 0");
+        }
+        let (start, end) = (from_front(start), from_front(end));
+        let (start, span) = if step > 0 {
+            let start = start.clamp(0, n);
+            (start, end.clamp(0, n) - start)
+        } else {
+            let start = start.clamp(0, n - 1);
+            (start, start - end.clamp(-1, n - 1))
+        };
+        let len = (span.max(0) as u64).div_ceil(step.unsigned_abs()) as usize;
+        if len == 0 {
+            bail!(Unsupported, "a slice without elements, {start}..{end} by {step} of {size}");
+        }
+        Ok(Part { start: start as usize, step, len })
+    }
+
+    fn picks(&self) -> Picks {
+        let positions = |p: &Part| {
+            let Part { start, step, len } = *p;
+            (0..len as i64).map(move |i| Some((start as i64 + i * step) as usize)).collect()
+        };
+        Picks { axes: self.parts.iter().map(positions).collect(), fill: 0.0 }
+    }
+}
+
+impl Operator for Slice {
+    const ONNX: &'static [&'static str] = &["Slice"];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = PickInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let shape = node.input_shape(0)?.to_vec();
+        let old = node.opset < 10;
+        let mut list = |name, index| match old {
+            true => node.take_ints(name),
+            false => node.take_input_ints(index),
+        };
+        let (starts, ends) = (list("starts", 1)?, list("ends", 2)?);
+        let (axes, steps) = (list("axes", 3)?, if old { None } else { list("", 4)? });
+        let (Some(starts), Some(ends)) = (starts, ends) else {
+            bail!(Invalid, "starts and ends must be given");
+        };
+        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            bail!(Invalid, "starts, ends, axes and steps have different lengths");
+        }
+        let all = |&size: &usize| Part { start: 0, step: 1, len: size };
+        let mut parts: Vec<Part> = shape.iter().map(all).collect();
+        for (i, &axis) in axes.iter().enumerate() {
+            let axis = OnnxNode::axis(axis, shape.len())?;
+            let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
+            parts[axis] = Self::part(size, starts[i], ends[i], steps[i])?;
+        }
+        Ok(Self { parts })
+    }
+
+    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+        let axes: Vec<usize> = (0..self.parts.len())
+            .filter(|&a| self.parts[a] != Part { start: 0, step: 1, len: inputs[0][a] })
+            .collect();
+        let list = |f: &dyn Fn(&Part) -> i64| {
+            let list = axes.iter().map(|&a| f(&self.parts[a])).collect();
+            Some(Input::Ints(Tensor::from_vec(list)))
+        };
+        // An end before the first element is out of reach of a number that counts from behind.
+        let end = |p: &Part| match p.start as i64 + p.len as i64 * p.step {
+            end if end < 0 => i64::MIN + 1,
+            end => end,
+        };
+        let mut node = OnnxNode::new("Slice");
+        let axis_list = axes.iter().map(|&a| a as i64).collect();
+        node.inputs = vec![
+            list(&|p| p.start as i64),
+            list(&end),
+            Some(Input::Ints(Tensor::from_vec(axis_list))),
+            list(&|p| p.step),
+        ];
+        node
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        let x = expect_inputs(inputs, 1..=1)?;
+        let last = |p: &Part| p.start as i64 + (p.len as i64 - 1) * p.step;
+        let fits = |(p, &size): (&Part, &usize)| p.start < size && (0..size as i64).contains(&last(p));
+        if x.len() != self.parts.len() || !self.parts.iter().zip(x).all(fits) {
+            bail!(Shape, "{:?} is no part of shape {x:?}", self.parts);
+        }
+        Ok(self.parts.iter().map(|p| p.len).collect())
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        self.picks().eval_f32(inputs[0])
+    }
+
+    fn output_params(&self) -> OutputParams {
+        OutputParams::SameAsInput
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<PickInt> {
+        self.picks().lower(node)
+    }
+}
+
+/// For each axis the positions that are picked, `None` where there is nothing but `fill`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picks {
+    /// In ONNX's axis order.
+    pub axes: Vec<Vec<Option<usize>>>,
+    /// What stands where nothing is picked.
+    pub fill: f32,
+}
+
+impl Picks {
+    /// Shape of the result.
+    pub fn shape(&self) -> Shape {
+        self.axes.iter().map(Vec::len).collect()
+    }
+
+    /// The picked elements of `x`.
+    pub fn eval_f32(&self, x: &Tensor<f32>) -> Tensor<f32> {
+        let strides = strides(x.shape());
+        // Position of each element of the axes handled so far.
+        let mut indices: Vec<Option<usize>> = vec![Some(0)];
+        for (axis, stride) in self.axes.iter().zip(strides) {
+            let step = |base: &Option<usize>| {
+                let base = *base;
+                axis.iter().map(move |i| Some(base? + (*i)? * stride))
+            };
+            indices = indices.iter().flat_map(step).collect();
+        }
+        let data = indices.into_iter().map(|i| i.map_or(self.fill, |i| x.data()[i])).collect();
+        Tensor::new(self.shape(), data).unwrap_or_default()
+    }
+
+    /// The integer form, in whatever order argument and result lie in memory.
+    pub fn lower(&self, node: &Lowering) -> Result<PickInt> {
+        node.require_same_params()?;
+        let (x, y): (Operand, Operand) = (node.inputs[0], node.output);
+        let fill = y.quant.quantize(self.fill, 0);
+        if (y.quant.dequantize(fill, 0) - self.fill).abs() > y.scale() {
+            bail!(Unsupported, "padding with {}, which is outside the input's range", self.fill);
+        }
+        if x.shape.iter().product::<usize>() >= int::NONE as usize {
+            bail!(Range, "input of shape {:?} has more than 2^32 elements", x.shape);
+        }
+        let offsets = y.stored(&(0..self.axes.len()).collect::<Vec<_>>()).into_iter().flat_map(|axis| {
+            let stride = x.strides()[axis];
+            self.axes[axis].iter().map(move |i| i.map_or(int::NONE, |i| (i * stride) as u32))
+        });
+        Ok(PickInt { shape: y.stored_shape(), offsets: offsets.collect(), fill: fill as i8 })
+    }
+}
+
+/// See [`int::pick_i8`].
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct PickInt {
+    pub shape: Shape,
+    pub offsets: Vec<u32>,
+    pub fill: i8,
+}
+
+impl IntOperator for PickInt {
+    const RUST: &'static str = include_str!("int.rs");
+
+    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+        int::pick_i8(inputs[0], &self.shape, &self.offsets, self.fill, y);
+    }
+}
+
+/// Attributes of the split that [`Slice::of`] serves: sizes along `axis`.
+pub fn split_sizes(node: &mut OnnxNode, outputs: usize) -> Result<(usize, Vec<usize>)> {
+    let shape = node.input_shape(0)?.to_vec();
+    let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), shape.len())?;
+    let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
+    if node.take_int("num_outputs")?.is_some_and(|n| n != outputs as i64) {
+        bail!(Invalid, "attribute \"num_outputs\" is not {outputs}");
+    }
+    let given = if node.opset < 13 { node.take_ints("split")? } else { node.take_input_ints(1)? };
+    let sizes: Vec<usize> = match given {
+        Some(list) => super::onnx_node::sizes("split", &list)?,
+        None => {
+            let chunk = size.div_ceil(outputs.max(1));
+            (0..outputs).map(|i| chunk.min(size.saturating_sub(i * chunk))).collect()
+        }
+    };
+    if sizes.len() != outputs || sizes.iter().sum::<usize>() != size || sizes.contains(&0) {
+        bail!(Invalid, "a split of {size} elements into {sizes:?} for {outputs} outputs");
+    }
+    Ok((axis, sizes))
+}
+
+/// Adds the attribute `axis`.
+pub(super) fn with_axis(node: OnnxNode, axis: usize) -> OnnxNode {
+    node.with("axis", Attribute::Int(axis as i64))
+}

@@ -1,0 +1,165 @@
+//! Functions of one number. In integers each is a table of 256 codes, computed here, once: no
+//! function is evaluated on the target.
+//!
+//! ONNX: <https://onnx.ai/onnx/operators/> under the names in [`Unary::ONNX`](Operator::ONNX).
+
+use super::clip::TableInt;
+use super::onnx_node::{Attribute, OnnxNode};
+use super::{Layout, Lowering, Operator, expect_inputs};
+use crate::error::{Result, bail};
+use crate::tensor::{Shape, Tensor};
+
+/// `y = f(x)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unary {
+    /// `|x|`
+    Abs,
+    /// `x` if `x ≥ 0`, else `alpha · (eˣ − 1)`
+    Elu {
+        /// Limit far below 0, negated.
+        alpha: f32,
+    },
+    /// `2/√π · ∫₀ˣ e^(−t²) dt`
+    Erf,
+    /// `eˣ`
+    Exp,
+    /// `x/2 · (1 + erf(x/√2))`, or its approximation by `tanh`
+    Gelu {
+        /// The approximation `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`.
+        tanh: bool,
+    },
+    /// `min(max(alpha · x + beta, 0), 1)`
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Value at 0.
+        beta: f32,
+    },
+    /// `x · min(max(x/6 + 1/2, 0), 1)`
+    HardSwish,
+    /// `x` if `x ≥ 0`, else `alpha · x`
+    LeakyRelu {
+        /// Slope below 0.
+        alpha: f32,
+    },
+    /// `ln x`
+    Log,
+    /// `−x`
+    Neg,
+    /// `1 / x`
+    Reciprocal,
+    /// `1 / (1 + e^(−x))`
+    Sigmoid,
+    /// `ln(1 + eˣ)`
+    Softplus,
+    /// `√x`
+    Sqrt,
+    /// `(eˣ − e^(−x)) / (eˣ + e^(−x))`
+    Tanh,
+}
+
+impl Unary {
+    /// The function, evaluated in `f64` with the same digits on every host, and rounded once.
+    pub fn apply(self, x: f32) -> f32 {
+        let x = x as f64;
+        let y = match self {
+            Self::Abs => x.abs(),
+            Self::Elu { alpha } if x < 0.0 => alpha as f64 * libm::expm1(x),
+            Self::LeakyRelu { alpha } if x < 0.0 => alpha as f64 * x,
+            Self::Elu { .. } | Self::LeakyRelu { .. } => x,
+            Self::Erf => libm::erf(x),
+            Self::Exp => libm::exp(x),
+            Self::Gelu { tanh: false } => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            Self::Gelu { tanh: true } => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+                0.5 * x * (1.0 + libm::tanh(inner))
+            }
+            Self::HardSigmoid { alpha, beta } => (alpha as f64 * x + beta as f64).clamp(0.0, 1.0),
+            Self::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            Self::Log => libm::log(x),
+            Self::Neg => -x,
+            Self::Reciprocal => 1.0 / x,
+            Self::Sigmoid => 1.0 / (1.0 + libm::exp(-x)),
+            Self::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
+            Self::Sqrt => x.sqrt(),
+            Self::Tanh => libm::tanh(x),
+        };
+        y as f32
+    }
+}
+
+impl Operator for Unary {
+    const ONNX: &'static [&'static str] = &[
+        "Abs", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Neg",
+        "Reciprocal", "Sigmoid", "Softplus", "Sqrt", "Tanh",
+    ];
+    const LAYOUT: Layout = Layout::Inherit;
+    type Int = TableInt;
+
+    fn import(node: &mut OnnxNode) -> Result<Self> {
+        let op_type = node.op_type.clone();
+        let mut number = |name, default| node.take_float(name).map(|f| f.unwrap_or(default));
+        Ok(match op_type.as_str() {
+            "Abs" => Self::Abs,
+            "Elu" => Self::Elu { alpha: number("alpha", 1.0)? },
+            "Erf" => Self::Erf,
+            "Exp" => Self::Exp,
+            "Gelu" => match node.take_string("approximate")?.as_deref() {
+                None | Some("none") => Self::Gelu { tanh: false },
+                Some("tanh") => Self::Gelu { tanh: true },
+                Some(other) => bail!(Invalid, "attribute \"approximate\" is \"{other}\""),
+            },
+            "HardSigmoid" => {
+                Self::HardSigmoid { alpha: number("alpha", 0.2)?, beta: number("beta", 0.5)? }
+            }
+            "HardSwish" => Self::HardSwish,
+            "LeakyRelu" => Self::LeakyRelu { alpha: number("alpha", 0.01)? },
+            "Log" => Self::Log,
+            "Neg" => Self::Neg,
+            "Reciprocal" => Self::Reciprocal,
+            "Sigmoid" => Self::Sigmoid,
+            "Softplus" => Self::Softplus,
+            "Sqrt" => Self::Sqrt,
+            "Tanh" => Self::Tanh,
+            other => bail!(Unsupported, "operator type \"{other}\""),
+        })
+    }
+
+    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+        let number = |node: OnnxNode, name, x| node.with(name, Attribute::Float(x));
+        match *self {
+            Self::Abs => OnnxNode::new("Abs"),
+            Self::Elu { alpha } => number(OnnxNode::new("Elu"), "alpha", alpha),
+            Self::Erf => OnnxNode::new("Erf"),
+            Self::Exp => OnnxNode::new("Exp"),
+            Self::Gelu { tanh } => {
+                let mode = if tanh { "tanh" } else { "none" };
+                OnnxNode { opset: 20, ..OnnxNode::new("Gelu") }.with("approximate", Attribute::String(mode.into()))
+            }
+            Self::HardSigmoid { alpha, beta } => {
+                number(number(OnnxNode::new("HardSigmoid"), "alpha", alpha), "beta", beta)
+            }
+            Self::HardSwish => OnnxNode { opset: 14, ..OnnxNode::new("HardSwish") },
+            Self::LeakyRelu { alpha } => number(OnnxNode::new("LeakyRelu"), "alpha", alpha),
+            Self::Log => OnnxNode::new("Log"),
+            Self::Neg => OnnxNode::new("Neg"),
+            Self::Reciprocal => OnnxNode::new("Reciprocal"),
+            Self::Sigmoid => OnnxNode::new("Sigmoid"),
+            Self::Softplus => OnnxNode::new("Softplus"),
+            Self::Sqrt => OnnxNode::new("Sqrt"),
+            Self::Tanh => OnnxNode::new("Tanh"),
+        }
+    }
+
+    fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        expect_inputs(inputs, 1..=1).map(<[_]>::to_vec)
+    }
+
+    fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        inputs[0].map(|&x| self.apply(x))
+    }
+
+    fn lower(&self, node: &Lowering) -> Result<TableInt> {
+        Ok(TableInt::new(node, |x| self.apply(x)))
+    }
+}

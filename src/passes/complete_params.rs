@@ -1,0 +1,49 @@
+//! What a quantized file leaves unsaid: parameters of values whose codes are only moved, and codes of
+//! biases that were left real.
+
+use crate::error::{Context, Result};
+use crate::graph::{Constant, Graph};
+use crate::ops::{OutputParams, Role};
+use crate::quantize::bias_params;
+use crate::tensor::Tensor;
+
+/// Gives the result of a node that only moves codes its argument's parameters, and the other way
+/// round where nothing else uses the argument; both are exact. Real biases become codes in units of
+/// the accumulator. Does nothing to a float graph.
+///
+/// # Errors
+/// The node whose bias cannot be quantized.
+pub fn complete_params(graph: &mut Graph) -> Result<()> {
+    if !graph.has_codes() {
+        return Ok(());
+    }
+    let moves = |graph: &Graph, i: usize| {
+        let node = &graph.nodes[i];
+        let moves = node.op.output_params() == OutputParams::SameAsInput;
+        moves.then_some((node.inputs[0], node.output))
+    };
+    for i in 0..graph.nodes.len() {
+        if let Some((x, y)) = moves(graph, i).filter(|&(_, y)| graph.values[y].quant.is_none()) {
+            graph.values[y].quant = graph.values[x].quant.clone();
+        }
+    }
+    for i in (0..graph.nodes.len()).rev() {
+        if let Some((x, y)) = moves(graph, i).filter(|&(x, _)| graph.values[x].quant.is_none()) {
+            if graph.uses(x) == 1 {
+                graph.values[x].quant = graph.values[y].quant.clone();
+            }
+        }
+    }
+    for i in 0..graph.nodes.len() {
+        let node = graph.nodes[i].clone();
+        for (argument, &v) in node.inputs.iter().enumerate() {
+            let real = graph.real_constant(v).filter(|_| node.op.role(argument) == Role::Bias);
+            let Some(real) = real.cloned() else { continue };
+            let params = bias_params(graph, &node).in_node(&node.name, node.op.name())?;
+            let codes = params.quantize_all(real.data(), real.shape());
+            graph.values[v].constant = Some(Constant::Codes(Tensor::new(real.shape(), codes)?));
+            graph.values[v].quant = Some(params);
+        }
+    }
+    Ok(())
+}

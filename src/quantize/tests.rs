@@ -1,0 +1,201 @@
+use super::*;
+use crate::graph::Value;
+use crate::lower::lower;
+use crate::ops::Op;
+use crate::ops::Window;
+use crate::ops::add::Add;
+use crate::ops::conv::Conv;
+use crate::ops::linear::Linear;
+use crate::ops::max_pool::MaxPool;
+use crate::ops::reshape::Reshape;
+use crate::ops::softmax::Softmax;
+use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, run_int};
+use crate::ops::transpose::Transpose;
+use crate::quant::Preset;
+
+const POINTWISE: Op = Op::Conv(Conv {
+    window: Window {
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pads: [0; 4],
+        ceil_mode: false,
+    },
+    group: 1,
+});
+const ADD: Op = Op::Add(Add { subtract: false });
+
+fn quant(graph: &Graph, v: ValueId) -> &QuantParams {
+    graph.values[v].quant.as_ref().unwrap()
+}
+
+fn symmetric(max: f32) -> Option<Range> {
+    Some(Range { lo: -max, hi: max })
+}
+
+/// `x` of one pixel and two channels through two channels of weights, and biases.
+fn layer(weight: [f32; 4], bias: [f32; 2]) -> Graph {
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 2, 1, 1]);
+    let weight = net.constant(Tensor::new([2, 2, 1, 1], weight.to_vec()).unwrap());
+    let bias = net.constant(Tensor::from_vec(bias.to_vec()));
+    let y = net.node(POINTWISE, &[x, weight, bias]);
+    net.finish(&[y])
+}
+
+/// Zero weights beside a large bias, zero inputs, and results that were always zero.
+#[test]
+fn what_is_all_zero_has_codes_too() {
+    for scheme in SCHEMES {
+        for (weight, bias, x_max, y_max) in [
+            ([0.0, 0.0, 0.5, -0.25], [1000.0, 0.0], 1.0, 1000.0),
+            ([0.0; 4], [-3e4, 3e4], 1e-3, 3e4),
+            ([0.0; 4], [0.0; 2], 1.0, 1.0),
+            ([1e-30, 0.0, 1e-20, 0.0], [5.0, -5.0], 1.0, 5.0),
+            ([0.5, 0.25, 0.5, -0.25], [1.0, -1.0], 0.0, 1.0),
+            ([0.5, 0.25, 0.5, -0.25], [0.0; 2], 1.0, 0.0),
+            ([0.0; 4], [0.0; 2], 0.0, 0.0),
+        ] {
+            let float = layer(weight, bias);
+            let (x, y) = (float.inputs[0], float.outputs[0]);
+            let mut ranges = vec![None; float.values.len()];
+            (ranges[x], ranges[y]) = (symmetric(x_max), symmetric(y_max));
+            let graph = quantize(&float, &ranges, scheme).unwrap();
+            let codes = Tensor::new([1, 2, 1, 1], vec![127, -128]).unwrap();
+            let real = codes.map(|&c| quant(&graph, x).dequantize(c, 0));
+            let (expected, _) = run_float(&float, &[real]);
+            let result = run_int(&graph, &[codes]);
+            for (&code, &expected) in result.data().iter().zip(expected[0].data()) {
+                let scale = quant(&graph, y).scale[0];
+                let loss = (quant(&graph, y).dequantize(code as i32, 0) - expected).abs();
+                // Where the observed range is empty, results clip to nearly nothing.
+                let bound = if y_max == 0.0 { expected.abs() } else { 1.01 * scale };
+                assert!(loss <= bound, "{weight:?} {bias:?} {scheme:?}: {code} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_use_their_codes_along_the_right_axis() {
+    for (op, shape, axis) in [
+        (POINTWISE, &[5, 3, 1, 1][..], 0),
+        (Op::Linear(Linear { transposed: false }), &[3, 5], 1),
+        (Op::Linear(Linear { transposed: true }), &[5, 3], 0),
+    ] {
+        for scheme in SCHEMES {
+            let mut net = Net::new(1);
+            let x = net.input(if axis == 0 && shape.len() == 4 { &[1, 3, 2, 2] } else { &[2, 3] });
+            let (w, b) = (net.random(shape), net.random(&[5]));
+            let y = net.node(op.clone(), &[x, w, b]);
+            let float = net.finish(&[y]);
+            let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(0), 1.0));
+            let graph = quantize(&float, &ranges, scheme).unwrap();
+            let params = quant(&graph, w);
+            let granularity = match scheme.per_channel {
+                true => Granularity::PerChannel { axis },
+                false => Granularity::PerTensor,
+            };
+            assert_eq!((params.granularity, params.bits, params.zero_point), (granularity, 8, 0));
+            assert_eq!(params.scale.len(), if scheme.per_channel { 5 } else { 1 });
+            let Some(Constant::Codes(codes)) = &graph.values[w].constant else { unreachable!() };
+            let real = float.real_constant(w).unwrap().data();
+            let read = params.dequantize_all(codes.data(), shape);
+            let mut largest = vec![0; params.scale.len()];
+            for (i, (&real, &read)) in real.iter().zip(&read).enumerate() {
+                let channel = if axis == 0 { i / 3 } else { i % 5 } % largest.len();
+                let step = params.scale[channel];
+                // Largest weights may clip by half a step where -128..127 is not symmetric.
+                assert!((real - read).abs() <= step * 1.001, "{real} became {read}");
+                largest[channel] = largest[channel].max(codes.data()[i].abs());
+            }
+            let powers = params.scale.iter().all(|s| s.log2().fract() == 0.0);
+            match scheme.preset {
+                Preset::Shift => assert!(powers && largest.iter().all(|&c| c >= 64), "{largest:?}"),
+                Preset::Scale => assert!(largest.iter().all(|&c| c == 127), "{largest:?}"),
+            }
+            let products = params.scale.iter().map(|s| quant(&graph, x).scale[0] * s);
+            assert_eq!(quant(&graph, b).scale, products.collect::<Vec<_>>());
+            assert_eq!((quant(&graph, b).bits, quant(&graph, b).zero_point), (32, 0));
+        }
+    }
+}
+
+#[test]
+fn what_copies_codes_keeps_their_parameters() {
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 3, 4, 4]);
+    let pooled = net.node(Op::MaxPool(MaxPool(Window::new([2, 2]))), &[x]);
+    let moved = net.node(Op::Transpose(Transpose { perm: vec![0, 2, 3, 1] }), &[pooled]);
+    let flat = net.node(Op::Reshape(Reshape { shape: vec![1, 27] }), &[moved]);
+    let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[flat]);
+    let float = net.finish(&[y]);
+    let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(0), 1.0));
+    for scheme in SCHEMES {
+        let graph = quantize(&float, &ranges, scheme).unwrap();
+        for v in [pooled, moved, flat] {
+            assert_eq!(quant(&graph, v), quant(&graph, x));
+        }
+        assert_eq!(*quant(&graph, y), QuantParams::per_tensor(1.0 / 256.0, -128, 8));
+    }
+}
+
+#[test]
+fn a_constant_operand_has_the_range_of_its_numbers() {
+    let mut net = Net::new(0);
+    let x = net.input(&[4]);
+    let c = net.constant(Tensor::from_vec(vec![0.0, 0.5, 1.0, 2.55]));
+    let y = net.node(ADD, &[x, c]);
+    let float = net.finish(&[y]);
+    let mut ranges = vec![None; 3];
+    (ranges[x], ranges[y]) = (symmetric(1.0), symmetric(3.0));
+    let graph = quantize(&float, &ranges, SCHEMES[2]).unwrap();
+    assert_eq!(*quant(&graph, c), QuantParams::per_tensor(2.55 / 255.0, -128, 8));
+    let codes = Tensor::from_vec(vec![-128, -78, -28, 127]);
+    assert_eq!(graph.values[c].constant, Some(Constant::Codes(codes)));
+}
+
+/// Two layers share weight and bias, but neither the scale of their inputs nor so that of the bias.
+#[test]
+fn shared_constants_get_codes_for_each_user() {
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 3, 2, 2]);
+    let (w, b) = (net.random(&[3, 3, 1, 1]), net.random(&[3]));
+    let between = net.node(POINTWISE, &[x, w, b]);
+    let between = net.node(ADD, &[between, w]);
+    let y = net.node(POINTWISE, &[between, w, b]);
+    let float = net.finish(&[y]);
+    let inputs = random_inputs(&float, &mut Rng(0), 9.0);
+    let (expected, ranges) = run_float(&float, &inputs);
+    let graph = quantize(&float, &ranges, SCHEMES[3]).unwrap();
+    let users = [0, 2].map(|n| &graph.nodes[n].inputs);
+    assert!(users[0][1..].iter().all(|v| !users[1].contains(v)));
+    let scales = users.map(|inputs| &quant(&graph, inputs[2]).scale);
+    assert_ne!(scales[0], scales[1]);
+    let int = lower(&graph).unwrap();
+    let result = crate::exec::int::IntExecutor::new(&int).run(&inputs).unwrap();
+    let largest = ranges[y].unwrap().max_abs();
+    for (a, b) in result[0].data().iter().zip(expected[0].data()) {
+        assert!((a - b).abs() < 0.03 * largest, "{a} for {b}");
+    }
+}
+
+#[test]
+fn what_has_no_codes_is_named() {
+    let float = layer([1.0; 4], [0.0; 2]);
+    let (x, w, y) = (float.inputs[0], float.nodes[0].inputs[1], float.outputs[0]);
+    let mut ranges = vec![None; float.values.len()];
+    let attempt = |graph: &Graph, ranges: &[_]| refused(quantize(graph, ranges, SCHEMES[0]));
+    assert_eq!(attempt(&float, &[]), "value \"v0\" was not calibrated");
+    ranges[x] = symmetric(1.0);
+    let expected = "in node \"n0\" (Conv): value \"v3\" was not calibrated";
+    assert_eq!(attempt(&float, &ranges), expected);
+    ranges[y] = symmetric(1.0);
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut broken = float.clone();
+        let weight = Tensor::new([2, 2, 1, 1], vec![1.0, bad, 1.0, 1.0]).unwrap();
+        broken.values[w] = Value::real("kernel", weight);
+        let expected = format!("in node \"n0\" (Conv): constant \"kernel\" holds {bad}");
+        assert_eq!(attempt(&broken, &ranges), expected);
+    }
+}

@@ -1,0 +1,137 @@
+//! The documents say what is there: operators, commands, options, files.
+#![allow(clippy::unwrap_used)] // in helpers of tests, too
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use naive_ptq::ops::{IntOp, Op};
+
+/// Operator types that the importer handles itself.
+const IMPORTER: [&str; 5] =
+    ["Constant", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// README.md and every file of docs/.
+fn documents() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    docs.chain([root().join("README.md")]).collect()
+}
+
+/// The cells of each row of the table of operators in the README, without its head.
+fn operator_table() -> Vec<Vec<String>> {
+    let readme = read("README.md");
+    let table = readme.split("\n## Operators\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect())
+        .collect()
+}
+
+#[test]
+fn the_readme_lists_exactly_the_operators_that_are_imported() {
+    let known: BTreeSet<&str> = Op::onnx_types().chain(IMPORTER).collect();
+    let rows = operator_table();
+    let listed: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].split(", ")).collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn the_readme_names_the_folder_of_each_operator() {
+    let mut folders = BTreeSet::new();
+    for row in operator_table().iter().filter(|row| !row[1].is_empty()) {
+        let source = read(&format!("src/ops/{}/mod.rs", row[1]));
+        for onnx_type in row[0].split(", ") {
+            assert!(source.contains(&format!("\"{onnx_type}\"")), "{onnx_type} in {}", row[1]);
+        }
+        folders.insert(row[1].clone());
+    }
+    let modules: BTreeSet<String> = IntOp::sources().map(|(module, _)| module.to_owned()).collect();
+    assert_eq!(folders, modules);
+}
+
+#[test]
+fn semantics_has_a_section_for_each_operator() {
+    let semantics = read("docs/semantics.md");
+    let sections: BTreeSet<&str> =
+        semantics.lines().filter_map(|line| line.strip_prefix("### ")?.split(':').next()).collect();
+    let modules: BTreeSet<&str> = IntOp::sources().map(|(module, _)| module).collect();
+    assert_eq!(sections, modules);
+}
+
+#[test]
+fn relative_links_resolve() {
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let file = link.split('#').next().unwrap();
+            if !link.contains("://") && !file.is_empty() {
+                let target = document.parent().unwrap().join(file);
+                assert!(target.exists(), "{}: {link}", document.display());
+            }
+        }
+    }
+}
+
+/// Paths in backticks below these folders.
+#[test]
+fn named_files_exist() {
+    for document in documents().iter().filter(|d| !d.ends_with("adding-an-operator.md")) {
+        let text = fs::read_to_string(document).unwrap();
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_path = ["src/", "docs/", "tests/", "examples/", "models/"].iter();
+            if is_path.clone().any(|folder| name.starts_with(folder)) {
+                assert!(root().join(name).exists(), "{}: {name}", document.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn adding_an_operator_fits_on_one_screen() {
+    let lines = read("docs/adding-an-operator.md").lines().count();
+    assert!(lines <= 60, "{lines} lines");
+}
+
+/// Each subcommand that a document calls exists, and has the options that it is given.
+#[cfg(feature = "cli")]
+#[test]
+fn named_commands_and_options_exist() {
+    let mut calls = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap().replace("\\\n", " ");
+        for line in text.lines() {
+            let call = ["naive-ptq ", "cargo run --release -- "];
+            for rest in call.iter().flat_map(|call| line.split(call).skip(1)) {
+                let call = rest.split(['`', '#', '|']).next().unwrap();
+                let mut words = call.split_whitespace();
+                let subcommand = words.next().unwrap_or_default();
+                if !subcommand.starts_with(|c: char| c.is_ascii_lowercase()) {
+                    continue;
+                }
+                calls += 1;
+                let help = help(subcommand).unwrap_or_else(|| panic!("{line}: {subcommand}"));
+                for option in words.filter(|word| word.len() > 1 && word.starts_with('-')) {
+                    let known = help.split([' ', ',', '\n']).any(|word| word == option);
+                    assert!(known, "{}: {line}: {option}", document.display());
+                }
+            }
+        }
+    }
+    assert!(calls >= 6, "found only {calls} calls");
+}
+
+/// What `naive-ptq <subcommand> --help` prints, if there is such a subcommand.
+#[cfg(feature = "cli")]
+fn help(subcommand: &str) -> Option<String> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_naive-ptq"));
+    let output = command.args([subcommand, "--help"]).output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}

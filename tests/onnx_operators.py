@@ -1,0 +1,329 @@
+"""Small models of every operator, and what ONNX Runtime computes with them.
+
+    onnx_operators.py make FOLDER    writes NAME.onnx, NAME.x.npy, NAME.y.npy for every case, the models
+                                     with external data, and index.json
+    onnx_operators.py run FOLDER     runs NAME.int8.onnx on NAME.x.npy, writes NAME.int8.npy
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+SAMPLES = 8
+OPSETS = [7, 9, 11, 13, 17, 21]
+random = np.random.default_rng(20)
+
+
+def real(*shape):
+    return random.standard_normal(shape).astype(np.float32)
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def node(op, *constants, inputs="x", **attributes):
+    """A node with the data first, then constants; `None` leaves an argument out."""
+    return op, inputs, constants, attributes
+
+
+def constant(**value):
+    return helper.make_node("Constant", [], ["c"], **value)
+
+
+# Name, shape of a sample, node, first and last operator set.
+IMAGE = (2, 7, 6)
+CASES = []
+
+
+def case(name, shape, *nodes, opsets=(7, 99), extra=()):
+    CASES.append((name, shape, nodes, opsets, extra))
+
+
+def conv_cases():
+    w, b = real(4, 2, 3, 3), real(4)
+    for name, attributes in {
+        "plain": {},
+        "kernel_shape": dict(kernel_shape=[3, 3]),
+        "stride": dict(strides=[2, 3]),
+        "pads": dict(pads=[1, 0, 2, 1]),
+        "wide_pads": dict(pads=[4, 4, 4, 4]),
+        "same_upper": dict(auto_pad="SAME_UPPER", strides=[2, 2]),
+        "same_lower": dict(auto_pad="SAME_LOWER", strides=[2, 2]),
+        "same_upper_1": dict(auto_pad="SAME_UPPER"),
+        "same_lower_3": dict(auto_pad="SAME_LOWER", strides=[3, 1]),
+        "valid": dict(auto_pad="VALID", strides=[2, 1]),
+        "notset": dict(auto_pad="NOTSET", pads=[1, 1, 1, 1]),
+        "dilation": dict(dilations=[3, 2], pads=[2, 1, 2, 1]),
+    }.items():
+        case(f"conv_{name}", IMAGE, node("Conv", w, b, **attributes))
+    case("conv_no_bias", IMAGE, node("Conv", w))
+    case("conv_even_kernel", IMAGE, node("Conv", real(3, 2, 2, 4), real(3), auto_pad="SAME_UPPER"))
+    case("conv_1x1", IMAGE, node("Conv", real(5, 2, 1, 1), real(5)))
+    case("conv_1x1_stride", IMAGE, node("Conv", real(5, 2, 1, 1), strides=[2, 2]))
+    case("conv_group", (4, 5, 5), node("Conv", real(6, 2, 3, 3), real(6), group=2))
+    case("conv_depthwise", (4, 5, 5), node("Conv", real(4, 1, 3, 3), group=4, pads=[1, 1, 1, 1]))
+    case("conv_multiplier", (4, 5, 5), node("Conv", real(8, 1, 3, 3), real(8), group=4))
+    case("conv_whole", (3, 5, 5), node("Conv", real(4, 3, 5, 5), real(4)))
+    case("conv_relu", IMAGE, node("Conv", w, b), node("Relu"))
+    case("conv_add", IMAGE, node("Conv", w), node("Add", real(4, 1, 1)))
+
+
+def batch_norm_cases():
+    parameters = [real(2), real(2), real(2), np.abs(real(2)) + np.float32(0.1)]
+    case("batch_norm", IMAGE, node("BatchNormalization", *parameters), opsets=(9, 99))
+    case("batch_norm_7", IMAGE, node("BatchNormalization", *parameters), opsets=(7, 8))
+    norm = node("BatchNormalization", *parameters, epsilon=0.01, momentum=0.8)
+    case("batch_norm_epsilon", IMAGE, norm, opsets=(7, 99))
+    case("conv_batch_norm", IMAGE, node("Conv", real(2, 2, 3, 3), real(2)), norm, opsets=(7, 99))
+    case("batch_norm_conv", IMAGE, norm, node("Conv", real(2, 2, 3, 3), real(2)), opsets=(7, 99))
+    case("gemm_batch_norm", (3,), node("Gemm", real(3, 2), real(2)), norm, opsets=(7, 99))
+
+
+def limit_cases():
+    case("relu", IMAGE, node("Relu"))
+    case("clip_6", IMAGE, node("Clip", min=-0.5, max=0.75), opsets=(7, 10))
+    case("clip_6_max", IMAGE, node("Clip", max=0.75), opsets=(7, 10))
+    lo, hi = np.float32(-0.5), np.float32(0.75)
+    case("clip", IMAGE, node("Clip", lo, hi), opsets=(11, 99))
+    case("clip_min", IMAGE, node("Clip", lo), opsets=(11, 99))
+    case("clip_max", IMAGE, node("Clip", None, hi), opsets=(11, 99))
+    case("clip_none", IMAGE, node("Clip"), opsets=(11, 99))
+    case("conv_clip", IMAGE, node("Conv", real(2, 2, 3, 3)), node("Clip", lo, hi), opsets=(11, 99))
+    case("relu_relu6", IMAGE, node("Relu"), node("Clip", np.float32(0), np.float32(6)), opsets=(11, 99))
+
+
+def pool_cases():
+    for op in "MaxPool", "AveragePool":
+        for name, first, attributes in [
+            ("plain", 7, {}),
+            ("stride", 7, dict(strides=[2, 1])),
+            ("pads", 7, dict(pads=[1, 0, 1, 1])),
+            ("same_upper", 7, dict(auto_pad="SAME_UPPER", strides=[2, 2])),
+            ("same_lower", 7, dict(auto_pad="SAME_LOWER", strides=[2, 2])),
+            ("valid", 7, dict(auto_pad="VALID", strides=[2, 2])),
+            ("ceil", 10, dict(ceil_mode=1, strides=[2, 2])),
+            ("ceil_pads", 10, dict(ceil_mode=1, strides=[2, 2], pads=[1, 1, 1, 1])),
+        ]:
+            pool = node(op, kernel_shape=[3, 2], **attributes)
+            case(f"{op.lower()}_{name}", IMAGE, pool, opsets=(first, 99))
+    for name, first, attributes in [
+        ("pads", 7, dict(pads=[1, 0, 1, 1])),
+        ("same_upper", 7, dict(auto_pad="SAME_UPPER", strides=[2, 2])),
+        ("ceil", 19, dict(ceil_mode=1, strides=[2, 2], pads=[1, 1, 1, 1])),
+    ]:
+        pool = node("AveragePool", kernel_shape=[3, 3], count_include_pad=1, **attributes)
+        case(f"averagepool_counted_{name}", IMAGE, pool, opsets=(first, 99))
+    dilated = node("MaxPool", kernel_shape=[2, 3], dilations=[3, 2])
+    case("maxpool_dilation", IMAGE, dilated, opsets=(10, 99))
+    case("averagepool_8x8", (3, 8, 8), node("AveragePool", kernel_shape=[8, 8]))
+    case("globalaveragepool", (5, 4, 3), node("GlobalAveragePool"))
+
+
+def shape_cases():
+    case("flatten", IMAGE, node("Flatten"))
+    case("flatten_1", IMAGE, node("Flatten", axis=1))
+    case("flatten_minus", IMAGE, node("Flatten", axis=-3), opsets=(11, 99))
+    case("flatten_of_2", (5,), node("Flatten"))
+    case("reshape", IMAGE, node("Reshape", ints(-1, 14, 6)))
+    case("reshape_0", IMAGE, node("Reshape", ints(0, 0, -1)))
+    case("reshape_0_0", IMAGE, node("Reshape", ints(0, -1, 0, 3)))
+    case("reshape_allowzero", IMAGE, node("Reshape", ints(-1, 84), allowzero=1), opsets=(14, 99))
+    case("reshape_conv", (84,), node("Reshape", ints(-1, 2, 7, 6)), node("Conv", real(2, 2, 3, 3)))
+    for name, shape, perm in [
+        ("last", IMAGE, [0, 2, 3, 1]),
+        ("first", IMAGE, [0, 3, 1, 2]),
+        ("swap", IMAGE, [0, 1, 3, 2]),
+        ("same", IMAGE, [0, 1, 2, 3]),
+        ("of_3", (3, 4), [0, 2, 1]),
+    ]:
+        case(f"transpose_{name}", shape, node("Transpose", perm=perm))
+    case("conv_transpose", IMAGE, node("Conv", real(3, 2, 3, 3)), node("Transpose", perm=[0, 2, 3, 1]))
+    case("transpose_conv", (7, 6, 2), node("Transpose", perm=[0, 3, 1, 2]), node("Conv", real(3, 2, 3, 3)))
+    case("conv_flatten", IMAGE, node("Conv", real(3, 2, 3, 3)), node("Flatten"))
+    case("identity", IMAGE, node("Identity"), node("Relu"))
+    case("identity_last", IMAGE, node("Relu"), node("Identity"))
+    case("dropout_7", IMAGE, node("Dropout", ratio=0.3), node("Relu"), opsets=(7, 11))
+    case("dropout", IMAGE, node("Dropout", np.float32(0.3)), node("Relu"), opsets=(12, 99))
+    case("dropout_off", IMAGE, node("Dropout", np.float32(0.3), np.array(False)), node("Relu"), opsets=(12, 99))
+
+
+def sum_cases():
+    for name, shape in {"channel": (2, 1, 1), "row": (6,), "column": (7, 1), "number": (), "image": (1, 2, 7, 6)}.items():
+        case(f"add_{name}", IMAGE, node("Add", real(*shape)))
+    case("add_first", IMAGE, node("Add", real(2, 1, 1), inputs="cx"))
+    case("add_twice", IMAGE, node("Add", inputs="xx"))
+    case("add_of_2", (5,), node("Add", real(5)))
+    pool = node("GlobalAveragePool")
+    case("add_broadcast", IMAGE, pool, node("Add", inputs="xi"))
+    case("add_residual", IMAGE, node("Conv", real(2, 2, 1, 1)), node("Add", inputs="xi"), node("Relu"))
+
+
+def linear_cases():
+    w, b = real(5, 3), real(3)
+    for name, constants, attributes in [
+        ("plain", [w, b], {}),
+        ("trans_b", [real(3, 5), b], dict(transB=1)),
+        ("alpha", [w, b], dict(alpha=0.5)),
+        ("beta", [w, b], dict(beta=-2.0)),
+        ("alpha_beta", [real(3, 5), b], dict(alpha=1.5, beta=0.25, transB=1)),
+        ("c_row", [w, real(1, 3)], {}),
+        ("c_one", [w, real(1)], {}),
+        ("c_number", [w, real()], {}),
+        ("c_one_one", [w, real(1, 1)], dict(beta=3.0)),
+    ]:
+        case(f"gemm_{name}", (5,), node("Gemm", *constants, **attributes))
+    case("gemm_no_c", (5,), node("Gemm", w), opsets=(11, 99))
+    case("gemm_relu", (5,), node("Gemm", w, b), node("Relu"))
+    case("matmul", (5,), node("MatMul", w))
+    case("matmul_add", (5,), node("MatMul", w), node("Add", b))
+    case("matmul_of_3", (4, 5), node("MatMul", w))
+    case("matmul_of_3_add", (4, 5), node("MatMul", w), node("Add", b))
+    case("matmul_of_4", (2, 4, 5), node("MatMul", w))
+
+
+def softmax_cases():
+    case("softmax", (10,), node("Softmax"))
+    case("softmax_1", (10,), node("Softmax", axis=1))
+    case("softmax_12", (3, 1, 1), node("Softmax", axis=1), opsets=(7, 12))
+    case("softmax_12_last", (3, 4), node("Softmax", axis=2), opsets=(7, 12))
+    for axis in 1, 2, 3, -1, -2:
+        case(f"softmax_13_{axis}", (3, 4, 5), node("Softmax", axis=axis), opsets=(13, 99))
+    case("softmax_13", (3, 4), node("Softmax"), opsets=(13, 99))
+
+
+def constant_cases():
+    value = numpy_helper.from_array
+    for name, first, tensor, attributes in [
+        ("tensor", 7, real(6), lambda t: dict(value=value(t))),
+        ("float", 12, real(), lambda t: dict(value_float=float(t))),
+        ("floats", 12, real(6), lambda t: dict(value_floats=t.tolist())),
+    ]:
+        extra = [constant(**attributes(tensor))]
+        case(f"constant_{name}", IMAGE, node("Add", inputs="xc"), opsets=(first, 99), extra=extra)
+    shape = ints(0, -1)
+    for name, first, attributes in [
+        ("shape", 7, dict(value=value(shape))),
+        ("ints", 12, dict(value_ints=shape.tolist())),
+    ]:
+        reshape = node("Reshape", inputs="xc")
+        case(f"constant_{name}", IMAGE, reshape, opsets=(first, 99), extra=[constant(**attributes)])
+    doubled = [constant(value=value(real(6))), helper.make_node("Add", ["c", "c"], ["d"])]
+    case("constant_folded", IMAGE, node("Add", inputs="xd"), extra=doubled)
+    minimum = [constant(value_float=-0.5)]
+    case("constant_limit", IMAGE, node("Clip", inputs="xc"), opsets=(12, 99), extra=minimum)
+
+
+def model(shape, nodes, extra, opset):
+    """The chain of `nodes`. Of their inputs, `x` is the value before, `i` the model's input, and `c`
+    the first constant or a node of `extra`; further constants follow."""
+    initializers, made, last = [], list(extra), "input"
+    for index, (op, inputs, constants, attributes) in enumerate(nodes):
+        names = []
+        for number, array in enumerate(constants):
+            names.append("" if array is None else f"{op}_{index}_{number}")
+            if array is not None:
+                initializers.append(numpy_helper.from_array(np.asarray(array), names[-1]))
+        arguments = []
+        for letter in inputs:
+            known = {"x": last, "i": "input", "d": "d"}
+            arguments.append(known.get(letter) or (names.pop(0) if names else letter))
+        output = f"y{index}"
+        made.append(helper.make_node(op, arguments + names, [output], f"{op}{index}", **attributes))
+        last = output
+    value = helper.make_tensor_value_info
+    inputs = [value("input", TensorProto.FLOAT, ["N", *shape])]
+    outputs = [value(last, TensorProto.FLOAT, None)]
+    graph = helper.make_graph(made, "case", inputs, outputs, initializers)
+    imports = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=imports)
+    model.ir_version = helper.find_min_ir_version_for(imports, True)
+    if model.ir_version < 4:  # initializers were inputs
+        for i in initializers:
+            model.graph.input.append(value(i.name, i.data_type, i.dims))
+    return model
+
+
+def run(path, x):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"input": x})[0]
+
+
+def newest():
+    """The newest operator set that onnx describes and ONNX Runtime accepts."""
+    for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
+        try:
+            run(model((2,), [node("Relu")], [], opset).SerializeToString(), real(1, 2))
+            return opset
+        except Exception:
+            continue
+
+
+def make(folder):
+    for build in (
+        conv_cases, batch_norm_cases, limit_cases, pool_cases, shape_cases,
+        sum_cases, linear_cases, softmax_cases, constant_cases,
+    ):  # fmt: skip
+        build()
+    index = []
+    for name, shape, nodes, (first, last), extra in CASES:
+        for opset in sorted({*OPSETS, newest()}):
+            if not first <= opset <= last:
+                continue
+            file = f"{name}.{opset}"
+            made = model(shape, nodes, extra, opset)
+            x = real(SAMPLES, *shape)
+            y = run(made.SerializeToString(), x)
+            output = made.graph.output[0].type.tensor_type.shape
+            output.dim.add(dim_param="N")
+            for size in y.shape[1:]:
+                output.dim.add(dim_value=size)
+            onnx.checker.check_model(made)
+            onnx.save(made, folder / f"{file}.onnx")
+            np.save(folder / f"{file}.x.npy", x)
+            np.save(folder / f"{file}.y.npy", y)
+            index.append(file)
+    external(folder)
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def external(folder):
+    """One model in each way to keep its data in another file."""
+    made = model(IMAGE, [node("Conv", real(4, 2, 3, 3), real(4))], [], 17)
+    onnx.save(made, folder / "inside.onnx")
+    for name, options in {
+        "one_file": dict(location="one_file.data"),
+        "many_files": dict(all_tensors_to_one_file=False),
+    }.items():
+        target = folder / f"{name}.onnx"
+        onnx.save(made, target, save_as_external_data=True, size_threshold=0, **options)
+    for name, location in {"above": "../one_file.data", "absolute": str(folder / "one_file.data")}.items():
+        moved = onnx.load(folder / "one_file.onnx", load_external_data=False)
+        for tensor in moved.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        (folder / f"{name}.onnx").write_bytes(moved.SerializeToString())
+
+
+def run_quantized(folder):
+    for path in folder.glob("*.int8.onnx"):
+        file = path.name.removesuffix(".int8.onnx")
+        x = np.load(folder / f"{file}.x.npy")
+        try:
+            onnx.checker.check_model(path, full_check=True)
+            np.save(folder / f"{file}.int8.npy", run(str(path), x))
+        except Exception as error:
+            sys.exit(f"{file}: {error}")
+
+
+if __name__ == "__main__":
+    {"make": make, "run": run_quantized}[sys.argv[1]](Path(sys.argv[2]))

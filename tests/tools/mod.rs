@@ -1,0 +1,127 @@
+//! What the tests need from outside: Python with its modules, the bundled network, and real networks
+//! where they are at hand.
+#![allow(dead_code)] // no test needs all of it
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use naive_ptq::Tensor;
+use naive_ptq::calibrate::{Calibrator, Observer};
+use naive_ptq::data::npy::{Array, Element, read_npy, write_npy};
+use naive_ptq::exec::float::FloatExecutor;
+use naive_ptq::graph::Graph;
+use naive_ptq::quant::{Preset, Scheme};
+use naive_ptq::quantize::quantize;
+use naive_ptq::{onnx, passes};
+use rayon::prelude::*;
+use tempfile::TempDir;
+
+pub const SCHEMES: [(&str, Scheme); 4] = [
+    ("shift/tensor", Scheme { preset: Preset::Shift, per_channel: false }),
+    ("shift/channel", Scheme { preset: Preset::Shift, per_channel: true }),
+    ("scale/tensor", Scheme { preset: Preset::Scale, per_channel: false }),
+    ("scale/channel", Scheme { preset: Preset::Scale, per_channel: true }),
+];
+
+/// A Python that has `modules`; `None`, with a visible note, if there is none. `NAIVE_PTQ_PYTHON` names
+/// another than `python3`; under `NAIVE_PTQ_REQUIRE_TOOLS=1` the test fails instead.
+pub fn python(modules: &str) -> Option<String> {
+    let python = std::env::var("NAIVE_PTQ_PYTHON").unwrap_or_else(|_| "python3".into());
+    let import = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if import.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    let required = std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    assert!(!required, "{python} has not all of {modules}");
+    eprintln!("skipped: {python} has not all of {modules} (NAIVE_PTQ_PYTHON names another)");
+    None
+}
+
+/// Runs `tests/<script>` and returns what it printed.
+pub fn run_python(python: &str, script: &str, arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
+    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A folder that is removed when it is dropped.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A file of the bundled network.
+pub fn fashion(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion").join(file)
+}
+
+/// A file of the folder of real networks; `None`, with a visible note, where that is not at hand.
+pub fn shared(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file);
+    if !path.exists() {
+        eprintln!("skipped: no ../shared/data/{file}");
+        return None;
+    }
+    Some(path)
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Numbers in −1..1 that depend on `seed` only.
+pub fn pseudo_random(shape: &[usize], seed: u64) -> Tensor<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let data = (0..shape.iter().product()).map(|_| next()).collect();
+    Tensor::new(shape, data).unwrap()
+}
+
+/// Samples of shape `[1, …]` as one array of `[n, …]`.
+pub fn save<T: Element>(path: &Path, samples: &[Tensor<T>]) {
+    let mut shape = samples[0].shape().to_vec();
+    shape[0] *= samples.len();
+    let data = samples.iter().flat_map(Tensor::data).copied().collect();
+    std::fs::write(path, write_npy(&Tensor::new(shape, data).unwrap())).unwrap();
+}
+
+pub fn read_f32(path: &Path) -> Tensor<f32> {
+    read_npy(std::fs::File::open(path).unwrap()).unwrap().to_f32()
+}
+
+pub fn read_i8(path: &Path) -> Tensor<i8> {
+    match read_npy(std::fs::File::open(path).unwrap()).unwrap() {
+        Array::I8(tensor) => tensor,
+        other => panic!("{}: {:?} is not of int8", path.display(), other.shape()),
+    }
+}
+
+/// The float network of a file, prepared for calibration.
+pub fn prepared(path: &Path) -> Graph {
+    let mut graph = onnx::load(path).unwrap();
+    passes::prepare(&mut graph);
+    graph
+}
+
+/// What calibration sees of `graph` on `samples`.
+pub fn observe(graph: &Graph, samples: &[Tensor<f32>]) -> Observer {
+    let network = FloatExecutor::new(graph);
+    let shard = |x: &Tensor<f32>| {
+        let mut observer = Observer::new(graph);
+        observer.observe(&network, graph, std::slice::from_ref(x)).unwrap();
+        observer
+    };
+    let merge = |mut a: Observer, b| {
+        a.merge(b);
+        a
+    };
+    samples.par_iter().map(shard).reduce(|| Observer::new(graph), merge)
+}
+
+pub fn quantized(graph: &Graph, seen: &Observer, scheme: Scheme) -> Graph {
+    quantize(graph, &seen.ranges(Calibrator::MinMax), scheme).unwrap()
+}
