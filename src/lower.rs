@@ -5,7 +5,7 @@
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::transpose::TransposeInt;
-use crate::ops::{FIRST, IntOp, Layout, Lowering, Op, Operand, Role};
+use crate::ops::{FIRST, IntOp, Layout, Lowering, Op, Operand, Role, layouts_coincide};
 use crate::quant::{Granularity, QuantParams};
 use crate::tensor::Shape;
 
@@ -39,7 +39,7 @@ impl IntValue {
 /// One integer operator applied to values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntNode {
-    /// As in the graph; a change of layout has the name of the value that it moves.
+    /// As in the graph; a change of layout is called after the value that it moves, and its order.
     pub name: String,
     /// What is computed, with its constants.
     pub op: IntOp,
@@ -147,7 +147,7 @@ impl Lowerer<'_> {
     fn value_in(&mut self, v: ValueId, layout: Layout) -> Result<ValueId> {
         let id = self.value(v)?;
         let from = &self.int.values[id];
-        if from.layout == layout || from.shape.len() != 4 {
+        if from.layout == layout || from.shape.len() != 4 || layouts_coincide(&from.shape) {
             return Ok(id);
         }
         if let Some(moved) = self.moved[v] {
@@ -158,10 +158,13 @@ impl Lowerer<'_> {
         let op = IntOp::Transpose(op);
         let suffix = if layout == Layout::ChannelsLast { "nhwc" } else { "nchw" };
         let name = format!("{}.{suffix}", from.name);
-        let moved = IntValue { name: name.clone(), layout, ..from.clone() };
+        let mut moved = IntValue { name: name.clone(), layout, ..from.clone() };
+        let output = self.int.values.len();
+        match (&from.constant, &mut moved.constant) {
+            (Some(codes), Some(moved)) => op.eval_i8(&[codes], moved),
+            _ => self.int.nodes.push(IntNode { name, op, inputs: vec![id], output }),
+        }
         self.int.values.push(moved);
-        let output = self.int.values.len() - 1;
-        self.int.nodes.push(IntNode { name, op, inputs: vec![id], output });
         self.moved[v] = Some(output);
         Ok(output)
     }
@@ -213,7 +216,11 @@ impl Lowerer<'_> {
                 (node.op.role(index), quant.granularity)
                 && along != axis
             {
-                bail!(Unsupported, "\"{}\" has scales along axis {along}, expected {axis}", value.name);
+                bail!(
+                    Unsupported,
+                    "\"{}\" has scales along axis {along}, expected {axis}",
+                    value.name
+                );
             }
             let (shape, layout) = (value.shape.as_slice(), Layout::Plain);
             operands.push(Operand { shape, layout, quant, codes: Some(codes) });

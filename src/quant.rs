@@ -148,11 +148,16 @@ impl Range {
 impl Scheme {
     /// Parameters of 8-bit activations that lie in `range`; both schemes represent real 0 exactly.
     ///
-    /// * [`Preset::Shift`]: see [`symmetric_scale`](Self::symmetric_scale), `zero_point = 0`.
+    /// * [`Preset::Shift`]: see [`symmetric_scale`](Self::symmetric_scale), `zero_point = 0`. A range
+    ///   without negative values, as after a ReLU, uses all codes: one bit more, `zero_point = −128`.
     /// * [`Preset::Scale`]: with `range` widened to hold 0, `scale = (hi − lo) / 255` and
     ///   `zero_point = round_half_even(−128 − lo / scale)`.
     pub fn activation(self, range: Range) -> QuantParams {
         const BITS: u32 = 8;
+        if self.preset == Preset::Shift && range.lo >= 0.0 {
+            let scale = self.symmetric_scale(range.hi, BITS + 1);
+            return QuantParams::per_tensor(scale, -128, BITS);
+        }
         if self.preset == Preset::Shift {
             return QuantParams::per_tensor(self.symmetric_scale(range.max_abs(), BITS), 0, BITS);
         }

@@ -1,9 +1,11 @@
 //! Float graph and ranges → quantized graph: every activation gets scale and zero point, every
 //! constant becomes codes.
 
+use crate::calibrate::{Calibrator, Observer};
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, ValueId};
 use crate::ops::{OutputParams, Role};
+use crate::passes::correct_bias;
 use crate::quant::{Granularity, QuantParams, Range, Scheme};
 use crate::tensor::Tensor;
 
@@ -22,6 +24,21 @@ pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Resu
     }
     quantized.check()?;
     Ok(quantized)
+}
+
+/// As [`quantize`], with biases that make up for the mean error of rounded weights
+/// ([`correct_bias`]).
+pub fn quantize_corrected(
+    graph: &Graph,
+    observer: &Observer,
+    calibrator: Calibrator,
+    scheme: Scheme,
+) -> Result<Graph> {
+    let ranges = observer.ranges(calibrator);
+    let first = quantize(graph, &ranges, scheme)?;
+    let mut corrected = graph.clone();
+    correct_bias(&mut corrected, &first, observer);
+    quantize(&corrected, &ranges, scheme)
 }
 
 /// Gives all values whose codes are to be copied, not rescaled, the union of their ranges: arguments

@@ -4,11 +4,14 @@
 //! are added, which is exact: `⌊⌊x / 2^e⌋ / 2⌋ = ⌊x / 2^(e+1)⌋`. So the histogram depends on the set of
 //! values only, not on their order, and merging two gives the bits that one pass would have given.
 
+use super::{fixed, real};
 use crate::error::{Result, bail};
 use crate::quant::Range;
 
 /// Bins on each side of 0: a power of two.
 const HALF: usize = 2048;
+/// Number of bins.
+pub(super) const BINS: usize = 2 * HALF;
 /// Exponent of the narrowest bins: values below `2^(MIN_EXPONENT + 11)` share few bins, on purpose.
 const MIN_EXPONENT: i32 = -100;
 
@@ -16,22 +19,27 @@ const MIN_EXPONENT: i32 = -100;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     /// `counts[i]` is the number of values in `[(i − 2048) · 2^e, (i − 2047) · 2^e)`.
-    counts: Vec<u64>,
+    pub(super) counts: Vec<u64>,
     /// The exponent `e` of the bin width.
-    exponent: i32,
-    lo: f32,
-    hi: f32,
+    pub(super) exponent: i32,
+    pub(super) lo: f32,
+    pub(super) hi: f32,
+    /// Sums of the samples' minima and maxima, in [`fixed`]-point.
+    pub(super) lo_sum: i128,
+    pub(super) hi_sum: i128,
+    pub(super) samples: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
         let (lo, hi) = (f32::INFINITY, f32::NEG_INFINITY);
-        Self { counts: vec![0; 2 * HALF], exponent: MIN_EXPONENT, lo, hi }
+        let counts = vec![0; BINS];
+        Self { counts, exponent: MIN_EXPONENT, lo, hi, lo_sum: 0, hi_sum: 0, samples: 0 }
     }
 }
 
 impl Histogram {
-    /// Counts every element of `x`.
+    /// Counts every element of one sample's tensor `x`.
     ///
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) if one is NaN or infinite.
@@ -49,6 +57,9 @@ impl Histogram {
         }
         self.lo = self.lo.min(lo);
         self.hi = self.hi.max(hi);
+        self.lo_sum = self.lo_sum.saturating_add(fixed(lo as f64));
+        self.hi_sum = self.hi_sum.saturating_add(fixed(hi as f64));
+        self.samples += 1;
         while self.bin(self.lo).is_none() || self.bin(self.hi).is_none() {
             self.widen();
         }
@@ -72,6 +83,9 @@ impl Histogram {
         self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
         self.lo = self.lo.min(other.lo);
         self.hi = self.hi.max(other.hi);
+        self.lo_sum = self.lo_sum.saturating_add(other.lo_sum);
+        self.hi_sum = self.hi_sum.saturating_add(other.hi_sum);
+        self.samples += other.samples;
     }
 
     /// Number of values seen.
@@ -88,6 +102,31 @@ impl Histogram {
         }
     }
 
+    /// From the mean of the samples' minima to the mean of their maxima.
+    pub fn mean_range(&self) -> Range {
+        let mean = |sum: i128| (real(sum) / self.samples.max(1) as f64) as f32;
+        let Range { lo, hi } = self.range();
+        // Beyond 2^67 the sums have stopped counting.
+        Range { lo: mean(self.lo_sum).max(lo), hi: mean(self.hi_sum).min(hi) }
+    }
+
+    /// Centre and count of each bin that is not empty.
+    pub fn bins(&self) -> impl Iterator<Item = (f32, u64)> {
+        let filled = self.counts.iter().enumerate().filter(|(_, n)| **n > 0);
+        filled.map(|(bin, &n)| {
+            let centre = (bin as f64 - HALF as f64 + 0.5) / self.per_width();
+            // Zeros, of which a ReLU makes many, are at the edge of their bin.
+            ((if bin == HALF { 0.0 } else { centre as f32 }).clamp(self.lo, self.hi), n)
+        })
+    }
+
+    /// Counts of `|x|` in bins from 0 on, and the width of a bin.
+    pub fn magnitudes(&self) -> (Vec<u64>, f64) {
+        let (negative, positive) = self.counts.split_at(HALF);
+        let both = positive.iter().zip(negative.iter().rev()).map(|(p, n)| p + n);
+        (both.collect(), 1.0 / self.per_width())
+    }
+
     /// The narrowest range of whole bins outside of which lie at most `(1 − share) / 2` of the values
     /// on either side; never wider than [`range`](Self::range).
     pub fn percentile(&self, share: f64) -> Range {
@@ -100,7 +139,7 @@ impl Histogram {
         let above = self.counts.iter().rev().scan(0, keeps).take_while(|&skip| skip).count();
         let edge = |bin: i64| ((bin - HALF as i64) as f64 / self.per_width()) as f32;
         let Range { lo, hi } = self.range();
-        Range { lo: edge(below as i64).max(lo), hi: edge((2 * HALF - above) as i64).min(hi) }
+        Range { lo: edge(below as i64).max(lo), hi: edge((BINS - above) as i64).min(hi) }
     }
 
     /// Number of bins in an interval of length 1.
@@ -110,7 +149,7 @@ impl Histogram {
 
     fn bin(&self, x: f32) -> Option<usize> {
         let bin = (x as f64 * self.per_width()).floor() + HALF as f64;
-        (0.0..(2 * HALF) as f64).contains(&bin).then_some(bin as usize)
+        (0.0..BINS as f64).contains(&bin).then_some(bin as usize)
     }
 
     /// Doubles the width of the bins.
@@ -175,6 +214,8 @@ mod tests {
             let (a, b) = x.split_at(cut.min(x.len()));
             let (mut merged, b) = (of(a), of(b));
             merged.merge(&b);
+            // Two samples or one: all else is equal.
+            (merged.lo_sum, merged.hi_sum, merged.samples) = (whole.lo_sum, whole.hi_sum, whole.samples);
             prop_assert_eq!(&merged, &whole);
             x.reverse();
             prop_assert_eq!(&of(&x), &whole);

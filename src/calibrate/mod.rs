@@ -1,11 +1,14 @@
 //! Ranges of activations, from data that streams through the float network.
 
+mod entropy;
 pub mod histogram;
+mod mse;
+mod stats;
 
 use crate::error::{Context, Result};
 use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, ValueId};
-use crate::quant::Range;
+use crate::quant::{Range, Scheme};
 use crate::tensor::Tensor;
 use histogram::Histogram;
 
@@ -14,8 +17,14 @@ use histogram::Histogram;
 pub enum Calibrator {
     /// Everything that was seen.
     MinMax,
+    /// From the mean of the samples' minima to the mean of their maxima.
+    MovingAverage,
     /// All but the outermost values: this share of them, in percent, stays inside.
     Percentile(f64),
+    /// The range with the smallest mean squared error under this scheme.
+    Mse(Scheme),
+    /// The range whose codes keep most of the distribution's information (Kullback-Leibler).
+    Entropy,
 }
 
 impl Calibrator {
@@ -23,25 +32,36 @@ impl Calibrator {
     pub fn range(self, seen: &Histogram) -> Range {
         match self {
             Self::MinMax => seen.range(),
+            Self::MovingAverage => seen.mean_range(),
             Self::Percentile(percent) => seen.percentile(percent / 100.0),
+            Self::Mse(scheme) => mse::range(seen, scheme),
+            Self::Entropy => entropy::range(seen),
         }
     }
 }
 
 /// What calibration has seen of each value of a graph. Its size does not depend on the number of
-/// samples, and merging the observers of two halves of the data equals observing all of it.
+/// samples, and merging the observers of two halves of the data gives the bits of observing all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observer {
-    histograms: Vec<Option<Histogram>>,
-    samples: usize,
+    seen: Vec<Option<Seen>>,
+    samples: u64,
+}
+
+/// What calibration has seen of one value.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    histogram: Histogram,
+    /// Sum over everything but axis 1, for each channel, in [`fixed`]-point.
+    channel_sums: Vec<i128>,
 }
 
 impl Observer {
     /// Has seen nothing.
     pub fn new(graph: &Graph) -> Self {
-        let mut histograms = vec![None; graph.values.len()];
-        graph.activations().for_each(|v| histograms[v] = Some(Histogram::default()));
-        Self { histograms, samples: 0 }
+        let mut seen = vec![None; graph.values.len()];
+        graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
+        Self { seen, samples: 0 }
     }
 
     /// Runs one sample through the network and records every activation.
@@ -54,8 +74,8 @@ impl Observer {
         graph: &Graph,
         inputs: &[Tensor<f32>],
     ) -> Result<()> {
-        network.run(inputs, |v, tensor| match &mut self.histograms[v] {
-            Some(histogram) => histogram.add(tensor.data()).in_node(&graph.values[v].name, "value"),
+        network.run(inputs, |v, tensor| match &mut self.seen[v] {
+            Some(seen) => seen.add(tensor).in_node(&graph.values[v].name, "value"),
             None => Ok(()),
         })?;
         self.samples += 1;
@@ -64,7 +84,7 @@ impl Observer {
 
     /// Adds what `other` has seen of the same graph.
     pub fn merge(&mut self, other: Self) {
-        for (mine, theirs) in self.histograms.iter_mut().zip(other.histograms) {
+        for (mine, theirs) in self.seen.iter_mut().zip(other.seen) {
             if let (Some(mine), Some(theirs)) = (mine, theirs) {
                 mine.merge(&theirs);
             }
@@ -73,17 +93,57 @@ impl Observer {
     }
 
     /// Number of samples seen.
-    pub fn samples(&self) -> usize {
+    pub fn samples(&self) -> u64 {
         self.samples
     }
 
     /// The histogram of an activation.
     pub fn histogram(&self, v: ValueId) -> Option<&Histogram> {
-        self.histograms[v].as_ref()
+        self.seen[v].as_ref().map(|seen| &seen.histogram)
+    }
+
+    /// The mean of each channel (axis 1) of an activation of shape `shape`.
+    pub fn channel_means(&self, v: ValueId, shape: &[usize]) -> Option<Vec<f64>> {
+        let sums = &self.seen[v].as_ref()?.channel_sums;
+        let per_channel = shape.iter().product::<usize>() as u64 / sums.len().max(1) as u64;
+        let count = (per_channel * self.samples).max(1) as f64;
+        Some(sums.iter().map(|&sum| real(sum) / count).collect())
     }
 
     /// The range of each value; `None` for constants.
     pub fn ranges(&self, calibrator: Calibrator) -> Vec<Option<Range>> {
-        self.histograms.iter().map(|h| h.as_ref().map(|h| calibrator.range(h))).collect()
+        let range = |seen: &Option<Seen>| Some(calibrator.range(&seen.as_ref()?.histogram));
+        self.seen.iter().map(range).collect()
     }
+}
+
+impl Seen {
+    fn add(&mut self, tensor: &Tensor<f32>) -> Result<()> {
+        self.histogram.add(tensor.data())?;
+        let channels = tensor.shape().get(1).copied().unwrap_or(1);
+        self.channel_sums.resize(channels, 0);
+        let inner = tensor.shape().iter().skip(2).product::<usize>().max(1);
+        for (i, plane) in tensor.data().chunks_exact(inner).enumerate() {
+            let sum: f64 = plane.iter().map(|&x| x as f64).sum();
+            self.channel_sums[i % channels] += fixed(sum);
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.histogram.merge(&other.histogram);
+        self.channel_sums.resize(self.channel_sums.len().max(other.channel_sums.len()), 0);
+        for (mine, theirs) in self.channel_sums.iter_mut().zip(&other.channel_sums) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
+}
+
+/// A number in units of `2^-60`. Sums of these do not depend on their order, unlike sums of floats.
+fn fixed(x: f64) -> i128 {
+    (x * (1u64 << 60) as f64) as i128
+}
+
+fn real(fixed: i128) -> f64 {
+    fixed as f64 / (1u64 << 60) as f64
 }

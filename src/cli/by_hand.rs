@@ -28,11 +28,11 @@ pub fn by_hand(graph: &Graph, integer: &IntGraph, sample: &Tensor<f32>) -> anyho
     let [kh, kw] = window.kernel;
     let acc = &conv.acc;
     let zero = acc.x_zero_point as i64;
-    println!(
+    say!(
         "Image 0, node \"{}\", row {oy}, column {ox}, channel {c}. Each factor is a code:\n",
         node.name
     );
-    println!("  (input - zero point) * weight");
+    say!("  (input - zero point) * weight");
     let mut sum = acc.bias[c] as i64;
     for ky in 0..kh {
         for kx in 0..kw {
@@ -43,36 +43,34 @@ pub fn by_hand(graph: &Graph, integer: &IntGraph, sample: &Tensor<f32>) -> anyho
             let code = x[(iy * w + ix) * channels + c] as i64;
             let weight = acc.weight[(c * kh + ky) * kw + kx] as i64;
             let product = (code - zero) * weight;
-            println!("  ({code:4} - {zero:4}) * {weight:4} = {product:7}");
+            say!("  ({code:4} - {zero:4}) * {weight:4} = {product:7}");
             sum += product;
         }
     }
-    println!("  {:>22} {:7}", "bias =", acc.bias[c]);
-    println!("  {:>22} {sum:7}", "accumulator =");
+    say!("  {:>22} {:7}", "bias =", acc.bias[c]);
+    say!("  {:>22} {sum:7}", "accumulator =");
 
     let m = acc.multiplier[c];
     let product = sum * m.significand as i64;
     let exact = product as f64 / 2f64.powi(m.shift as i32);
     let rounded = exact.round_ties_even() as i64;
     let code = (rounded + acc.y_zero_point as i64).clamp(lo as i64, hi as i64);
-    println!(
+    say!(
         "\n  rescale   {sum} * {} / 2^{} = {exact:.4}, rounded to {rounded}",
-        m.significand, m.shift
+        m.significand,
+        m.shift
     );
-    println!(
-        "  output    {rounded} + zero point {} = {code} (limits {lo} to {hi})",
-        acc.y_zero_point
-    );
+    say!("  output    {rounded} + zero point {} = {code} (limits {lo} to {hi})", acc.y_zero_point);
     let engine = y[element];
     ensure!(code == engine as i64, "by hand {code}, the engine computed {engine}");
-    println!("  engine    {engine}: the same");
+    say!("  engine    {engine}: the same");
 
     let value = &integer.values[node.output];
     let scale = value.quant.scale[0];
     let real = (code as i32 - value.quant.zero_point) as f32 * scale;
     let float = float_value(graph, &value.name, sample, [c, oy, ox])?;
-    println!("\n  in real numbers {scale:.6} * ({code} - {}) = {real:.4}", value.quant.zero_point);
-    println!("  the float network says {float:.4}; one step of the code is {scale:.4}");
+    say!("\n  in real numbers {scale:.6} * ({code} - {}) = {real:.4}", value.quant.zero_point);
+    say!("  the float network says {float:.4}; one step of the code is {scale:.4}");
     Ok(())
 }
 

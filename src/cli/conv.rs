@@ -45,7 +45,7 @@ Examples:
 
 Exit status: 0 equal, 1 not equal, 2 an error.";
 
-/// Arguments of `naive-ptq conv`.
+/// The tutorial: one convolution, quantized and deployed in three visible steps
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

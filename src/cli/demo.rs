@@ -11,7 +11,7 @@ use naive_ptq::graph::{Graph, Node};
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::ops::Op;
 use naive_ptq::quant::{Preset, Scheme};
-use naive_ptq::quantize::quantize;
+use naive_ptq::quantize::{quantize, quantize_corrected};
 use naive_ptq::{onnx, passes};
 
 use crate::by_hand::by_hand;
@@ -40,54 +40,52 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let calib = Dataset::from_npz_bytes(CALIB, &preprocess)?;
     let test = Dataset::from_npz_bytes(TEST, &preprocess)?;
 
-    chapter("1. A trained network");
+    chapter("1. A trained network")?;
     let mut graph = onnx::import(FLOAT, None)?;
     let macs: u64 = graph.nodes.iter().map(|n| graph.macs(n)).sum();
     let (nodes, parameters) = (graph.nodes.len(), graph.parameters());
-    println!(
+    say!(
         "It tells ten kinds of clothing apart, in photographs of 28x28 gray pixels (Fashion-MNIST)."
     );
-    println!(
-        "{nodes} nodes, {parameters} parameters, {macs} multiply-accumulates for one image.\n"
-    );
+    say!("{nodes} nodes, {parameters} parameters, {macs} multiply-accumulates for one image.\n");
     passes::prepare(&mut graph);
-    println!(
+    say!(
         "Batch norms fold into the weights before them and ReLUs fuse into the nodes before them;"
     );
-    println!("{} nodes remain:\n", graph.nodes.len());
-    print!("{}", inspect::nodes(&graph));
+    say!("{} nodes remain:\n", graph.nodes.len());
+    say!("{}", inspect::nodes(&graph));
 
-    chapter("2. How good it is in float");
+    chapter("2. How good it is in float")?;
     let float = Network::Float(graph.clone());
     let top1 = evaluate(&float, None, &test)?.top1.context("no labels")?;
-    println!(
+    say!(
         "top-1 {:.2} % on {} images that it was not trained on; every pixel is divided by 255.",
         100.0 * top1,
         test.len()
     );
-    println!("All figures below come through the very same input path.");
+    say!("All figures below come through the very same input path.");
 
-    chapter("3. What its weights look like");
+    chapter("3. What its weights look like")?;
     look_at_weights(&graph)?;
 
-    chapter("4. Quantization, from naive to good");
-    println!(
+    chapter("4. Quantization, from naive to good")?;
+    say!(
         "Ranges of activations come from {} more images; nobody looked at their labels.\n",
         calib.len()
     );
     let observer = quantize_command::observe(&graph, &calib)?;
     let best = compare_schemes(&graph, &observer, &float, &test)?;
 
-    chapter("5. One number by hand");
+    chapter("5. One number by hand")?;
     let integer = lower(&best)?;
     by_hand(&graph, &integer, &test.sample(0)?)?;
 
-    chapter("6. Proof, and what is left to try");
+    chapter("6. Proof, and what is left to try")?;
     let file = onnx::export(&best);
     let mut again = onnx::import(&file, None)?;
     passes::prepare(&mut again);
     ensure!(lower(&again)? == integer, "the integer network changed on its way through int8.onnx");
-    println!("int8.onnx, written and read again, is the identical integer network.");
+    say!("int8.onnx, written and read again, is the identical integer network.");
     prove_bounds(&integer)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
     let files =
@@ -98,27 +96,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let dump = args.out.join("conv");
     conv::dump(&conv::Options::default(), &dump)?;
     let out = args.out.display();
-    println!(
+    say!(
         "The tutorial's convolution, from its dump in {}, computed again in integers:",
         dump.display()
     );
     let consistent = conv::check(&dump, false, &mut std::io::stdout())?;
-    println!(
+    say!(
         "\nint8.onnx is an ordinary ONNX file of {} bytes (float.onnx: {}). Try:",
         file.len(),
         FLOAT.len()
     );
-    println!("  naive-ptq inspect {out}/int8.onnx");
-    println!(
-        "  naive-ptq eval {out}/int8.onnx --data {out}/test.npz --reference {out}/float.onnx \\"
-    );
-    println!("      --scale 0.00392156862745098");
-    println!("  naive-ptq conv --check {}", dump.display());
+    say!("  naive-ptq inspect {out}/int8.onnx");
+    say!("  naive-ptq eval {out}/int8.onnx --data {out}/test.npz --reference {out}/float.onnx \\");
+    say!("      --scale 0.00392156862745098");
+    say!("  naive-ptq conv --check {}", dump.display());
     Ok(consistent)
 }
 
-fn chapter(title: &str) {
-    println!("\n{title}\n{}\n", "=".repeat(title.chars().count()));
+fn chapter(title: &str) -> anyhow::Result<()> {
+    say!("\n{title}\n{}\n", "=".repeat(title.chars().count()));
+    Ok(())
 }
 
 /// The node whose channels differ most, and what one scale for all of them does to it.
@@ -131,12 +128,12 @@ fn look_at_weights(graph: &Graph) -> anyhow::Result<()> {
     };
     let widest = weighted.map(|n| (n, spread(n))).max_by(|a, b| a.1.0.total_cmp(&b.1.0));
     let (node, (ratio, sorted)) = widest.context("no convolution")?;
-    println!("Largest |weight| of each output channel of \"{}\":\n", node.name);
+    say!("Largest |weight| of each output channel of \"{}\":\n", node.name);
     for (name, share) in
         [("smallest", 0.0), ("median", 0.5), ("90 %", 0.9), ("99 %", 0.99), ("largest", 1.0)]
     {
         let max = sorted[(share * (sorted.len() - 1) as f64) as usize];
-        println!(
+        say!(
             "  {name:<8} {max:8.3}  {}",
             "#".repeat(1 + (50.0 * max / sorted[sorted.len() - 1]) as usize)
         );
@@ -144,10 +141,10 @@ fn look_at_weights(graph: &Graph) -> anyhow::Result<()> {
     let weight = graph.real_constant(node.inputs[1]).context("no weight")?;
     let one_scale = sorted[sorted.len() - 1] / 127.0;
     let lost = weight.data().iter().filter(|w| w.abs() <= 0.5 * one_scale).count();
-    println!(
+    say!(
         "\nThe largest channel is {ratio:.0} times the median one. With one scale for all of them a step"
     );
-    println!("is {one_scale:.3}, and {lost} of {} weights become code 0.", weight.data().len());
+    say!("is {one_scale:.3}, and {lost} of {} weights become code 0.", weight.data().len());
     Ok(())
 }
 
@@ -166,16 +163,26 @@ fn compare_schemes(
 ) -> anyhow::Result<Graph> {
     let percentile = Calibrator::Percentile(99.99);
     let rows = [
-        ("naive: power of two, per tensor, min-max", Preset::Shift, false, Calibrator::MinMax),
-        ("+ a scale for each output channel", Preset::Shift, true, Calibrator::MinMax),
-        ("+ any scale, not only powers of two", Preset::Scale, true, Calibrator::MinMax),
-        ("+ outliers cut off (99.99 % percentile)", Preset::Scale, true, percentile),
+        (
+            "naive: power of two, per tensor, min-max",
+            Preset::Shift,
+            false,
+            false,
+            Calibrator::MinMax,
+        ),
+        ("+ a scale for each output channel", Preset::Shift, true, false, Calibrator::MinMax),
+        ("+ any scale, not only powers of two", Preset::Scale, true, false, Calibrator::MinMax),
+        ("+ biases corrected for rounded weights", Preset::Scale, true, true, Calibrator::MinMax),
+        ("+ outliers cut off (99.99 % percentile)", Preset::Scale, true, true, percentile),
     ];
     let mut table = Table::new(&["scheme", "top-1 %", "agreement %", "output SQNR dB"]);
     let mut best: Option<(f64, Graph)> = None;
-    for (name, preset, per_channel, calibrator) in rows {
+    for (name, preset, per_channel, corrected, calibrator) in rows {
         let scheme = Scheme { preset, per_channel };
-        let quantized = quantize(graph, &observer.ranges(calibrator), scheme)?;
+        let quantized = match corrected {
+            true => quantize_corrected(graph, observer, calibrator, scheme)?,
+            false => quantize(graph, &observer.ranges(calibrator), scheme)?,
+        };
         let e = evaluate(&Network::Int(lower(&quantized)?), Some(float), test)?;
         let percent = |share: Option<f64>| format!("{:.2}", 100.0 * share.unwrap_or_default());
         let db = e.output_sqnr_db.unwrap_or_default();
@@ -187,21 +194,19 @@ fn compare_schemes(
             best = Some((db, quantized));
         }
     }
-    print!("{table}");
-    println!(
-        "\nagreement: the same answer as the float network. SQNR: signal to quantization noise;"
-    );
-    println!(
+    say!("{table}");
+    say!("\nagreement: the same answer as the float network. SQNR: signal to quantization noise;");
+    say!(
         "6 dB are one bit. Each line keeps the choices above it, and not every choice pays for every"
     );
-    println!("network: the line with the best SQNR becomes int8.onnx.");
+    say!("network: the line with the best SQNR becomes int8.onnx.");
     Ok(best.context("no scheme")?.1)
 }
 
 /// Prints how close the accumulators can come to overflow, for any input at all.
 fn prove_bounds(integer: &IntGraph) -> anyhow::Result<()> {
     let (node, bound) = quantize_command::widest_accumulator(integer).context("no accumulator")?;
-    println!(
+    say!(
         "No input can drive an accumulator beyond ±{bound} (\"{node}\"); 32 bits hold ±{}.",
         i32::MAX
     );

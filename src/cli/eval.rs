@@ -53,20 +53,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reference = reference.transpose()?;
     let evaluation = evaluate(&network, reference.as_ref(), &data)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&evaluation)?);
+        say!("{}", serde_json::to_string_pretty(&evaluation)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("samples      {}", evaluation.samples);
-    let percent = |name: &str, share: Option<f64>| {
+    say!("samples      {}", evaluation.samples);
+    for (name, share) in [
+        ("float top-1", evaluation.reference_top1),
+        ("top-1", evaluation.top1),
+        ("agreement", evaluation.agreement),
+    ] {
         if let Some(share) = share {
-            println!("{name:<12} {:.2} %", 100.0 * share);
+            say!("{name:<12} {:.2} %", 100.0 * share);
         }
-    };
-    percent("float top-1", evaluation.reference_top1);
-    percent("top-1", evaluation.top1);
-    percent("agreement", evaluation.agreement);
+    }
     if let Some(db) = evaluation.output_sqnr_db {
-        println!("output SQNR  {db:.2} dB");
+        say!("output SQNR  {db:.2} dB");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -41,9 +41,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         false => None,
     };
     if args.json {
-        println!("{:#}", to_json(&graph, integer.as_ref()));
+        say!("{:#}", to_json(&graph, integer.as_ref()));
     } else {
-        print!("{}", to_text(&graph, integer.as_ref()));
+        say!("{}", to_text(&graph, integer.as_ref()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,12 @@
 //! The command line: `naive-ptq --help`.
 
+/// Prints a line; a reader that has gone away (`| head`) is an error like any other, not a panic.
+macro_rules! say {
+    ($($text:tt)*) => {
+        std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))?
+    };
+}
+
 mod args;
 mod by_hand;
 mod conv;
@@ -44,6 +51,10 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
     };
     result.unwrap_or_else(|error| {
+        let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        if io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("error: {error:#}");
         ExitCode::from(2)
     })

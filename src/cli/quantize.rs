@@ -11,7 +11,7 @@ use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::quant::Scheme;
-use naive_ptq::quantize::quantize;
+use naive_ptq::quantize::{quantize, quantize_corrected};
 use naive_ptq::{onnx, passes};
 use rayon::prelude::*;
 
@@ -24,17 +24,28 @@ use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs, p
 Examples:
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx --scheme shift --granularity tensor
+  naive-ptq quantize float.onnx --calib part1.npz --calib-stats part1.json
+  naive-ptq quantize float.onnx --merge part1.json part2.json -o int8.onnx
   naive-ptq quantize float.onnx --calib photos/ -o int8.onnx --calibrator percentile \\
       --resize 256 --crop 224 --scale 0.00392156862745098"))]
 pub struct Args {
     /// The float model
     model: PathBuf,
     /// Samples like those that the network will see
-    #[arg(long, value_name = "DATA")]
-    calib: PathBuf,
+    #[arg(long, value_name = "DATA", required_unless_present = "merge")]
+    calib: Option<PathBuf>,
     /// Where the quantized model is written: an ONNX file with QuantizeLinear/DequantizeLinear pairs
-    #[arg(short, long, value_name = "OUT.onnx")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "OUT.onnx", required_unless_present = "calib_stats")]
+    output: Option<PathBuf>,
+    /// Write what calibration has seen, so that it can be merged with other parts of the data
+    #[arg(long, value_name = "OUT.json")]
+    calib_stats: Option<PathBuf>,
+    /// Use the statistics of these files, together with --calib if it is given
+    #[arg(long, value_name = "STATS.json", num_args = 1..)]
+    merge: Vec<PathBuf>,
+    /// Leave biases as they are, instead of making up for the mean error of rounded weights
+    #[arg(long)]
+    no_bias_correction: bool,
     /// Where scales may lie
     #[arg(long, value_enum, default_value_t = PresetArg::Scale)]
     scheme: PresetArg,
@@ -73,8 +84,14 @@ enum GranularityArg {
 enum CalibratorArg {
     /// Smallest and largest value seen
     Minmax,
+    /// Mean of the samples' smallest and largest values
+    MovingAverage,
     /// All but a small share of outliers
     Percentile,
+    /// Smallest mean squared error
+    Mse,
+    /// Smallest loss of information (Kullback-Leibler)
+    Entropy,
 }
 
 /// Runs the subcommand.
@@ -83,24 +100,46 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !(args.percentile > 0.0 && args.percentile <= 100.0) {
         bail!("--percentile {}: expected more than 0, at most 100", args.percentile);
     }
-    let calibrator = match args.calibrator {
-        CalibratorArg::Minmax => Calibrator::MinMax,
-        CalibratorArg::Percentile => Calibrator::Percentile(args.percentile),
-    };
     let per_channel = args.granularity == GranularityArg::Channel;
     let scheme = Scheme { preset: args.scheme.into(), per_channel };
+    let calibrator = match args.calibrator {
+        CalibratorArg::Minmax => Calibrator::MinMax,
+        CalibratorArg::MovingAverage => Calibrator::MovingAverage,
+        CalibratorArg::Percentile => Calibrator::Percentile(args.percentile),
+        CalibratorArg::Mse => Calibrator::Mse(scheme),
+        CalibratorArg::Entropy => Calibrator::Entropy,
+    };
 
-    let data = args.preprocess.open(&args.calib, args.samples)?;
-    let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
+    let data =
+        args.calib.as_ref().map(|path| args.preprocess.open(path, args.samples)).transpose()?;
+    let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(data.as_ref())?)?;
     if graph.has_codes() {
         bail!("{} is quantized already", args.model.display());
     }
     passes::prepare(&mut graph);
-    let observer = observe(&graph, &data)?;
-    let quantized = quantize(&graph, &observer.ranges(calibrator), scheme)?;
+    let mut observer = match &data {
+        Some(data) => observe(&graph, data)?,
+        None => Observer::new(&graph),
+    };
+    for path in &args.merge {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+        let stats = Observer::from_json(&text, &graph);
+        observer.merge(stats.with_context(|| format!("{}", path.display()))?);
+    }
+    if let Some(path) = &args.calib_stats {
+        write_atomic(path, observer.to_json(&graph).as_bytes())?;
+    }
+    if !args.json {
+        say!("calibrated on {} samples", observer.samples());
+    }
+    let Some(output) = &args.output else { return Ok(ExitCode::SUCCESS) };
+    let quantized = match args.no_bias_correction {
+        true => quantize(&graph, &observer.ranges(calibrator), scheme)?,
+        false => quantize_corrected(&graph, &observer, calibrator, scheme)?,
+    };
     let integer = lower(&quantized)?;
     let bytes = onnx::export(&quantized);
-    write_atomic(&args.output, &bytes)?;
+    write_atomic(output, &bytes)?;
 
     let bound = widest_accumulator(&integer);
     let was = std::fs::metadata(&args.model).map_or(0, |m| m.len());
@@ -109,15 +148,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "samples": observer.samples(), "nodes": integer.nodes.len(), "bytes": bytes.len(),
             "float_bytes": was, "acc_bound": bound.map(|(_, b)| b),
         });
-        println!("{summary:#}");
+        say!("{summary:#}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("calibrated on {} samples", observer.samples());
     if let Some((node, bound)) = bound {
         let bits = (bound as f64).log2() + 1.0;
-        println!("largest accumulator: ±{bound} ({bits:.1} of 32 bits) in node \"{node}\"");
+        say!("largest accumulator: ±{bound} ({bits:.1} of 32 bits) in node \"{node}\"");
     }
-    println!("wrote {}: {} bytes, from {was}", args.output.display(), bytes.len());
+    say!("wrote {}: {} bytes, from {was}", output.display(), bytes.len());
     Ok(ExitCode::SUCCESS)
 }
 

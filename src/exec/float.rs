@@ -58,7 +58,11 @@ impl<'a> FloatExecutor<'a> {
         graph.outputs.iter().map(|&v| self.get(&computed, v).cloned()).collect()
     }
 
-    fn get<'t>(&'t self, computed: &'t [Option<Tensor<f32>>], v: ValueId) -> Result<&'t Tensor<f32>> {
+    fn get<'t>(
+        &'t self,
+        computed: &'t [Option<Tensor<f32>>],
+        v: ValueId,
+    ) -> Result<&'t Tensor<f32>> {
         let name = &self.graph.values[v].name;
         match self.constants[v].as_deref().or(computed[v].as_ref()) {
             Some(tensor) => Ok(tensor),

@@ -128,12 +128,15 @@ impl<'a> Importer<'a> {
             ("ReduceMean", _) => {
                 let keep = node.take_int("keepdims")?.unwrap_or(1) != 0;
                 let op = Mean::import(node)?;
-                let kept = shape.iter().zip(&op.reduced).filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
+                let kept =
+                    shape.iter().zip(&op.reduced).filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
                 let y = steps.step(Op::Mean(op), &[x])?;
                 if keep { y } else { steps.reshape(y, kept)? }
             }
             ("Gather", _) => steps.gather(x, node)?,
-            ("DepthToSpace" | "SpaceToDepth", &[n, c, h, w]) => steps.depth(x, [n, c, h, w], node)?,
+            ("DepthToSpace" | "SpaceToDepth", &[n, c, h, w]) => {
+                steps.depth(x, [n, c, h, w], node)?
+            }
             ("InstanceNormalization", &[_, c, ..]) => {
                 let epsilon = node.take_float("epsilon")?.unwrap_or(1e-5);
                 let reduced = (0..shape.len()).map(|axis| axis > 1).collect();
@@ -165,9 +168,15 @@ impl<'a> Importer<'a> {
 
 impl Steps<'_, '_> {
     /// `x · factor + offset`, both constants under `shape` where one is given.
-    fn affine(&mut self, x: ValueId, constants: &[Option<ValueId>], shape: Option<Shape>) -> Result<ValueId> {
+    fn affine(
+        &mut self,
+        x: ValueId,
+        constants: &[Option<ValueId>],
+        shape: Option<Shape>,
+    ) -> Result<ValueId> {
         let mut y = x;
-        for (constant, op) in constants.iter().zip([Op::Mul(Mul), Op::Add(Add { subtract: false })]) {
+        for (constant, op) in constants.iter().zip([Op::Mul(Mul), Op::Add(Add { subtract: false })])
+        {
             let &Some(constant) = constant else { continue };
             let constant = match &shape {
                 Some(shape) => self.reshape(constant, shape.clone())?,
@@ -185,13 +194,20 @@ impl Steps<'_, '_> {
         let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
         let index_shape = node.input_shape(1)?.to_vec();
         let Some(indices) = node.take_input_ints(1)? else { bail!(Invalid, "no indices") };
-        let from_front = indices.iter().map(|&i| if i < 0 { i.saturating_add(size as i64) } else { i });
+        let from_front =
+            indices.iter().map(|&i| if i < 0 { i.saturating_add(size as i64) } else { i });
         let positions: Vec<i64> = from_front.collect();
-        let first = positions[0];
+        let outside = positions.iter().any(|p| !(0..size as i64).contains(p));
+        let Some(&first) = positions.first().filter(|_| !outside) else {
+            bail!(Shape, "indices {indices:?} of an axis of {size}");
+        };
         let step = positions.get(1).map_or(1, |second| second - first);
         let even = positions.iter().enumerate().all(|(i, &p)| p == first + i as i64 * step);
-        if !even || step == 0 || positions.iter().any(|p| !(0..size as i64).contains(p)) {
-            bail!(Unsupported, "indices {indices:?} of an axis of {size}: only evenly spaced ones are known");
+        if !even || step == 0 {
+            bail!(
+                Unsupported,
+                "indices {indices:?} of an axis of {size}: only evenly spaced ones are known"
+            );
         }
         let mut slice = Slice::of(&shape, axis, first as usize, positions.len());
         slice.parts[axis].step = step;
@@ -200,8 +216,17 @@ impl Steps<'_, '_> {
     }
 
     /// Blocks of pixels to channels and back.
-    fn depth(&mut self, x: ValueId, [n, c, h, w]: [usize; 4], node: &mut OnnxNode) -> Result<ValueId> {
-        let Some(b) = node.take_int("blocksize")?.and_then(|b| usize::try_from(b).ok()).filter(|b| (1..=64).contains(b)) else {
+    fn depth(
+        &mut self,
+        x: ValueId,
+        [n, c, h, w]: [usize; 4],
+        node: &mut OnnxNode,
+    ) -> Result<ValueId> {
+        let Some(b) = node
+            .take_int("blocksize")?
+            .and_then(|b| usize::try_from(b).ok())
+            .filter(|b| (1..=64).contains(b))
+        else {
             bail!(Invalid, "attribute \"blocksize\" must be 1 to 64");
         };
         let mode = node.take_string("mode")?;

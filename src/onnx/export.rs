@@ -17,14 +17,18 @@ use crate::ops::{Attribute, Input, OnnxNode, Operator};
 use crate::quant::{Granularity, QuantParams};
 use crate::tensor::Tensor;
 
-/// The version of the operator set that is written: the first with scales per channel.
+/// The version of the operator set that is written, unless a node needs a newer one: the first with
+/// scales for each channel.
 const OPSET: i64 = 13;
-const IR_VERSION: i64 = 7;
+const IR_VERSION: i64 = 8;
 
 /// The model as the bytes of an ONNX file.
 pub fn export(graph: &Graph) -> Vec<u8> {
+    let needed = graph.nodes.iter().map(|n| n.op.export(&graph.input_shapes(n)).opset);
+    let opset = needed.fold(OPSET, i64::max);
     let mut exporter = Exporter {
         graph,
+        opset,
         names: graph.values.iter().map(|v| v.name.clone()).collect(),
         read_as: graph.values.iter().map(|v| v.name.clone()).collect(),
         proto: GraphProto { name: graph.name.clone(), ..GraphProto::default() },
@@ -37,7 +41,7 @@ pub fn export(graph: &Graph) -> Vec<u8> {
         graph: Some(exporter.proto),
         opset_import: vec![OperatorSetIdProto {
             domain: Some(String::new()),
-            version: Some(OPSET),
+            version: Some(opset),
         }],
     };
     model.encode_to_vec()
@@ -45,6 +49,7 @@ pub fn export(graph: &Graph) -> Vec<u8> {
 
 struct Exporter<'a> {
     graph: &'a Graph,
+    opset: i64,
     names: HashSet<String>,
     /// For each value, the name under which nodes read it.
     read_as: Vec<String>,
@@ -169,7 +174,13 @@ impl Exporter<'_> {
     }
 
     /// Writes a node; its constant arguments come behind `inputs`.
-    fn push(&mut self, node: OnnxNode, name: &str, mut inputs: Vec<String>, output: &str) {
+    fn push(&mut self, mut node: OnnxNode, name: &str, mut inputs: Vec<String>, output: &str) {
+        if self.opset >= 18 && node.op_type == "ReduceMean" {
+            // Its axes became an argument there.
+            if let Some(Attribute::Ints(axes)) = node.attributes.remove("axes") {
+                node.inputs = vec![Some(Input::Ints(Tensor::from_vec(axes)))];
+            }
+        }
         for (index, input) in node.inputs.iter().enumerate() {
             let name = self.fresh(format!("{name}_input{}", inputs.len()));
             match input {

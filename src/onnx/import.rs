@@ -162,9 +162,14 @@ impl<'a> Importer<'a> {
             bail!(Unsupported, "input \"{name}\" has no shape");
         };
         let named = self.input_shapes.get(name);
-        let given = named.or_else(|| self.input_shapes.get("").filter(|g| g.len() == shape.dim.len()));
+        let given =
+            named.or_else(|| self.input_shapes.get("").filter(|g| g.len() == shape.dim.len()));
         if let Some(wrong) = given.filter(|g| g.len() != shape.dim.len()) {
-            bail!(Shape, "input \"{name}\" has {} axes, the given shape is {wrong:?}", shape.dim.len());
+            bail!(
+                Shape,
+                "input \"{name}\" has {} axes, the given shape is {wrong:?}",
+                shape.dim.len()
+            );
         }
         let mut sizes = Shape::new();
         for (axis, dim) in shape.dim.iter().enumerate() {
@@ -264,7 +269,9 @@ impl<'a> Importer<'a> {
                     Known::Ints(t, _) => Input::Ints(t.clone()),
                     Known::Value(v) | Known::Codes(v) => match &self.graph.values[*v] {
                         Value { constant: Some(Constant::Real(t)), .. } => Input::Real(t.clone()),
-                        Value { constant: Some(Constant::Codes(t)), .. } => Input::Codes(t.shape().to_vec()),
+                        Value { constant: Some(Constant::Codes(t)), .. } => {
+                            Input::Codes(t.shape().to_vec())
+                        }
                         value => Input::Activation(value.shape.clone()),
                     },
                 }),
@@ -344,7 +351,11 @@ impl<'a> Importer<'a> {
             }
             match input.as_ref().map(|_| self.get(name)).transpose()? {
                 Some(&Known::Value(v)) if self.graph.values[v].shape.contains(&0) => {
-                    bail!(Unsupported, "input \"{name}\" of shape {:?} is empty", self.graph.values[v].shape)
+                    bail!(
+                        Unsupported,
+                        "input \"{name}\" of shape {:?} is empty",
+                        self.graph.values[v].shape
+                    )
                 }
                 Some(&Known::Value(v)) => inputs.push(v),
                 Some(&Known::Codes(v)) if op.output_params() == OutputParams::SameAsInput => {

@@ -98,7 +98,10 @@ impl Importer<'_> {
             Known::Codes(v) => {
                 let Written { params, .. } = self.params(scale, zero_point, axis, None, v)?;
                 if self.graph.values[v].quant.as_ref() != Some(&params) {
-                    bail!(Unsupported, "codes \"{codes}\" were made with another scale or zero point");
+                    bail!(
+                        Unsupported,
+                        "codes \"{codes}\" were made with another scale or zero point"
+                    );
                 }
                 Ok(v)
             }
@@ -187,13 +190,23 @@ impl Importer<'_> {
             "Concat" => ((2..proto.input.len()).step_by(3).collect(), None, 0),
             _ => (vec![0], None, 3),
         };
-        let missing = || -> Result<Known> { bail!(Invalid, "expected more inputs than {}", proto.input.len()) };
+        let missing = || -> Result<Known> {
+            bail!(Invalid, "expected more inputs than {}", proto.input.len())
+        };
         let mut inputs = Vec::new();
         for &i in &triples {
-            let (Some(codes), Some(scale)) = (text(i), text(i + 1)) else { return missing().map(|_| true) };
+            let (Some(codes), Some(scale)) = (text(i), text(i + 1)) else {
+                return missing().map(|_| true);
+            };
             // Weights of a convolution have their channels on axis 0, of a product on axis 1.
             let axis = (op_type != "Conv") as i64;
-            inputs.push(self.dequantized(codes, scale, text(i + 2), axis, &format!("{name}.{codes}"))?);
+            inputs.push(self.dequantized(
+                codes,
+                scale,
+                text(i + 2),
+                axis,
+                &format!("{name}.{codes}"),
+            )?);
         }
         if let Some(bias) = bias {
             inputs.push(self.bias(bias, &inputs, name)?);
@@ -202,10 +215,12 @@ impl Importer<'_> {
             bail!(Unsupported, "attribute \"channels_last\"");
         }
         let values = inputs.iter().map(|&v| &self.graph.values[v]);
-        let inputs_seen = values.map(|value| Some(match value.constant {
-            Some(_) => Input::Codes(value.shape.clone()),
-            None => Input::Activation(value.shape.clone()),
-        }));
+        let inputs_seen = values.map(|value| {
+            Some(match value.constant {
+                Some(_) => Input::Codes(value.shape.clone()),
+                None => Input::Activation(value.shape.clone()),
+            })
+        });
         let opset = node.take_int("opset")?.unwrap_or(node.opset);
         let mut real = OnnxNode { opset, ..OnnxNode::new(op_type) };
         real.attributes = std::mem::take(&mut node.attributes);
@@ -236,7 +251,8 @@ impl Importer<'_> {
         };
         let scale = w.scale.iter().map(|w| x.scale[0] * w).collect();
         let quant = Some(QuantParams { scale, zero_point: 0, bits: 32, granularity });
-        let (name, shape) = (self.graph.fresh_name(format!("{name}.{bias}")), codes.shape().to_vec());
+        let (name, shape) =
+            (self.graph.fresh_name(format!("{name}.{bias}")), codes.shape().to_vec());
         let constant = Some(Constant::Codes(codes.map(|&code| code as i32)));
         Ok(self.graph.add_value(Value { name, shape, constant, quant }))
     }

@@ -42,8 +42,8 @@ pub(super) fn fold(node: &mut OnnxNode) -> Option<Result<Numbers>> {
         "Slice" if of_ints => slice(node),
         "Concat" if of_ints => concat(node),
         "Where" => select(node),
-        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Equal" | "Greater" | "Less" | "And"
-        | "Or"
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Equal" | "Greater" | "Less"
+        | "And" | "Or"
             if of_ints =>
         {
             binary(node)
@@ -91,14 +91,17 @@ fn shape(node: &mut OnnxNode) -> Result<Numbers> {
 
 fn constant_of_shape(node: &mut OnnxNode) -> Result<Numbers> {
     let shape = take_ints(node, 0)?;
-    let shape: Shape = shape.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+    let shape: Shape =
+        shape.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
     let n = checked(&shape)?;
     match node.attributes.remove("value") {
         None => Ok(Numbers::Real(Tensor::new(shape, vec![0.0; n])?)),
         Some(Attribute::Tensor(Input::Real(t))) if t.data().len() == 1 => {
             Ok(Numbers::Real(Tensor::new(shape, vec![t.data()[0]; n])?))
         }
-        Some(Attribute::Tensor(Input::Ints(t))) if t.data().len() == 1 => ints(shape, vec![t.data()[0]; n]),
+        Some(Attribute::Tensor(Input::Ints(t))) if t.data().len() == 1 => {
+            ints(shape, vec![t.data()[0]; n])
+        }
         Some(_) => bail!(Invalid, "attribute \"value\": expected a tensor of one element"),
     }
 }
@@ -128,7 +131,9 @@ fn cast(node: &mut OnnxNode) -> Result<Numbers> {
     };
     let bool = to == Some(dt::BOOL as i64);
     Ok(match (node.inputs[0].take(), integer) {
-        (Some(Input::Ints(t)), true) if bool => Numbers::Ints(t.map(|&i| (i != 0) as i64), dt::BOOL),
+        (Some(Input::Ints(t)), true) if bool => {
+            Numbers::Ints(t.map(|&i| (i != 0) as i64), dt::BOOL)
+        }
         (Some(Input::Ints(t)), true) => Numbers::Ints(t, dt::INT64),
         (Some(Input::Ints(t)), false) => Numbers::Real(t.map(|&i| i as f32)),
         (Some(Input::Real(t)), true) => Numbers::Ints(t.map(|&x| x as i64), dt::INT64),
@@ -138,7 +143,11 @@ fn cast(node: &mut OnnxNode) -> Result<Numbers> {
 }
 
 /// The elements of argument 0 at `indices`, under `shape`.
-fn pick(node: &mut OnnxNode, shape: Shape, indices: impl Iterator<Item = usize>) -> Result<Numbers> {
+fn pick(
+    node: &mut OnnxNode,
+    shape: Shape,
+    indices: impl Iterator<Item = usize>,
+) -> Result<Numbers> {
     checked(&shape)?;
     Ok(match node.inputs[0].take() {
         Some(Input::Ints(t)) => {
@@ -204,7 +213,9 @@ pub(super) fn squeezed(node: &mut OnnxNode, x: &[usize]) -> Result<Shape> {
     let rank = x.len() + count.min(64);
     let Some(axes) = take_axes(node, rank)? else { bail!(Invalid, "the axes are missing") };
     let mut sizes = x.iter();
-    Ok((0..rank).filter_map(|a| if axes.contains(&a) { Some(1) } else { sizes.next().copied() }).collect())
+    Ok((0..rank)
+        .filter_map(|a| if axes.contains(&a) { Some(1) } else { sizes.next().copied() })
+        .collect())
 }
 
 fn moved(node: &mut OnnxNode) -> Result<Numbers> {

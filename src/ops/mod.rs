@@ -212,7 +212,7 @@ macro_rules! ops {
 
         /// Any operator, as stored in a graph.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum Op { $(#[doc = concat!("See [`", stringify!($module), "`].")] $op($module::$op)),* }
+        pub enum Op { $(#[doc = concat!("See [`mod@", stringify!($module), "`].")] $op($module::$op)),* }
 
         impl Op {
             /// See [`Operator::import`]; `None` for an operator type that is not known.
@@ -267,7 +267,7 @@ macro_rules! ops {
         /// Any operator in integer form.
         #[derive(Clone, Debug, PartialEq)]
         pub enum IntOp {
-            $(#[doc = concat!("See [`", stringify!($module), "`].")] $op(<$module::$op as Operator>::Int)),*
+            $(#[doc = concat!("See [`mod@", stringify!($module), "`].")] $op(<$module::$op as Operator>::Int)),*
         }
 
         impl IntOp {
@@ -329,10 +329,16 @@ fn expect_inputs<'a>(
 
 /// Sizes of a rank-4 operand in memory, `[n, h, w, c]`.
 fn nhwc(operand: &Operand) -> Result<[usize; 4]> {
-    match (operand.layout, &operand.stored_shape()[..]) {
-        (Layout::ChannelsLast, &[n, h, w, c]) => Ok([n, h, w, c]),
-        (layout, shape) => bail!(Shape, "expected [n, h, w, c], got {shape:?} ({layout:?})"),
+    let channels_last = operand.layout == Layout::ChannelsLast || layouts_coincide(operand.shape);
+    match operand.shape {
+        &[n, c, h, w] if channels_last => Ok([n, h, w, c]),
+        shape => bail!(Shape, "expected [n, c, h, w] stored as [n, h, w, c], got {shape:?}"),
     }
+}
+
+/// Whether `[n, c, h, w]` and `[n, h, w, c]` are the same order in memory: one channel, or one pixel.
+pub(crate) fn layouts_coincide(shape: &[usize]) -> bool {
+    matches!(shape, [_, 1, _, _] | [_, _, 1, 1])
 }
 
 /// A rescaling factor, taken exactly.

@@ -19,7 +19,7 @@ use crate::exec::int::IntExecutor;
 use crate::graph::{Constant, Graph, Node, ValueId};
 use crate::lower::lower;
 use crate::ops::clip::Clip;
-use crate::quant::{Preset, QuantParams, Range, Scheme};
+use crate::quant::{Preset, Range, Scheme};
 use crate::quantize::quantize;
 use crate::tensor::Tensor;
 
@@ -243,21 +243,19 @@ pub fn pattern_codes(graph: &Graph, rng: &mut Rng, pattern: Pattern) -> Vec<Tens
     shapes.map(|shape| tabulate(shape, |_| rng.pick(&list))).collect()
 }
 
-/// The real numbers that codes stand for.
-fn dequantize(quant: &QuantParams, codes: &Tensor<i32>) -> Tensor<f32> {
-    Tensor::new(codes.shape(), quant.dequantize_all(codes.data(), codes.shape())).unwrap()
+/// The real inputs of a quantized graph that `codes` stand for.
+fn real_inputs(graph: &Graph, codes: &[Tensor<i32>]) -> Vec<Tensor<f32>> {
+    let quants = graph.inputs.iter().map(|&v| graph.values[v].quant.as_ref().unwrap());
+    quants.zip(codes).map(|(quant, codes)| codes.map(|&code| quant.dequantize(code, 0))).collect()
 }
 
 /// The codes that the first node of a quantized graph computes from `codes`.
 pub fn run_int(graph: &Graph, codes: &[Tensor<i32>]) -> Tensor<i8> {
     let int = lower(graph).unwrap();
-    let inputs = graph.inputs.iter().zip(codes);
-    let inputs: Vec<_> =
-        inputs.map(|(&v, c)| dequantize(graph.values[v].quant.as_ref().unwrap(), c)).collect();
-    IntExecutor::new(&int).run_codes(&inputs, |_, _| Ok(())).unwrap().remove(0)
+    IntExecutor::new(&int).run_codes(&real_inputs(graph, codes), |_, _| Ok(())).unwrap().remove(0)
 }
 
-/// The exact value of `factor` in units of `2^-62`.
+/// The exact value of `factor` in units of `2^-62`: an `f64` holds it, scaled by a power of two.
 fn fixed(factor: f32) -> i128 {
     let units = factor as f64 * 2f64.powi(62);
     assert_eq!(units as i128 as f64, units, "{factor:e} is below 2^-39");
@@ -323,9 +321,7 @@ fn check_codes(
     let y = run_int(graph, codes);
     assert_eq!(y, expected, "{context}");
 
-    let inputs = graph.inputs.iter().zip(codes);
-    let inputs: Vec<_> =
-        inputs.map(|(&v, c)| dequantize(graph.values[v].quant.as_ref().unwrap(), c)).collect();
+    let inputs = real_inputs(graph, codes);
     let (float, _) = run_float(graph, &inputs);
     let magnitudes = real(&node.op, &real_arguments(graph, &inputs, f64::abs));
     let (scale, zero_point) = (scale as f64, zero_point as f64);

@@ -2,6 +2,7 @@
 //! rounding of `f32`.
 
 mod complete_params;
+mod correct_bias;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_activation;
@@ -11,6 +12,7 @@ mod fuse_bias;
 mod tests;
 
 pub use complete_params::complete_params;
+pub use correct_bias::correct_bias;
 pub use fold_batch_norm::fold_batch_norm;
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;

@@ -56,7 +56,7 @@ impl Operator for Clip {
             (node.take_input_number(1)?, node.take_input_number(2)?)
         };
         let (lo, hi) = (lo.unwrap_or(f32::NEG_INFINITY), hi.unwrap_or(f32::INFINITY));
-        if lo.is_nan() || hi.is_nan() || lo > hi {
+        if lo.is_nan() || hi.is_nan() || lo > hi || lo == f32::INFINITY || hi == f32::NEG_INFINITY {
             bail!(Unsupported, "limits {lo} and {hi}");
         }
         Ok(Self { lo, hi })

@@ -157,13 +157,19 @@ impl Operator for Resize {
         };
         let target = if simple { None } else { node.take_input_ints(3)? };
         let mut resize = Self { mode, coordinates, shape: input.clone(), scales: vec![1.0; input.len()] };
-        let count = scales.as_ref().map(Vec::len).filter(|&n| n > 0).or(target.as_ref().map(Vec::len));
+        // An empty list stands for one that is absent.
+        let scales = scales.filter(|scales| !scales.is_empty());
+        let target = target.filter(|target| !target.is_empty());
+        if scales.is_some() && target.is_some() {
+            bail!(Invalid, "both scales and sizes are given");
+        }
+        let count = scales.as_ref().map(Vec::len).or(target.as_ref().map(Vec::len));
         if count != Some(axes.len()) || axes.iter().any(|&a| a >= input.len()) {
             bail!(Invalid, "expected scales or sizes for axes {axes:?}, got {count:?}");
         }
         for (i, &axis) in axes.iter().enumerate() {
             let size = input[axis];
-            match (&target, scales.as_ref().filter(|s| !s.is_empty())) {
+            match (&target, &scales) {
                 (Some(target), _) => {
                     resize.shape[axis] = sizes("sizes", target)?[i];
                     resize.scales[axis] = resize.shape[axis] as f32 / size as f32;

@@ -1,0 +1,122 @@
+//! An [`Observer`] as JSON, so that calibration can be spread over machines and merged.
+//!
+//! Floats are written as their bits and sums as text: what is read is what was written.
+
+use serde::{Deserialize, Serialize};
+
+use super::histogram::{BINS, Histogram};
+use super::{Observer, Seen};
+use crate::error::{Result, bail};
+use crate::graph::Graph;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// Name of the network.
+    network: String,
+    samples: u64,
+    values: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    exponent: i32,
+    lo_bits: u32,
+    hi_bits: u32,
+    lo_sum: String,
+    hi_sum: String,
+    samples: u64,
+    /// `[bin, count]` of bins that are not empty.
+    counts: Vec<(usize, u64)>,
+    channel_sums: Vec<String>,
+}
+
+impl Observer {
+    /// What was seen of `graph`, as JSON.
+    pub fn to_json(&self, graph: &Graph) -> String {
+        let seen = self.seen.iter().enumerate();
+        let values = seen.filter_map(|(v, seen)| {
+            let Seen { histogram: h, channel_sums } = seen.as_ref()?;
+            let counts = h.counts.iter().copied().enumerate().filter(|&(_, n)| n > 0);
+            Some(Entry {
+                name: graph.values[v].name.clone(),
+                exponent: h.exponent,
+                lo_bits: h.lo.to_bits(),
+                hi_bits: h.hi.to_bits(),
+                lo_sum: h.lo_sum.to_string(),
+                hi_sum: h.hi_sum.to_string(),
+                samples: h.samples,
+                counts: counts.collect(),
+                channel_sums: channel_sums.iter().map(i128::to_string).collect(),
+            })
+        });
+        let file =
+            File { network: graph.name.clone(), samples: self.samples, values: values.collect() };
+        // The types above have no value that JSON cannot hold.
+        serde_json::to_string(&file).unwrap_or_default()
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote for the same graph.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is broken, or of another graph.
+    pub fn from_json(text: &str, graph: &Graph) -> Result<Self> {
+        let file: File = match serde_json::from_str(text) {
+            Ok(file) => file,
+            Err(e) => bail!(Invalid, "not calibration statistics: {e}"),
+        };
+        let mut observer = Self::new(graph);
+        observer.samples = file.samples;
+        for entry in file.values {
+            let named = (0..graph.values.len()).find(|&v| graph.values[v].name == entry.name);
+            match named.and_then(|v| observer.seen[v].as_mut()) {
+                Some(seen) if seen.histogram.total() == 0 => *seen = entry.read()?,
+                Some(_) => {
+                    bail!(Invalid, "value \"{}\" stands twice in the statistics", entry.name)
+                }
+                None => bail!(
+                    Invalid,
+                    "the statistics are of another network: no value \"{}\"",
+                    entry.name
+                ),
+            }
+        }
+        let unseen = (0..graph.values.len())
+            .find(|&v| observer.seen[v].as_ref().is_some_and(|seen| seen.histogram.total() == 0));
+        match unseen {
+            Some(v) => {
+                bail!(Invalid, "the statistics say nothing of value \"{}\"", graph.values[v].name)
+            }
+            None => Ok(observer),
+        }
+    }
+}
+
+impl Entry {
+    fn read(self) -> Result<Seen> {
+        let name = &self.name;
+        let number = |text: &String| match text.parse::<i128>() {
+            Ok(number) => Ok(number),
+            Err(_) => bail!(Invalid, "value \"{name}\": \"{text}\" is not an integer"),
+        };
+        let mut counts = vec![0u64; BINS];
+        for &(bin, count) in &self.counts {
+            match counts.get_mut(bin) {
+                Some(place) if *place == 0 && count < 1 << 48 => *place = count,
+                _ => bail!(Invalid, "value \"{name}\": bin {bin} with {count} counts"),
+            }
+        }
+        let (lo, hi) = (f32::from_bits(self.lo_bits), f32::from_bits(self.hi_bits));
+        if !(lo.is_finite() && hi.is_finite() && lo <= hi && (-160..=128).contains(&self.exponent))
+        {
+            bail!(Invalid, "value \"{name}\": range {lo} to {hi} in bins of 2^{}", self.exponent);
+        }
+        let channel_sums = self.channel_sums.iter().map(number).collect::<Result<_>>()?;
+        let (lo_sum, hi_sum) = (number(&self.lo_sum)?, number(&self.hi_sum)?);
+        let (exponent, samples) = (self.exponent, self.samples);
+        let histogram = Histogram { counts, exponent, lo, hi, lo_sum, hi_sum, samples };
+        Ok(Seen { histogram, channel_sums })
+    }
+}

@@ -1,0 +1,322 @@
+//! The command line, as its user meets it.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)]
+
+mod tools;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use naive_ptq::data::npy::read_npy;
+use serde_json::Value;
+use tools::{fashion, pseudo_random, save, scratch, text};
+
+const SCALE: &str = "--scale 0.00392156862745098";
+
+/// Runs the binary in `dir`; `arguments` are separated by spaces, and `FLOAT`, `CALIB`, `TEST` are the
+/// files of the bundled network.
+fn run(dir: &Path, arguments: &str) -> Output {
+    let arguments = arguments.split_whitespace().map(|argument| match argument {
+        "FLOAT" => fashion("float.onnx").into_os_string(),
+        "CALIB" => fashion("calib.npz").into_os_string(),
+        "TEST" => fashion("test.npz").into_os_string(),
+        other => other.into(),
+    });
+    let binary = env!("CARGO_BIN_EXE_naive-ptq");
+    Command::new(binary).args(arguments).current_dir(dir).output().unwrap()
+}
+
+/// What it prints, if all goes well.
+#[track_caller]
+fn prints(dir: &Path, arguments: &str) -> String {
+    let output = run(dir, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {stderr}");
+    assert_eq!(stderr, "", "{arguments}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn json(dir: &Path, arguments: &str) -> Value {
+    serde_json::from_str(&prints(dir, arguments)).unwrap()
+}
+
+/// Exits with 2 and a message that has all `texts`, which is returned.
+#[track_caller]
+fn fails(dir: &Path, arguments: &str, texts: &[&str]) -> String {
+    let output = run(dir, arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments}: {stderr}");
+    assert_eq!(output.stdout, b"", "{arguments}");
+    assert!(!stderr.contains("panicked"), "{arguments}: {stderr}");
+    for text in texts {
+        assert!(stderr.contains(text), "{arguments}: {text:?} is not in {stderr:?}");
+    }
+    stderr
+}
+
+/// As [`fails`], with a message of one line.
+#[track_caller]
+fn fails_in_a_line(dir: &Path, arguments: &str, texts: &[&str]) {
+    let stderr = fails(dir, arguments, texts);
+    assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{arguments}: {stderr}");
+}
+
+/// A folder with `int8.onnx`.
+fn quantized(options: &str) -> tempfile::TempDir {
+    let dir = scratch();
+    prints(dir.path(), &format!("quantize FLOAT --calib CALIB -o int8.onnx {SCALE} {options}"));
+    dir
+}
+
+#[test]
+fn inspect_shows_both_kinds_of_network() {
+    let dir = quantized("");
+    let float = prints(dir.path(), "inspect FLOAT");
+    for text in ["input  \"image\" 1x1x28x28", "output \"logits\" 1x10", "MACs", "Conv"] {
+        assert!(float.contains(text), "{text:?} is not in {float}");
+    }
+    let int = prints(dir.path(), "inspect int8.onnx");
+    for text in ["scale", "zero", "|acc| bound", "largest 32-bit accumulator: ±"] {
+        assert!(int.contains(text), "{text:?} is not in {int}");
+    }
+    let (float, int) =
+        (json(dir.path(), "inspect FLOAT --json"), json(dir.path(), "inspect int8.onnx --json"));
+    assert_eq!((&float["quantized"], &int["quantized"]), (&false.into(), &true.into()));
+    assert_eq!(float["inputs"][0]["shape"], serde_json::json!([1, 1, 28, 28]));
+    assert_eq!(float["macs"], int["macs"]);
+    for node in int["nodes"].as_array().unwrap() {
+        let quant = &node["output"]["quant"];
+        assert!(quant["scale"][0].as_f64().unwrap() > 0.0 && quant["bits"] == 8, "{node}");
+        assert!(node["operator"] != "Conv" || node["acc_bound"].as_u64().unwrap() > 0, "{node}");
+    }
+}
+
+#[test]
+fn quantize_and_eval_report_the_bundled_network() {
+    for (options, least) in [
+        ("", 0.94),
+        ("--scheme shift", 0.92),
+        ("--calibrator percentile --percentile 99.999", 0.94),
+    ] {
+        let dir = scratch();
+        let arguments =
+            format!("quantize FLOAT --calib CALIB -o int8.onnx {SCALE} {options} --json");
+        let summary = json(dir.path(), &arguments);
+        let written = fs::metadata(dir.path().join("int8.onnx")).unwrap().len();
+        assert_eq!((&summary["samples"], &summary["bytes"]), (&100.into(), &written.into()));
+        assert!(written * 2 < summary["float_bytes"].as_u64().unwrap());
+        assert!(summary["acc_bound"].as_u64().unwrap() < 1 << 31);
+
+        let arguments = format!("eval int8.onnx --data TEST --reference FLOAT {SCALE} --json");
+        let result = json(dir.path(), &arguments);
+        let number = |key: &str| result[key].as_f64().unwrap();
+        assert_eq!((number("samples"), number("reference_top1")), (1000.0, 0.945));
+        assert!(number("top1") >= least && number("agreement") >= least, "{options}: {result}");
+        assert!((10.0..60.0).contains(&number("output_sqnr_db")), "{options}: {result}");
+    }
+}
+
+#[test]
+fn eval_prints_what_it_can() {
+    let dir = quantized("--samples 10");
+    let all = prints(
+        dir.path(),
+        &format!("eval int8.onnx --data TEST --reference FLOAT --samples 50 {SCALE}"),
+    );
+    let lines: Vec<&str> = all.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(lines, ["samples", "float top-1", "top-1", "agreement", "output SQNR"]);
+    let alone =
+        json(dir.path(), &format!("eval int8.onnx --data TEST --samples 50 {SCALE} --json"));
+    assert_eq!((&alone["samples"], &alone["agreement"]), (&50.into(), &Value::Null));
+    save(&dir.path().join("x.npy"), &[pseudo_random(&[3, 1, 28, 28], 1)]);
+    let unlabelled = prints(dir.path(), "eval int8.onnx --data x.npy");
+    assert_eq!(unlabelled.trim(), "samples      3");
+}
+
+#[test]
+fn run_writes_real_values_or_codes() {
+    let dir = quantized("");
+    save(&dir.path().join("x.npy"), &[pseudo_random(&[3, 1, 28, 28], 1)]);
+    let outputs = |arguments: &str| {
+        prints(dir.path(), &format!("run {arguments} --input x.npy -o y.npy"));
+        let bytes = fs::read(dir.path().join("y.npy")).unwrap();
+        let array = read_npy(&bytes[..]).unwrap();
+        assert_eq!(array.shape(), [3, 10]);
+        (String::from_utf8_lossy(&bytes[10..60]).contains("'<f4'"), array)
+    };
+    let (is_f32, _) = outputs("FLOAT");
+    assert!(is_f32);
+    let (is_f32, real) = outputs("int8.onnx");
+    assert!(is_f32);
+    let (is_f32, codes) = outputs("int8.onnx --codes");
+    assert!(!is_f32 && matches!(codes, naive_ptq::data::Array::I8(_)));
+    let quant = &json(dir.path(), "inspect int8.onnx --json")["outputs"][0]["quant"];
+    let (scale, zero) =
+        (quant["scale"][0].as_f64().unwrap() as f32, quant["zero_point"].as_f64().unwrap());
+    let dequantized = codes.to_f32().map(|&code| (code - zero as f32) * scale);
+    assert_eq!(dequantized, real.to_f32());
+    fails_in_a_line(
+        dir.path(),
+        "run FLOAT --input x.npy -o z.npy --codes",
+        &["float.onnx is not quantized"],
+    );
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    let results = [1, 2].map(|threads| {
+        let dir = quantized(&format!("--threads {threads}"));
+        save(&dir.path().join("x.npy"), &[pseudo_random(&[9, 1, 28, 28], 1)]);
+        let eval = format!(
+            "eval int8.onnx --data TEST --reference FLOAT --samples 200 --json {SCALE} --threads {threads}"
+        );
+        let eval = prints(dir.path(), &eval);
+        prints(dir.path(), &format!("run int8.onnx --input x.npy -o y.npy --threads {threads}"));
+        (eval, ["int8.onnx", "y.npy"].map(|file| fs::read(dir.path().join(file)).unwrap()))
+    });
+    assert!(results[0] == results[1]);
+}
+
+#[test]
+fn help_has_examples() {
+    let dir = scratch();
+    for command in ["inspect", "quantize", "run", "eval"] {
+        let help = prints(dir.path(), &format!("{command} --help"));
+        let example = format!("Examples:\n  naive-ptq {command} ");
+        assert!(help.contains(&example) && help.contains("Usage: naive-ptq"), "{help}");
+    }
+    let help = prints(dir.path(), "--help");
+    assert!(
+        help.contains("Exit status: 0 if all went well, 1 if a check failed, 2 on an error"),
+        "{help}"
+    );
+    assert!(prints(dir.path(), "--version").starts_with("naive-ptq "));
+}
+
+#[test]
+fn paths_may_hold_spaces() {
+    let dir = scratch();
+    let folder = dir.path().join("a folder");
+    fs::create_dir(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    fs::copy(fashion("float.onnx"), path("my float.onnx")).unwrap();
+    let data = fashion("calib.npz");
+    let arguments =
+        ["quantize", &path("my float.onnx"), "--calib", text(&data), "-o", &path("my int8.onnx")];
+    let binary = env!("CARGO_BIN_EXE_naive-ptq");
+    assert!(Command::new(binary).args(arguments).output().unwrap().status.success());
+    assert!(
+        Command::new(binary)
+            .args(["inspect", &path("my int8.onnx")])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+}
+
+/// An error is one line that names the file, and what was there before stays.
+#[test]
+fn errors() {
+    let dir = quantized("--samples 2");
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    let float = fs::read(fashion("float.onnx")).unwrap();
+    write("truncated.onnx", &float[..float.len() / 2]);
+    write("text.onnx", b"This is no model.");
+    write("text.npz", b"This is no data.");
+    write("out.onnx", b"what was there before");
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    save(&dir.path().join("narrow.npy"), &[pseudo_random(&[3, 1, 28, 27], 1)]);
+    save(&dir.path().join("nan.npy"), &[pseudo_random(&[1, 1, 28, 28], 1).map(|_| f32::NAN)]);
+    let calib = fs::read(fashion("calib.npz")).unwrap();
+    // Both names of the archive's member "x.npy": in front of it, and in the table at the end.
+    let renamed: Vec<u8> = (0..calib.len())
+        .map(|i| if calib[i..].starts_with(b"x.npy") { b'z' } else { calib[i] })
+        .collect();
+    write("without_x.npz", &renamed);
+
+    let quantize = "--calib CALIB -o out.onnx";
+    for (arguments, texts) in [
+        ("inspect missing.onnx", &["missing.onnx: No such file"][..]),
+        ("inspect folder", &["folder: "]),
+        ("inspect truncated.onnx", &["truncated.onnx: not an ONNX model"]),
+        ("inspect text.onnx", &["text.onnx: not an ONNX model"]),
+        (&format!("quantize missing.onnx {quantize}"), &["missing.onnx: No such file"]),
+        (&format!("quantize truncated.onnx {quantize}"), &["truncated.onnx: not an ONNX"]),
+        (&format!("quantize int8.onnx {quantize}"), &["int8.onnx is quantized already"]),
+        (
+            &format!("quantize FLOAT {quantize} --percentile 0"),
+            &["--percentile 0: expected more than"],
+        ),
+        (&format!("quantize FLOAT {quantize} --std 0"), &["std"]),
+        (&format!("quantize FLOAT {quantize} --crop 28"), &["crop is for images"]),
+        ("quantize FLOAT --calib missing.npz -o out.onnx", &["missing.npz: No such file"]),
+        ("quantize FLOAT --calib text.npz -o out.onnx", &["text.npz: not a readable zip"]),
+        ("quantize FLOAT --calib folder -o out.onnx", &["folder: "]),
+        (
+            "quantize FLOAT --calib text.onnx -o out.onnx",
+            &["text.onnx: unsupported: not a dataset"],
+        ),
+        (
+            "quantize FLOAT --calib without_x.npz -o out.onnx",
+            &["no array \"x\"; the file has y, z"],
+        ),
+        (
+            "quantize FLOAT --calib narrow.npy -o out.onnx",
+            &["sample ", "[1, 1, 28, 28], got [1, 1, 28, 27]"],
+        ),
+        ("quantize FLOAT --calib nan.npy -o out.onnx", &["sample 0: ", "\"image\"", "not finite"]),
+        ("quantize FLOAT --calib CALIB --samples 1 -o missing/out.onnx", &["missing/out.onnx: "]),
+        ("quantize FLOAT --calib CALIB --samples 1 -o folder", &["folder: "]),
+        ("quantize FLOAT --calib CALIB --samples 0 -o out.onnx", &["sample"]),
+        ("run int8.onnx --input narrow.npy -o out.onnx", &["[1, 1, 28, 28], got [1, 1, 28, 27]"]),
+        ("run int8.onnx --input text.npz -o out.onnx", &["text.npz: not a readable zip"]),
+        ("run int8.onnx --input missing.npy -o out.onnx", &["missing.npy: No such file"]),
+        ("eval int8.onnx --data narrow.npy", &["[1, 1, 28, 28], got [1, 1, 28, 27]"]),
+        ("eval int8.onnx --data TEST --reference text.onnx", &["text.onnx: not an ONNX model"]),
+    ] {
+        fails_in_a_line(dir.path(), arguments, texts);
+    }
+    for (arguments, texts) in [
+        ("", &["Usage: naive-ptq"][..]),
+        ("frobnicate", &["unrecognized subcommand 'frobnicate'"]),
+        ("inspect", &["<MODEL>"]),
+        ("inspect FLOAT --frobnicate", &["unexpected argument '--frobnicate'"]),
+        (
+            &format!("quantize FLOAT {quantize} --scheme odd"),
+            &["invalid value 'odd'", "shift, scale"],
+        ),
+        (
+            &format!("quantize FLOAT {quantize} --granularity odd"),
+            &["invalid value 'odd'", "tensor, channel"],
+        ),
+        (
+            &format!("quantize FLOAT {quantize} --calibrator odd"),
+            &["invalid value 'odd'", "minmax, "],
+        ),
+        (&format!("quantize FLOAT {quantize} --threads 0"), &["invalid value '0'"]),
+        (&format!("quantize FLOAT {quantize} --samples -1"), &["'-1'"]),
+        ("eval int8.onnx", &["--data <DATA>"]),
+    ] {
+        fails(dir.path(), arguments, texts);
+    }
+    assert_eq!(fs::read(dir.path().join("out.onnx")).unwrap(), b"what was there before");
+    // Nothing is left of what was begun.
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    names.sort();
+    let expected = [
+        "folder",
+        "int8.onnx",
+        "nan.npy",
+        "narrow.npy",
+        "out.onnx",
+        "text.npz",
+        "text.onnx",
+        "truncated.onnx",
+        "without_x.npz",
+    ];
+    assert_eq!(names, expected);
+}
