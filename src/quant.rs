@@ -154,6 +154,10 @@ impl Scheme {
     ///   `zero_point = round_half_even(−128 − lo / scale)`.
     pub fn activation(self, range: Range) -> QuantParams {
         const BITS: u32 = 8;
+        if range.max_abs() == 0.0 {
+            // Always zero: any scale does, and this one is far from the ends of every rescaling.
+            return QuantParams::per_tensor(1.0, 0, BITS);
+        }
         if self.preset == Preset::Shift && range.lo >= 0.0 {
             let scale = self.symmetric_scale(range.hi, BITS + 1);
             return QuantParams::per_tensor(scale, -128, BITS);

@@ -230,20 +230,26 @@ impl Steps<'_, '_> {
             bail!(Invalid, "attribute \"blocksize\" must be 1 to 64");
         };
         let mode = node.take_string("mode")?;
+        // "DCR": the blocks' positions are the outer part of the channels; "CRD": the inner part.
+        let outer = match mode.as_deref() {
+            None | Some("DCR") => true,
+            Some("CRD") => false,
+            Some(other) => bail!(Invalid, "attribute \"mode\" is \"{other}\""),
+        };
         let (split, perm, shape): (Shape, [usize; 6], Shape) = if node.op_type == "SpaceToDepth" {
             if h % b != 0 || w % b != 0 {
                 bail!(Shape, "{h}x{w} pixels in blocks of {b}");
             }
-            (vec![n, c, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4], vec![n, c * b * b, h / b, w / b])
+            let perm = if outer { [0, 3, 5, 1, 2, 4] } else { [0, 1, 3, 5, 2, 4] };
+            (vec![n, c, h / b, b, w / b, b], perm, vec![n, c * b * b, h / b, w / b])
         } else {
             if c % (b * b) != 0 {
                 bail!(Shape, "{c} channels in blocks of {b}x{b}");
             }
-            let to = vec![n, c / (b * b), h * b, w * b];
-            match mode.as_deref() {
-                None | Some("DCR") => (vec![n, b, b, c / (b * b), h, w], [0, 3, 4, 1, 5, 2], to),
-                Some("CRD") => (vec![n, c / (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3], to),
-                Some(other) => bail!(Invalid, "attribute \"mode\" is \"{other}\""),
+            let c = c / (b * b);
+            match outer {
+                true => (vec![n, b, b, c, h, w], [0, 3, 4, 1, 5, 2], vec![n, c, h * b, w * b]),
+                false => (vec![n, c, b, b, h, w], [0, 1, 4, 2, 5, 3], vec![n, c, h * b, w * b]),
             }
         };
         let y = self.reshape(x, split)?;

@@ -28,10 +28,9 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
         }
     }
     for i in (0..graph.nodes.len()).rev() {
-        if let Some((x, y)) = moves(graph, i).filter(|&(x, _)| graph.values[x].quant.is_none()) {
-            if graph.uses(x) == 1 {
-                graph.values[x].quant = graph.values[y].quant.clone();
-            }
+        let open = |&(x, _): &(usize, usize)| graph.values[x].quant.is_none() && graph.uses(x) == 1;
+        if let Some((x, y)) = moves(graph, i).filter(open) {
+            graph.values[x].quant = graph.values[y].quant.clone();
         }
     }
     for i in 0..graph.nodes.len() {

@@ -136,7 +136,8 @@ impl Operator for Resize {
             }
         }
         // Only of cubic interpolation, and of a mode that is refused.
-        (node.take_float("cubic_coeff_a")?, node.take_float("extrapolation_value")?);
+        node.take_float("cubic_coeff_a")?;
+        node.take_float("extrapolation_value")?;
         if let Some(policy) = node.take_string("keep_aspect_ratio_policy")?.filter(|p| p != "stretch") {
             bail!(Unsupported, "attribute \"keep_aspect_ratio_policy\" \"{policy}\"");
         }
@@ -180,6 +181,11 @@ impl Operator for Resize {
                 }
                 (_, scales) => bail!(Unsupported, "scales {scales:?}"),
             }
+        }
+        let whole = |axis: usize| (input[axis] as f32 * resize.scales[axis]).fract() == 0.0;
+        if target.is_none() && coordinates == Coordinates::AlignCorners && !axes.iter().all(|&a| whole(a)) {
+            // The specification computes with a fractional size here, engines with the whole one.
+            bail!(Unsupported, "aligned corners with scales {:?} of {input:?}", resize.scales);
         }
         Ok(resize)
     }
