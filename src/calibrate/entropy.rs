@@ -66,9 +66,9 @@ mod tests {
         seen.add(&even).unwrap();
         assert!(range(&seen).hi > 0.95, "{:?}", range(&seen));
         // Most values small, as a network's are, and a few far away.
-        let spread: Vec<f32> = (0..100_000)
-            .map(|i| (i % 100) as f32 / 1000.0 + if i % 10_000 == 0 { 1.0 } else { 0.0 })
-            .collect();
+        let small = |i: i32| 0.1 * ((i % 1000) as f32 / 1000.0).powi(3);
+        let far = |i: i32| if i % 10_000 == 0 { 1.0 } else { 0.0 };
+        let spread: Vec<f32> = (0..100_000).map(|i| small(i) + far(i)).collect();
         let mut seen = Histogram::default();
         seen.add(&spread).unwrap();
         assert!((0.09..0.5).contains(&range(&seen).hi), "{:?}", range(&seen));

@@ -187,11 +187,14 @@ impl OnnxNode {
     }
 }
 
+/// Sizes in attributes stay below this.
+pub const MAX_SIZE: usize = 1 << 24;
+
 /// `list` as sizes ≥ 0 that leave room for arithmetic.
 pub fn sizes(name: &str, list: &[i64]) -> Result<Vec<usize>> {
     list.iter()
         .map(|&i| match usize::try_from(i) {
-            Ok(size) if size < 1 << 24 => Ok(size),
+            Ok(size) if size < MAX_SIZE => Ok(size),
             _ => bail!(Invalid, "attribute \"{name}\": {i} is not a size"),
         })
         .collect()

@@ -4,15 +4,18 @@
 //! The oracle of the integers shares no code with [`crate::arith`]: a factor is the exact value of an
 //! `f32` in units of `2^-62` as an `i128`, a result is one fraction, and that is rounded once.
 
+mod broadcast;
 mod emitted;
 mod net;
 
+pub use broadcast::{broadcast_at, broadcast_shape};
 pub use net::{Net, Rng, random_inputs, run_float};
 
 use std::fmt::Debug;
 use std::ops::{Add, Mul};
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
+use super::resize::{Mode, Resize};
 use super::{Op, Role, Window, max_pool::MaxPool};
 use crate::error::Result;
 use crate::exec::int::IntExecutor;
@@ -270,7 +273,7 @@ pub fn rounded(numerator: i128, denominator: i128) -> i128 {
 }
 
 /// Arguments for the definition, such that its result is in units of `y_scale · 2^-62`: the factor of
-/// each sum is multiplied into weight and bias, or else into each argument.
+/// each sum is multiplied into weight and bias, into the second of two factors, or into each argument.
 fn exact_arguments(graph: &Graph, codes: &[Tensor<i32>]) -> Vec<Tensor<i128>> {
     let node = &graph.nodes[0];
     let quant = |v: ValueId| graph.values[v].quant.as_ref().unwrap();
@@ -279,6 +282,7 @@ fn exact_arguments(graph: &Graph, codes: &[Tensor<i32>]) -> Vec<Tensor<i128>> {
         _ => None,
     });
     let y_scale = quant(node.output).scale[0];
+    let product = matches!(node.op, Op::Mul(_) | Op::MatMul(_));
     let argument = |(index, &v): (usize, &ValueId)| {
         let codes = match &graph.values[v].constant {
             Some(Constant::Codes(codes)) => codes,
@@ -287,6 +291,10 @@ fn exact_arguments(graph: &Graph, codes: &[Tensor<i32>]) -> Vec<Tensor<i128>> {
         let x_scale = quant(node.inputs[0]).scale[0];
         tabulate(codes.shape(), |position| {
             let factor = match (node.op.role(index), weight) {
+                (Role::Activation, None) if product && index == 0 => 1,
+                (Role::Activation, None) if product => {
+                    fixed((x_scale * quant(v).scale[0]) / y_scale)
+                }
                 (Role::Activation, None) => fixed(quant(v).scale[0] / y_scale),
                 (Role::Activation, Some(_)) => 1,
                 (role, Some((w, axis))) => {
@@ -325,11 +333,20 @@ fn check_codes(
     let (float, _) = run_float(graph, &inputs);
     let magnitudes = real(&node.op, &real_arguments(graph, &inputs, f64::abs));
     let (scale, zero_point) = (scale as f64, zero_point as f64);
+    let steps = 0.5 + weight_error(&node.op);
     for ((&code, &x), (n, d)) in y.data().iter().zip(float[0].data()).zip(magnitudes.data()) {
         let nearest = (x as f64 / scale).clamp(-128.0 - zero_point, 127.0 - zero_point);
         let loss = (code as f64 - zero_point - nearest).abs() * scale;
-        let bound = scale / 2.0 + FLOAT_ERROR * (n / d + x.abs() as f64);
+        let bound = scale * steps + FLOAT_ERROR * (n / d + x.abs() as f64);
         assert!(loss <= bound, "code {code} for {x}: {loss} > {bound}, {context}");
+    }
+}
+
+/// What rounding the weights of an interpolation to `2^-11` adds, in steps: docs/semantics.md, resize.
+fn weight_error(op: &Op) -> f64 {
+    match op {
+        Op::Resize(Resize { mode: Mode::Linear, .. }) => 2.0 * 255.0 / 4096.0,
+        _ => 0.0,
     }
 }
 
@@ -369,7 +386,7 @@ pub fn check_real(cases: &[Case], define: fn(&Op, &[Tensor<f64>]) -> Fractions<f
 }
 
 /// What is exported is imported as the same operator, with nothing left over.
-fn check_round_trip(graph: &Graph, context: &str) {
+pub fn check_round_trip(graph: &Graph, context: &str) {
     let node = &graph.nodes[0];
     let shapes = graph.input_shapes(node);
     let mut onnx = node.op.export(&shapes);
@@ -383,6 +400,7 @@ fn check_round_trip(graph: &Graph, context: &str) {
     }));
     onnx.inputs.extend(constants);
     assert_eq!(Op::import(&mut onnx).unwrap().unwrap(), node.op, "{context}");
+    onnx.attributes.remove("keepdims"); // read by the importer, which adds a reshape
     let left_over = onnx.inputs.iter().skip(shapes.len()).flatten().count();
     assert!(onnx.attributes.is_empty() && left_over == 0, "{onnx:?} is left over, {context}");
 }

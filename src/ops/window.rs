@@ -1,6 +1,6 @@
 //! The sliding window that convolution and pooling share.
 
-use super::onnx_node::{Attribute, OnnxNode, sizes};
+use super::onnx_node::{Attribute, MAX_SIZE, OnnxNode, sizes};
 use crate::error::{Result, bail};
 use crate::tensor::Tensor;
 
@@ -60,6 +60,9 @@ impl Window {
                     let out = size.div_ceil(window.stride[axis]);
                     let covered = out.saturating_sub(1) * window.stride[axis] + window.extent(axis);
                     let total = covered.saturating_sub(size);
+                    if total >= MAX_SIZE {
+                        bail!(Invalid, "attribute \"auto_pad\" asks for a padding of {total}");
+                    }
                     let small = total / 2;
                     let begin = if mode == "SAME_UPPER" { small } else { total - small };
                     (window.pads[axis], window.pads[axis + 2]) = (begin, total - begin);

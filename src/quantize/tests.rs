@@ -61,7 +61,8 @@ fn what_is_all_zero_has_codes_too() {
             let mut ranges = vec![None; float.values.len()];
             (ranges[x], ranges[y]) = (symmetric(x_max), symmetric(y_max));
             let graph = quantize(&float, &ranges, scheme).unwrap();
-            let codes = Tensor::new([1, 2, 1, 1], vec![127, -128]).unwrap();
+            let extremes = if x_max == 0.0 { vec![0, 0] } else { vec![127, -128] };
+            let codes = Tensor::new([1, 2, 1, 1], extremes).unwrap();
             let real = codes.map(|&c| quant(&graph, x).dequantize(c, 0));
             let (expected, _) = run_float(&float, &[real]);
             let result = run_int(&graph, &[codes]);

@@ -5,21 +5,13 @@ use crate::ops::testing::*;
 use crate::quant::Range;
 use crate::quantize::quantize;
 
-/// `y[i] = a[i] ± b[i]`, axes aligned at the end, those of size 1 repeated.
+/// `y[i] = a[i] ± b[i]`
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
     let Op::Add(Add { subtract }) = *op else { unreachable!() };
-    let rank = inputs.iter().map(|x| x.shape().len()).max().unwrap();
-    let size = |x: &Tensor<T>, axis: usize| {
-        (axis + x.shape().len()).checked_sub(rank).map_or(1, |i| x.shape()[i])
-    };
-    let shape: Vec<_> = (0..rank).map(|i| size(&inputs[0], i).max(size(&inputs[1], i))).collect();
-    tabulate(&shape, |y| {
-        let [a, b] = [0, 1].map(|i| {
-            let x = &inputs[i];
-            let own = y[rank - x.shape().len()..].iter().zip(x.shape());
-            at(x, &own.map(|(&p, &size)| p % size).collect::<Vec<_>>())
-        });
-        (a + b * T::from(if subtract { -1 } else { 1 }), T::from(1))
+    let sign = T::from(if subtract { -1 } else { 1 });
+    let (a, b) = (&inputs[0], &inputs[1]);
+    tabulate(&broadcast_shape(a.shape(), b.shape()), |y| {
+        (broadcast_at(a, y) + broadcast_at(b, y) * sign, T::from(1))
     })
 }
 
@@ -56,6 +48,8 @@ fn equals_the_definition() {
         cases.push(add(other, image).channels_last(1));
         cases.push(add(image, other).constant(1).channels_last(0));
         cases.push(add(other, image).constant(0).channels_last(1));
+        cases.push(case(SUBTRACT, &[image, other]).channels_last(0));
+        cases.push(case(SUBTRACT, &[other, image]).constant(0).channels_last(1));
     }
     check(&cases, define, define);
 }

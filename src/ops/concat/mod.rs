@@ -3,6 +3,8 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Concat.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::clip::TableInt;
 use super::onnx_node::OnnxNode;

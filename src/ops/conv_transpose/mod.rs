@@ -3,6 +3,8 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::accumulator::{Accumulator, accumulators};
 use super::onnx_node::{Attribute, OnnxNode, sizes};

@@ -4,6 +4,8 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__MatMul.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::onnx_node::{Input, OnnxNode};
 use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};

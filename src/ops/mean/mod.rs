@@ -4,6 +4,8 @@
 //! are dropped.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};

@@ -4,6 +4,8 @@
 //! <https://onnx.ai/onnx/operators/onnx__Div.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::broadcast::{elementwise, strided};
 use super::onnx_node::{Input, OnnxNode};

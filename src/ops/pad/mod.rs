@@ -2,6 +2,9 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Pad.html>.
 
+#[cfg(test)]
+mod tests;
+
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::slice::{PickInt, Picks};
 use super::{Layout, Lowering, Operator, OutputParams, expect_inputs};

@@ -3,6 +3,8 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__PRelu.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::broadcast::elementwise;
 use super::onnx_node::OnnxNode;

@@ -4,6 +4,8 @@
 //! <https://onnx.ai/onnx/operators/onnx__Upsample.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::slice::{PickInt, Picks};

@@ -3,6 +3,8 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Slice.html>.
 
 pub mod int;
+#[cfg(test)]
+mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operand, Operator, OutputParams, expect_inputs};

@@ -3,6 +3,9 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/> under the names in [`Unary::ONNX`](Operator::ONNX).
 
+#[cfg(test)]
+mod tests;
+
 use super::clip::TableInt;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{Layout, Lowering, Operator, expect_inputs};
