@@ -149,10 +149,17 @@ impl Graph {
         }
     }
 
-    /// The result of `node`, if all its arguments are real constants.
+    /// The result of `node`, if all its arguments are real constants; `None` also if it is large and
+    /// much larger than they are.
     pub fn constant_result(&self, node: &Node) -> Option<Tensor<f32>> {
+        const SMALL: usize = 1 << 20;
         let arguments = node.inputs.iter().map(|&v| self.real_constant(v));
-        let result = node.op.eval_f32(&arguments.collect::<Option<Vec<_>>>()?);
+        let arguments = arguments.collect::<Option<Vec<_>>>()?;
+        let given: usize = arguments.iter().map(|t| t.data().len()).sum();
+        if self.values[node.output].shape.iter().product::<usize>() > SMALL.max(2 * given) {
+            return None;
+        }
+        let result = node.op.eval_f32(&arguments);
         Some(result.map(|&y| node.clamp.apply(y)))
     }
 

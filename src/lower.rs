@@ -4,8 +4,11 @@
 
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
+use crate::ops::clip::{Clip, TableInt};
 use crate::ops::transpose::TransposeInt;
-use crate::ops::{FIRST, IntOp, Layout, Lowering, Op, Operand, Role, layouts_coincide};
+use crate::ops::{
+    FIRST, IntOp, Layout, Lowering, Op, Operand, OutputParams, Role, layouts_coincide,
+};
 use crate::quant::{Granularity, QuantParams};
 use crate::tensor::Shape;
 
@@ -96,6 +99,15 @@ pub fn lower(graph: &Graph) -> Result<IntGraph> {
         lowerer.int.outputs.push(id);
     }
     Ok(lowerer.int)
+}
+
+/// The codes to which `clamp` limits a result.
+fn code_limits(clamp: Clip, quant: &QuantParams) -> (i8, i8) {
+    let limit = |real: f32, none: i8| match real.is_finite() {
+        true => quant.quantize(real, 0) as i8,
+        false => none,
+    };
+    (limit(clamp.lo, i8::MIN), limit(clamp.hi, i8::MAX))
 }
 
 struct Lowerer<'a> {
@@ -194,12 +206,31 @@ impl Lowerer<'_> {
             _ => Layout::Plain,
         };
         let output = self.add_value(node.output, layout)?;
-        let op = self.lower_op(node, &inputs, output)?;
-        self.int.nodes.push(IntNode { name: node.name.clone(), op, inputs, output });
+        let (name, y) = (node.name.clone(), self.int.values[output].clone());
+        let x = self.int.values[inputs[0]].quant.clone();
+        let moves_codes = node.op.output_params() == OutputParams::SameAsInput;
+        let clamp = code_limits(node.clamp, &y.quant);
+        if !moves_codes || (x == y.quant && clamp == (i8::MIN, i8::MAX)) {
+            let op = self.lower_op(node, &inputs, output, clamp)?;
+            self.int.nodes.push(IntNode { name, op, inputs, output });
+            return Ok(());
+        }
+        // The codes are moved as they are, and then become others.
+        let (moved, table) = (self.int.values.len(), TableInt::of(&x, &y.quant, clamp, |x| x));
+        self.int.values.push(IntValue { name: format!("{}.moved", y.name), quant: x, ..y });
+        let op = self.lower_op(node, &inputs, moved, (i8::MIN, i8::MAX))?;
+        self.int.nodes.push(IntNode { name: format!("{name}.moved"), op, inputs, output: moved });
+        self.int.nodes.push(IntNode { name, op: IntOp::Clip(table), inputs: vec![moved], output });
         Ok(())
     }
 
-    fn lower_op(&self, node: &Node, inputs: &[ValueId], output: ValueId) -> Result<IntOp> {
+    fn lower_op(
+        &self,
+        node: &Node,
+        inputs: &[ValueId],
+        output: ValueId,
+        clamp: (i8, i8),
+    ) -> Result<IntOp> {
         let mut activations = inputs.iter().map(|&id| self.int.values[id].operand());
         let mut operands = Vec::new();
         for (index, &v) in node.inputs.iter().enumerate() {
@@ -226,11 +257,6 @@ impl Lowerer<'_> {
             operands.push(Operand { shape, layout, quant, codes: Some(codes) });
         }
         let output = self.int.values[output].operand();
-        let limit = |real: f32, none: i8| match real.is_finite() {
-            true => output.quant.quantize(real, 0) as i8,
-            false => none,
-        };
-        let clamp = (limit(node.clamp.lo, i8::MIN), limit(node.clamp.hi, i8::MAX));
         node.op.lower(&Lowering { inputs: operands, output, clamp })
     }
 }

@@ -73,9 +73,9 @@ impl PreprocessArgs {
     }
 
     /// Opens the data at `path`, no more than `samples` of it.
-    pub fn open(&self, path: &PathBuf, samples: Option<usize>) -> anyhow::Result<Dataset> {
+    pub fn open(&self, path: &PathBuf, samples: Option<u32>) -> anyhow::Result<Dataset> {
         let data = Dataset::open(path, &self.preprocess())?;
-        Ok(samples.map_or(data.clone(), |n| data.take(n)))
+        Ok(samples.map_or(data.clone(), |n| data.take(n as usize)))
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "FLOAT.onnx")]
     reference: Option<PathBuf>,
     /// Use no more than the first N samples
-    #[arg(long, value_name = "N")]
-    samples: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,

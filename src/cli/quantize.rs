@@ -59,8 +59,8 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
     percentile: f64,
     /// Use no more than the first N samples
-    #[arg(long, value_name = "N")]
-    samples: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
     /// Print a summary as one JSON object
     #[arg(long)]
     json: bool,

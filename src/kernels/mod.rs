@@ -10,16 +10,15 @@ pub struct Matrix<'a> {
     pub strides: (usize, usize),
 }
 
-/// `c = a · b`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]` row-major.
-pub fn matmul_f32(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f32]) {
+/// `c = a · b`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`, whose rows are `c_stride` apart.
+pub fn matmul_f32([m, k, n]: [usize; 3], a: Matrix, b: Matrix, c: &mut [f32], c_stride: usize) {
     let last = |rows: usize, columns: usize, (row, column): (usize, usize)| {
         rows.saturating_sub(1) * row + columns.saturating_sub(1) * column
     };
-    assert_eq!(c.len(), m * n);
-    if m == 0 || n == 0 || k == 0 {
-        c.fill(0.0);
+    if m == 0 || n == 0 {
         return;
     }
+    assert!(k > 0 && n <= c_stride && last(m, n, (c_stride, 1)) < c.len());
     assert!(last(m, k, a.strides) < a.data.len() && last(k, n, b.strides) < b.data.len());
     // SAFETY: the last element that each of the three matrices reaches is inside its slice, as
     // asserted above; `c` is borrowed mutably, so it overlaps neither `a` nor `b`.
@@ -37,7 +36,7 @@ pub fn matmul_f32(m: usize, k: usize, n: usize, a: Matrix, b: Matrix, c: &mut [f
             b.strides.1 as isize,
             0.0,
             c.as_mut_ptr(),
-            n as isize,
+            c_stride as isize,
             1,
         );
     }
@@ -52,14 +51,17 @@ mod tests {
         let a = Matrix { data: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], strides: (3, 1) };
         let transposed = Matrix { data: a.data, strides: (1, 3) };
         let mut c = [0.0; 4];
-        matmul_f32(2, 3, 2, a, transposed, &mut c);
+        matmul_f32([2, 3, 2], a, transposed, &mut c, 2);
         assert_eq!(c, [14.0, 32.0, 32.0, 77.0]);
+        let mut spread = [0.0; 5];
+        matmul_f32([2, 3, 2], a, transposed, &mut spread, 3);
+        assert_eq!(spread, [14.0, 32.0, 0.0, 32.0, 77.0]);
     }
 
     #[test]
     #[should_panic]
     fn a_matrix_beyond_its_slice_is_refused() {
         let a = Matrix { data: &[1.0; 3], strides: (2, 1) };
-        matmul_f32(2, 2, 1, a, Matrix { data: &[1.0; 2], strides: (1, 1) }, &mut [0.0; 2]);
+        matmul_f32([2, 2, 1], a, Matrix { data: &[1.0; 2], strides: (1, 1) }, &mut [0.0; 2], 1);
     }
 }

@@ -199,7 +199,8 @@ impl Importer<'_> {
                 return missing().map(|_| true);
             };
             // Weights of a convolution have their channels on axis 0, of a product on axis 1.
-            let axis = (op_type != "Conv") as i64;
+            let transposed = node.attributes.get("transB") == Some(&Attribute::Int(1));
+            let axis = (op_type != "Conv" && !transposed) as i64;
             inputs.push(self.dequantized(
                 codes,
                 scale,

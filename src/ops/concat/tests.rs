@@ -72,13 +72,13 @@ fn all_256_codes_of_arguments_with_other_parameters() {
             graph.values[v].quant = Some(QuantParams::per_tensor(scale, zero_point, 8));
         }
         let codes = vec![Tensor::from_vec((-128..=127).collect()); 3];
-        let expected = params.iter().flat_map(|&(scale, zero_point)| {
-            (-128..=127).map(move |code| {
-                let real = (code - zero_point) as f32 * scale;
-                ((real / y.scale[0]).round_ties_even() + y.zero_point as f32).clamp(-128.0, 127.0)
-            })
-        });
-        let expected: Vec<i8> = expected.map(|code| code as i8).collect();
+        let code = |(scale, zero_point): (f32, i32), code: i32| {
+            let real = (code - zero_point) as f32 * scale;
+            let steps = (real / y.scale[0]).round_ties_even();
+            (steps + y.zero_point as f32).clamp(-128.0, 127.0) as i8
+        };
+        let all = |&of: &_| (-128..=127).map(|x| code(of, x)).collect::<Vec<_>>();
+        let expected = params.iter().flat_map(all).collect::<Vec<_>>();
         assert_eq!(run_int(&graph, &codes).data(), expected, "{scale} {zero_point}");
         let tables = |op: &crate::ops::IntOp| match op {
             crate::ops::IntOp::Concat(ConcatInt(parts)) => {

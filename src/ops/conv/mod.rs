@@ -7,6 +7,8 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use super::accumulator::{Accumulator, accumulators};
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
@@ -84,15 +86,22 @@ impl Operator for Conv {
             let x = &x.data()[i * in_ch * h * w..][..in_ch * h * w];
             let group = i % self.group;
             let weight = &weight.data()[group * out_ch * taps..][..out_ch * taps];
-            if self.window == Window::new([1, 1]) {
-                columns.clear();
-                columns.extend_from_slice(x);
-            } else {
-                self.im2col(x, [in_ch, h, w], [y_shape[2], y_shape[3]], &mut columns);
-            }
             let weight = Matrix { data: weight, strides: (taps, 1) };
-            let columns = Matrix { data: &columns, strides: (positions, 1) };
-            matmul_f32(out_ch, taps, positions, weight, columns, y);
+            if self.window == Window::new([1, 1]) {
+                let x = Matrix { data: x, strides: (positions, 1) };
+                matmul_f32([out_ch, taps, positions], weight, x, y, positions);
+            } else {
+                // A tile of columns that stays in the cache.
+                let tile = (TILE / taps).clamp(1, positions);
+                for begin in (0..positions).step_by(tile) {
+                    let end = (begin + tile).min(positions);
+                    let size = [in_ch, h, w, y_shape[3]];
+                    self.im2col(x, size, begin..end, &mut columns);
+                    let n = end - begin;
+                    let columns = Matrix { data: &columns, strides: (n, 1) };
+                    matmul_f32([out_ch, taps, n], weight, columns, &mut y[begin..], positions);
+                }
+            }
             if let Some(bias) = bias {
                 let bias = &bias.data()[group * out_ch..][..out_ch];
                 for (y, b) in y.chunks_exact_mut(positions).zip(bias) {
@@ -123,29 +132,40 @@ impl Operator for Conv {
 }
 
 impl Conv {
-    /// The input positions that each output position sees: `[in_ch · kh · kw, oh · ow]`.
-    fn im2col(&self, x: &[f32], [_, h, w]: [usize; 3], [oh, ow]: [usize; 2], to: &mut Vec<f32>) {
+    /// The inputs that each of the output positions `range` sees: `[in_ch · kh · kw, range]`.
+    fn im2col(
+        &self,
+        x: &[f32],
+        [in_ch, h, w, ow]: [usize; 4],
+        range: Range<usize>,
+        columns: &mut Vec<f32>,
+    ) {
         let [kh, kw] = self.window.kernel;
-        to.clear();
-        to.resize(x.len() / (h * w) * kh * kw * oh * ow, 0.0);
-        let mut rows = to.chunks_exact_mut(oh * ow);
-        for plane in x.chunks_exact(h * w) {
-            let taps: Vec<&mut [f32]> = rows.by_ref().take(kh * kw).collect();
-            for (tap, row) in taps.into_iter().enumerate() {
-                let (ky, kx) = (tap / kw, tap % kw);
-                for (oy, row) in row.chunks_exact_mut(ow).enumerate() {
-                    let Some(iy) = self.window.position(0, oy, ky, h) else { continue };
-                    let line = &plane[iy * w..][..w];
-                    for (ox, to) in row.iter_mut().enumerate() {
-                        if let Some(ix) = self.window.position(1, ox, kx, w) {
-                            *to = line[ix];
-                        }
+        columns.clear();
+        columns.resize(in_ch * kh * kw * range.len(), 0.0);
+        for (row, to) in columns.chunks_exact_mut(range.len()).enumerate() {
+            let (plane, ky, kx) = (row / (kh * kw), row / kw % kh, row % kw);
+            let mut o = range.start;
+            while o < range.end {
+                // As much of one output row as lies in the range.
+                let (oy, first) = (o / ow, o % ow);
+                let len = (ow - first).min(range.end - o);
+                let to = &mut to[o - range.start..][..len];
+                o += len;
+                let Some(iy) = self.window.position(0, oy, ky, h) else { continue };
+                let line = &x[(plane * h + iy) * w..][..w];
+                for (ox, to) in (first..).zip(to) {
+                    if let Some(ix) = self.window.position(1, ox, kx, w) {
+                        *to = line[ix];
                     }
                 }
             }
         }
     }
 }
+
+/// Number of elements in a tile of columns.
+const TILE: usize = 1 << 18;
 
 /// Owner of what [`int::Params`] borrows.
 #[derive(Clone, Debug, PartialEq)]

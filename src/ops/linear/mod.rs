@@ -100,7 +100,7 @@ impl Operator for Linear {
         let strides = if self.transposed { (1, in_ch) } else { (out_ch, 1) };
         let weight = Matrix { data: weight.data(), strides };
         let a = Matrix { data: x.data(), strides: (in_ch, 1) };
-        matmul_f32(rows, in_ch, out_ch, a, weight, &mut y);
+        matmul_f32([rows, in_ch, out_ch], a, weight, &mut y, out_ch);
         if let Some(bias) = inputs.get(2) {
             for y in y.chunks_exact_mut(out_ch) {
                 y.iter_mut().zip(bias.data()).for_each(|(y, b)| *y += b);

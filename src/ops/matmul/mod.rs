@@ -68,7 +68,7 @@ impl Operator for MatMul {
         for ((ia, ib), y) in starts.zip(y.chunks_exact_mut(m * n)) {
             let a = Matrix { data: &a.data()[ia..], strides: (k, 1) };
             let b = Matrix { data: &b.data()[ib..], strides: (n, 1) };
-            matmul_f32(m, k, n, a, b, y);
+            matmul_f32([m, k, n], a, b, y, n);
         }
         let shape: Shape = lead.into_iter().chain([m, n]).collect();
         Tensor::new(shape, y).unwrap_or_default()

@@ -5,8 +5,7 @@ use crate::tensor::Tensor;
 /// The shape that two tensors are broadcast to, if they can be.
 pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Vec<usize> {
     let rank = a.len().max(b.len());
-    let size =
-        |x: &[usize], axis: usize| (axis + x.len()).checked_sub(rank).map_or(1, |i| x[i]);
+    let size = |x: &[usize], axis: usize| (axis + x.len()).checked_sub(rank).map_or(1, |i| x[i]);
     (0..rank).map(|axis| size(a, axis).max(size(b, axis))).collect()
 }
 
