@@ -179,6 +179,22 @@ impl Graph {
         constants.map(|c| c.shape().iter().product::<usize>()).sum()
     }
 
+    /// Largest number of activation elements that are needed at one time: no memory plan can do with
+    /// less, unless it computes in place.
+    pub fn peak_live_elements(&self) -> usize {
+        let len = |v: ValueId| self.values[v].shape.iter().product::<usize>();
+        let last_use = |v: ValueId| match self.outputs.contains(&v) {
+            true => self.nodes.len(),
+            false => self.nodes.iter().rposition(|n| n.inputs.contains(&v)).unwrap_or(0),
+        };
+        let born = self.inputs.iter().map(|&v| (0, v));
+        let born = born.chain(self.nodes.iter().enumerate().map(|(i, n)| (i, n.output)));
+        let lives: Vec<_> =
+            born.map(|(first, v)| (first, last_use(v).max(first), len(v))).collect();
+        let at = |i: usize| lives.iter().filter(move |l| (l.0..=l.1).contains(&i)).map(|l| l.2);
+        (0..self.nodes.len().max(1)).map(|i| at(i).sum()).max().unwrap_or(0)
+    }
+
     /// `true` if any value is quantized: then the graph means integers.
     pub fn has_codes(&self) -> bool {
         self.values.iter().any(|v| v.quant.is_some())

@@ -162,8 +162,10 @@ fn weight_params(
         None => bail!(Unsupported, "value \"{}\" is not quantized", graph.values[v].name),
     };
     let (x_scale, y_scale) = (scale_of(node.inputs[0])?, scale_of(node.output)?);
-    let channels = weight.shape()[axis];
-    let inner: usize = weight.shape()[axis + 1..].iter().product();
+    // A slope may be a single number.
+    let per_channel = scheme.per_channel && axis < weight.shape().len();
+    let channels = weight.shape().get(axis).copied().unwrap_or(1);
+    let inner: usize = weight.shape().iter().skip(axis + 1).product();
     let mut max_abs = vec![0f32; channels];
     for (i, w) in weight.data().iter().enumerate() {
         let max = &mut max_abs[i / inner % channels];
@@ -176,7 +178,7 @@ fn weight_params(
         let max = &mut largest_bias[o % channels];
         *max = max.max(b.abs());
     }
-    if !scheme.per_channel {
+    if !per_channel {
         max_abs = vec![max_abs.into_iter().fold(0.0, f32::max)];
         largest_bias = vec![largest_bias.into_iter().fold(0.0, f32::max)];
     }
@@ -185,7 +187,7 @@ fn weight_params(
     let scale = max_abs.iter().zip(&largest_bias).map(|(&max_abs, &bias)| {
         scheme.symmetric_scale(max_abs, BITS).max(scheme.round_up(floor(bias)))
     });
-    let granularity = match scheme.per_channel {
+    let granularity = match per_channel {
         true => Granularity::PerChannel { axis },
         false => Granularity::PerTensor,
     };

@@ -18,36 +18,6 @@ use naive_ptq::ops::Op;
 use serde::Deserialize;
 use tools::{python, read_f32, run_python, scratch};
 
-/// Operator types that the importer handles itself.
-const IMPORTER: [&str; 26] = [
-    "Cast",
-    "Constant",
-    "ConstantOfShape",
-    "DepthToSpace",
-    "Dropout",
-    "Expand",
-    "Gather",
-    "GlobalMaxPool",
-    "Identity",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "Pow",
-    "Range",
-    "ReduceMean",
-    "Shape",
-    "Size",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Sum",
-    "Unsqueeze",
-    "Where",
-    "Floor",
-    "Ceil",
-    "Round",
-    "Equal",
-];
-
 #[derive(Deserialize)]
 struct Case {
     name: String,
@@ -68,7 +38,8 @@ struct Case {
 fn every_case_that_loads_gives_the_result_of_the_onnx_package() {
     let Some(python) = python("numpy, onnx") else { return };
     let dir = scratch();
-    let mut types: Vec<&str> = Op::onnx_types().chain(IMPORTER).collect();
+    let mut types: Vec<&str> =
+        Op::onnx_types().chain(onnx::IMPORTED_ONLY.iter().copied()).collect();
     types.sort_unstable();
     types.dedup();
     let folder = dir.path().to_str().unwrap();

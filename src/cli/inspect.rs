@@ -1,8 +1,9 @@
 //! `naive-ptq inspect`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::quant::QuantParams;
@@ -31,7 +32,10 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(None)?)?;
+    let mut graph = match onnx::load_with(&args.model, &args.shapes.shapes(None)?) {
+        Ok(graph) => graph,
+        Err(error) => bail!("{error}{}", unknown(&args.model)),
+    };
     let integer = match graph.has_codes() {
         true => {
             passes::prepare(&mut graph);
@@ -48,6 +52,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// All operator types that are not known: an import stops at the first one.
+fn unknown(model: &Path) -> String {
+    let types = std::fs::read(model).map(|bytes| onnx::unknown_types(&bytes)).unwrap_or_default();
+    let types: Vec<String> = types.iter().map(|(name, n)| format!("{name} ({n} nodes)")).collect();
+    match types[..] {
+        [] => String::new(),
+        _ => format!("\noperator types that are not supported: {}", types.join(", ")),
+    }
+}
+
+/// Activation memory of the network as it is executed, with batch norms folded and ReLUs fused.
+fn peak_live_elements(graph: &Graph) -> usize {
+    let mut prepared = graph.clone();
+    passes::prepare(&mut prepared);
+    prepared.peak_live_elements()
+}
+
 fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
     let mut text = format!("network \"{}\"", graph.name);
     for (what, values) in [("input ", &graph.inputs), ("output", &graph.outputs)] {
@@ -57,11 +78,10 @@ fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
         }
     }
     let macs: u64 = graph.nodes.iter().map(|n| graph.macs(n)).sum();
-    text += &format!(
-        "\n{} nodes, {} parameters, {macs} MACs\n\n",
-        graph.nodes.len(),
-        graph.parameters()
-    );
+    let (nodes_count, parameters) = (graph.nodes.len(), graph.parameters());
+    text += &format!("\n{nodes_count} nodes, {parameters} parameters, {macs} MACs");
+    let live = peak_live_elements(graph);
+    text += &format!("\n{live} bytes of 8-bit activations are live at one time\n\n");
     let Some(integer) = integer else {
         return text + &nodes(graph).to_string();
     };
@@ -162,6 +182,7 @@ fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> Value {
         "outputs": graph.outputs.iter().map(|&v| value(v)).collect::<Vec<_>>(),
         "parameters": graph.parameters(),
         "macs": graph.nodes.iter().map(|n| graph.macs(n)).sum::<u64>(),
+        "peak_live_elements": peak_live_elements(graph),
         "nodes": nodes.collect::<Vec<_>>(),
     })
 }

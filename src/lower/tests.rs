@@ -3,6 +3,7 @@ use crate::exec::int::IntExecutor;
 use crate::ops::add::Add;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
+use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 use crate::ops::transpose::Transpose;
@@ -146,4 +147,24 @@ fn what_is_not_quantized_is_named() {
         let message = refused(lower(&graph));
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     }
+}
+
+/// Codes that are only moved, into a value with another scale and a clamp: moved first, exactly, then
+/// each replaced by the code of the same real value.
+#[test]
+fn moved_codes_can_become_others() {
+    let (mut graph, inputs) = quantized(&[1, 1, 4, 4], |net, x| {
+        vec![net.node(Op::MaxPool(MaxPool(Window::new([2, 2]))), &[x])]
+    });
+    let same = IntExecutor::new(&lower(&graph).unwrap()).run(&inputs).unwrap();
+    let y = graph.outputs[0];
+    graph.nodes[0].clamp.lo = 0.0;
+    let quant = graph.values[y].quant.as_mut().unwrap();
+    quant.scale[0] *= 0.75;
+    let quant = quant.clone();
+    let int = lower(&graph).unwrap();
+    assert_eq!(names(&int), ["n0.moved", "n0"]);
+    let codes = IntExecutor::new(&int).run_codes(&inputs, |_, _| Ok(())).unwrap();
+    let expected = same[0].map(|&real| quant.quantize(real.max(0.0), 0) as i8);
+    assert_eq!(codes[0], expected);
 }

@@ -128,9 +128,10 @@ impl<'a> Importer<'a> {
             ("ReduceMean", _) => {
                 let keep = node.take_int("keepdims")?.unwrap_or(1) != 0;
                 let op = Mean::import(node)?;
+                let none = !op.reduced.contains(&true);
                 let kept =
                     shape.iter().zip(&op.reduced).filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
-                let y = steps.step(Op::Mean(op), &[x])?;
+                let y = if none { x } else { steps.step(Op::Mean(op), &[x])? };
                 if keep { y } else { steps.reshape(y, kept)? }
             }
             ("Gather", _) => steps.gather(x, node)?,

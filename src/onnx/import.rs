@@ -22,6 +22,75 @@ use crate::tensor::{Shape, Tensor};
 
 /// Versions of the operator set that are known.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+/// Operator types that are imported without an operator of their own: shapes, constants, quantization,
+/// and those that are others in disguise.
+pub const IMPORTED_ONLY: &[&str] = &[
+    "And",
+    "Cast",
+    "Ceil",
+    "Constant",
+    "ConstantOfShape",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Dropout",
+    "Equal",
+    "Expand",
+    "Floor",
+    "Gather",
+    "GlobalMaxPool",
+    "Greater",
+    "Identity",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "Less",
+    "Max",
+    "Min",
+    "Mod",
+    "Not",
+    "Or",
+    "Pow",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearAveragePool",
+    "QLinearConcat",
+    "QLinearConv",
+    "QLinearGlobalAveragePool",
+    "QLinearLeakyRelu",
+    "QLinearMatMul",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "QLinearSoftmax",
+    "QuantizeLinear",
+    "Range",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "Round",
+    "Shape",
+    "Size",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Sum",
+    "Unsqueeze",
+    "Where",
+];
+
+/// Operator types of a model that are not known at all, with the number of their nodes.
+pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
+    let mut unknown = BTreeMap::new();
+    let nodes =
+        ModelProto::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default().node;
+    for node in nodes {
+        let op_type = node.op_type.as_str();
+        if !IMPORTED_ONLY.contains(&op_type) && !Op::onnx_types().any(|known| known == op_type) {
+            *unknown.entry(node.op_type).or_default() += 1;
+        }
+    }
+    unknown
+}
+
 /// Largest number of elements of an activation: 1 GiB as `f32`.
 const MAX_ELEMENTS: usize = 1 << 28;
 

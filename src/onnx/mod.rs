@@ -12,4 +12,4 @@ mod tensors;
 mod tests;
 
 pub use export::export;
-pub use import::{InputShapes, import, import_with, load, load_with};
+pub use import::{IMPORTED_ONLY, InputShapes, import, import_with, load, load_with, unknown_types};

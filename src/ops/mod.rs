@@ -64,6 +64,8 @@ pub trait Operator: Sized {
     }
 
     /// Real → integer: constants of the integer form, with the accumulator's proven bound.
+    ///
+    /// An operator with [`OutputParams::SameAsInput`] is lowered with equal parameters and no clamp.
     fn lower(&self, node: &Lowering) -> Result<Self::Int>;
 }
 
@@ -190,19 +192,6 @@ pub struct Lowering<'a> {
     pub output: Operand<'a>,
     /// Range of the result's codes; a fused ReLU raises the lower end to the zero point.
     pub clamp: (i8, i8),
-}
-
-impl Lowering<'_> {
-    /// Refuses a node whose result has other codes than its argument.
-    fn require_same_params(&self) -> Result<()> {
-        if self.inputs[0].quant != self.output.quant {
-            bail!(Unsupported, "input and output must have the same scale and zero point here");
-        }
-        if self.clamp != (i8::MIN, i8::MAX) {
-            bail!(Unsupported, "cannot clamp its result");
-        }
-        Ok(())
-    }
 }
 
 /// Declares the operator modules, the enums `Op` and `IntOp`, and their dispatch.

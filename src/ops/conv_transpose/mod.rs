@@ -58,11 +58,14 @@ impl Operator for ConvTranspose {
         let output_padding = pair("output_padding")?;
         let output_shape = pair("output_shape")?;
         let auto_pad = node.take_string("auto_pad")?;
-        let same = auto_pad.as_deref().is_some_and(|a| a.starts_with("SAME"));
-        if let Some(auto_pad) = auto_pad.as_deref().filter(|a| *a == "VALID") {
-            node.attributes.insert("auto_pad".into(), Attribute::String(auto_pad.into()));
+        let same = matches!(auto_pad.as_deref(), Some("SAME_UPPER" | "SAME_LOWER"));
+        if let Some(other) = auto_pad.as_ref().filter(|_| !same) {
+            node.attributes.insert("auto_pad".into(), Attribute::String(other.clone()));
         }
         let window = Window::import(node, Some([kh, kw]))?;
+        if same && window.pads != [0; 4] {
+            bail!(Invalid, "attributes \"auto_pad\" {auto_pad:?} and \"pads\" {:?}", window.pads);
+        }
         let mut op = Self { window, output_padding: output_padding.unwrap_or([0; 2]), group };
         let wanted = match (output_shape, same) {
             (None, true) => Some([h * op.window.stride[0], w * op.window.stride[1]]),

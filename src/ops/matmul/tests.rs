@@ -71,14 +71,14 @@ fn what_does_not_fit_is_refused() {
         let message = refused(MatMul.infer_shape(&[a, b]));
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     }
-    let quantized = |k: usize, hi: f32| {
+    let quantized = |k: usize, inputs: f32, hi: f32| {
         let float = matmul(&[1, k], &[k, 1]).graph(0);
-        let ranges = [1.0, 1.0, hi].map(|hi| Some(Range { lo: -hi, hi }));
+        let ranges = [inputs, inputs, hi].map(|hi| Some(Range { lo: -hi, hi }));
         lower(&quantize(&float, &ranges, SCHEMES[0]).unwrap())
     };
     // Zero points 0: 128 · 128 · 2^17 is one too many.
-    let widest = quantized((1 << 17) - 1, 1.0).unwrap();
+    let widest = quantized((1 << 17) - 1, 1.0, 1.0).unwrap();
     assert_eq!(widest.nodes[0].op.acc_bound(), Some((1 << 31) - (1 << 14)));
-    assert!(refused(quantized(1 << 17, 1.0)).contains("can reach 2147483648, beyond 32 bits"));
-    assert!(refused(quantized(4, 1e-9)).contains("(MatMul): rescaling factor"));
+    assert!(refused(quantized(1 << 17, 1.0, 1.0)).contains("can reach 2147483648, beyond 32 bits"));
+    assert!(refused(quantized(4, 1e3, 1e-9)).contains("(MatMul): rescaling factor"));
 }

@@ -48,7 +48,6 @@ impl Operator for MaxPool {
     }
 
     fn lower(&self, node: &Lowering) -> Result<MaxPoolInt> {
-        node.require_same_params()?;
         let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.0;
         let (x_shape, y_shape) = (nhwc(&node.inputs[0])?, nhwc(&node.output)?);
         Ok(MaxPoolInt(int::Params { x_shape, y_shape, kernel, stride, dilation, pad: [top, left] }))

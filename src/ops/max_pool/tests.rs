@@ -1,5 +1,4 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Op;
 use crate::ops::onnx_node::Attribute;
 use crate::ops::testing::*;
@@ -64,19 +63,4 @@ fn attributes_that_are_not_known_are_refused() {
         (node("ceil_mode", Attribute::Int(-1)), "ceil_mode"),
         (node("auto_pad", Attribute::String("FULL".into())), "auto_pad"),
     ]);
-}
-
-#[test]
-fn other_codes_and_clamps_are_refused() {
-    let float = pool(Window::new([2, 2]), &[1, 1, 4, 4]).graph(0);
-    let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(0), 1.0));
-    let graph = quantizations(&float, &ranges).next().unwrap();
-    let mut clamped = graph.clone();
-    clamped.nodes[0].clamp.lo = 0.0;
-    assert!(
-        refused(lower(&clamped)).contains("in node \"n0\" (MaxPool): unsupported: cannot clamp")
-    );
-    let mut other = graph;
-    other.values[1].quant.as_mut().unwrap().scale[0] *= 2.0;
-    assert!(refused(lower(&other)).contains("must have the same scale and zero point"));
 }

@@ -61,6 +61,9 @@ impl Operator for Mean {
         if x.len() != self.reduced.len() {
             bail!(Shape, "expected an input of rank {}, got {x:?}", self.reduced.len());
         }
+        if !self.reduced.contains(&true) {
+            bail!(Unsupported, "a mean along no axis"); // an empty list of axes stands for all
+        }
         Ok(x.iter().zip(&self.reduced).map(|(&size, &r)| if r { 1 } else { size }).collect())
     }
 

@@ -98,8 +98,8 @@ fn what_does_not_fit_is_refused() {
         assert!(message.contains("broadcast"), "{message}");
     }
     let float = prelu(&[4], &[1]).graph(0);
-    for hi in [1e-8, 1e8] {
-        let ranges = [None, Some(1.0), Some(hi)].map(|hi| hi.map(|hi| Range { lo: -hi, hi }));
+    for (x, y) in [(1.0, 1e-8), (1e-5, 1e8)] {
+        let ranges = [None, Some(x), Some(y)].map(|hi| hi.map(|hi| Range { lo: -hi, hi }));
         let order = [ranges[1], ranges[0], ranges[2]];
         let graph = quantize(&float, &order, SCHEMES[2]).unwrap();
         let message = refused(lower(&graph));

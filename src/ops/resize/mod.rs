@@ -213,8 +213,13 @@ impl Operator for Resize {
                 node.with("mode", text("nearest")).with("nearest_mode", text(nearest))
             }
         };
-        let by_scale = self.scales.iter().zip(inputs[0]).map(|(s, &size)| (size as f32 * s).floor());
-        let scales_suffice = by_scale.zip(&self.shape).all(|(by_scale, &size)| by_scale == size as f32);
+        let suffices = |((&scale, &size), &out): ((&f32, &usize), &usize)| {
+            let by_scale = size as f32 * scale;
+            // With aligned corners only a scale that gives a whole size is read.
+            let aligned = self.coordinates == Coordinates::AlignCorners;
+            (if aligned { by_scale } else { by_scale.floor() }) == out as f32
+        };
+        let scales_suffice = self.scales.iter().zip(inputs[0]).zip(&self.shape).all(suffices);
         node.inputs = match scales_suffice {
             true => vec![None, Some(Input::Real(Tensor::from_vec(self.scales.clone())))],
             false => {

@@ -181,10 +181,10 @@ impl Picks {
 
     /// The integer form, in whatever order argument and result lie in memory.
     pub fn lower(&self, node: &Lowering) -> Result<PickInt> {
-        node.require_same_params()?;
         let (x, y): (Operand, Operand) = (node.inputs[0], node.output);
         let fill = y.quant.quantize(self.fill, 0);
-        if (y.quant.dequantize(fill, 0) - self.fill).abs() > y.scale() {
+        let loss = (y.quant.dequantize(fill, 0) - self.fill).abs();
+        if loss.is_nan() || loss > y.scale() {
             bail!(Unsupported, "padding with {}, which is outside the input's range", self.fill);
         }
         if x.shape.iter().product::<usize>() >= int::NONE as usize {
