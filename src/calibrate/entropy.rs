@@ -11,7 +11,9 @@ const LEVELS: usize = 128;
 /// Limits both ends to the best threshold of `|x|`.
 pub fn range(seen: &Histogram) -> Range {
     let whole = seen.range();
-    let (magnitudes, width) = seen.magnitudes();
+    let (mut magnitudes, width) = seen.magnitudes();
+    // Zeros, which have a code of their own whatever the range, would drown everything else.
+    magnitudes[0] = magnitudes[0].min(magnitudes[1]);
     let used = magnitudes.iter().rposition(|&n| n > 0).map_or(0, |last| last + 1);
     let mut best = (f64::INFINITY, used);
     for bins in (LEVELS.min(used)..=used).rev() {

@@ -4,6 +4,8 @@ mod entropy;
 pub mod histogram;
 mod mse;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use crate::error::{Context, Result};
 use crate::exec::float::FloatExecutor;
@@ -125,7 +127,8 @@ impl Seen {
         let inner = tensor.shape().iter().skip(2).product::<usize>().max(1);
         for (i, plane) in tensor.data().chunks_exact(inner).enumerate() {
             let sum: f64 = plane.iter().map(|&x| x as f64).sum();
-            self.channel_sums[i % channels] += fixed(sum);
+            let total = &mut self.channel_sums[i % channels];
+            *total = total.saturating_add(fixed(sum));
         }
         Ok(())
     }

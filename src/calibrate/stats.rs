@@ -68,11 +68,15 @@ impl Observer {
             Err(e) => bail!(Invalid, "not calibration statistics: {e}"),
         };
         let mut observer = Self::new(graph);
+        if file.samples >= 1 << 48 {
+            bail!(Invalid, "calibration statistics of {} samples", file.samples);
+        }
         observer.samples = file.samples;
         for entry in file.values {
             let named = (0..graph.values.len()).find(|&v| graph.values[v].name == entry.name);
+            let shape = named.map_or(&[][..], |v| &graph.values[v].shape);
             match named.and_then(|v| observer.seen[v].as_mut()) {
-                Some(seen) if seen.histogram.total() == 0 => *seen = entry.read()?,
+                Some(seen) if seen.histogram.total() == 0 => *seen = entry.read(shape)?,
                 Some(_) => {
                     bail!(Invalid, "value \"{}\" stands twice in the statistics", entry.name)
                 }
@@ -95,7 +99,7 @@ impl Observer {
 }
 
 impl Entry {
-    fn read(self) -> Result<Seen> {
+    fn read(self, shape: &[usize]) -> Result<Seen> {
         let name = &self.name;
         let number = |text: &String| match text.parse::<i128>() {
             Ok(number) => Ok(number),
@@ -112,6 +116,11 @@ impl Entry {
         if !(lo.is_finite() && hi.is_finite() && lo <= hi && (-160..=128).contains(&self.exponent))
         {
             bail!(Invalid, "value \"{name}\": range {lo} to {hi} in bins of 2^{}", self.exponent);
+        }
+        let channels = shape.get(1).copied().unwrap_or(1);
+        if self.channel_sums.len() != channels || self.samples >= 1 << 48 {
+            let (n, samples) = (self.channel_sums.len(), self.samples);
+            bail!(Invalid, "value \"{name}\": {n} of {channels} channels in {samples} samples");
         }
         let channel_sums = self.channel_sums.iter().map(number).collect::<Result<_>>()?;
         let (lo_sum, hi_sum) = (number(&self.lo_sum)?, number(&self.hi_sum)?);

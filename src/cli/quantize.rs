@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = GranularityArg::Channel)]
     granularity: GranularityArg,
     /// How ranges of activations are chosen
-    #[arg(long, value_enum, default_value_t = CalibratorArg::Minmax)]
+    #[arg(long, value_enum, default_value_t = CalibratorArg::Percentile)]
     calibrator: CalibratorArg,
     /// Percentile: share of the values that stay inside the range
     #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]

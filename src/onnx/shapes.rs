@@ -321,7 +321,7 @@ fn elementwise<T: Copy, U: Copy, V>(
 
 fn binary(node: &mut OnnxNode) -> Result<Numbers> {
     let op_type = node.op_type.clone();
-    node.take_int("fmod")?;
+    let fmod = node.take_flag("fmod")?;
     let mut result = take_ints(node, 0)?;
     for i in 1..node.inputs.len() {
         let b = take_ints(node, i)?;
@@ -330,7 +330,8 @@ fn binary(node: &mut OnnxNode) -> Result<Numbers> {
             "Sub" => a.checked_sub(b),
             "Mul" => a.checked_mul(b),
             "Div" => a.checked_div(b),
-            "Mod" => a.checked_rem_euclid(b),
+            // The sign is that of the dividend with fmod, of the divisor without.
+            "Mod" => a.checked_rem(b).map(|r| if !fmod && r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
             "Min" => Some(a.min(b)),
             "Max" => Some(a.max(b)),
             "Equal" => Some((a == b) as i64),

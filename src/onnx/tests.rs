@@ -1,7 +1,10 @@
 //! Hostile and broken files: an error that names what and where, never a panic, never a huge allocation.
 
+mod codes;
 mod damaged;
+mod decompose;
 mod quantized;
+mod shapes;
 mod tensors;
 
 use prost::Message;

@@ -1,3 +1,5 @@
+mod quantized;
+
 use super::*;
 use crate::graph::Value;
 use crate::ops::add::Add;

@@ -1,0 +1,153 @@
+use super::*;
+use crate::ops::testing::{Net, Rng, random_inputs};
+use crate::ops::{Op, Window, conv::Conv, softmax::Softmax};
+use crate::quant::Preset;
+
+fn network() -> Graph {
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 3, 4, 4]);
+    let weight = net.random(&[5, 3, 2, 2]);
+    let c = net.node(Op::Conv(Conv { window: Window::new([2, 2]), group: 1 }), &[x, weight]);
+    let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[c]);
+    let mut graph = net.finish(&[y]);
+    graph.name = "net".into();
+    graph
+}
+
+/// What these samples, which are of all magnitudes, leave behind.
+fn observed(graph: &Graph, samples: impl Iterator<Item = u64>) -> Observer {
+    let executor = FloatExecutor::new(graph);
+    let mut observer = Observer::new(graph);
+    for seed in samples {
+        let mut rng = Rng(seed);
+        let magnitude = rng.pick(&[1e-30, 1e-3, 1.0, 7.3, 1e6]);
+        let inputs = random_inputs(graph, &mut rng, magnitude);
+        observer.observe(&executor, graph, &inputs).unwrap();
+    }
+    observer
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let graph = network();
+    for samples in [1, 2, 9] {
+        let observer = observed(&graph, 0..samples);
+        let json = observer.to_json(&graph);
+        let again = Observer::from_json(&json, &graph).unwrap();
+        assert_eq!(again, observer);
+        assert_eq!(again.to_json(&graph), json);
+        assert_eq!(again.samples(), samples);
+    }
+}
+
+#[test]
+fn shards_in_any_split_and_order_give_the_bits_of_one_pass() {
+    let graph = network();
+    let whole = observed(&graph, 0..10);
+    let scheme = Scheme { preset: Preset::Scale, per_channel: true };
+    for shards in [vec![0..5, 5..10], vec![9..10, 0..1, 1..9], (0..10).map(|i| i..i + 1).rev().collect()] {
+        let mut merged = Observer::new(&graph);
+        for shard in shards {
+            let json = observed(&graph, shard).to_json(&graph);
+            merged.merge(Observer::from_json(&json, &graph).unwrap());
+        }
+        assert_eq!(merged, whole);
+        assert_eq!(merged.to_json(&graph), whole.to_json(&graph));
+        for calibrator in [
+            Calibrator::MinMax,
+            Calibrator::MovingAverage,
+            Calibrator::Percentile(99.0),
+            Calibrator::Mse(scheme),
+            Calibrator::Entropy,
+        ] {
+            assert_eq!(merged.ranges(calibrator), whole.ranges(calibrator));
+        }
+        for v in graph.activations() {
+            let means = |o: &Observer| o.channel_means(v, &graph.values[v].shape).unwrap();
+            assert_eq!(means(&merged), means(&whole));
+        }
+    }
+}
+
+#[test]
+fn ranges_and_means_by_hand() {
+    let mut net = Net::new(0);
+    let x = net.input(&[2, 2, 1, 2]);
+    let y = net.node(Op::Softmax(Softmax { axis: 0 }), &[x]);
+    let graph = net.finish(&[y]);
+    let executor = FloatExecutor::new(&graph);
+    let mut observer = Observer::new(&graph);
+    for data in [[1.0, 2.0, -4.0, 0.0, 3.0, 2.0, 0.5, 0.5], [-1.0; 8]] {
+        let x = Tensor::new([2, 2, 1, 2], data.to_vec()).unwrap();
+        observer.observe(&executor, &graph, &[x]).unwrap();
+    }
+    assert_eq!(observer.ranges(Calibrator::MinMax)[0], Some(Range { lo: -4.0, hi: 3.0 }));
+    assert_eq!(observer.ranges(Calibrator::MovingAverage)[0], Some(Range { lo: -2.5, hi: 1.0 }));
+    assert_eq!(observer.channel_means(0, &[2, 2, 1, 2]), Some(vec![0.5, -0.875]));
+}
+
+/// Sums beyond what fixed-point numbers hold stop counting; they do not wrap.
+#[test]
+fn enormous_values_do_not_overflow() {
+    let graph = network();
+    let executor = FloatExecutor::new(&graph);
+    let x = Tensor::new([1, 3, 4, 4], vec![1e37; 48]).unwrap();
+    let mut observer = Observer::new(&graph);
+    for _ in 0..3 {
+        observer.observe(&executor, &graph, std::slice::from_ref(&x)).unwrap();
+    }
+    assert!(observer.channel_means(0, &[1, 3, 4, 4]).unwrap()[0] > 0.0);
+}
+
+#[test]
+fn broken_statistics_are_refused() {
+    let graph = network();
+    let json = observed(&graph, 0..3).to_json(&graph);
+    for len in 0..json.len() {
+        let truncated = Observer::from_json(&json[..len], &graph).unwrap_err().to_string();
+        assert!(truncated.contains("not calibration statistics"), "{len}: {truncated}");
+    }
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let number = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    for (path, with, expected) in [
+        ("/values/0/name", "\"other\"", "of another network: no value \"other\""),
+        ("/values/0/name", "\"c1\"", "no value \"c1\""),
+        ("/values/1/name", "\"v0\"", "value \"v0\" stands twice"),
+        ("/values", "[]", "say nothing of value \"v0\""),
+        ("/values/0/counts", "[]", "say nothing of value \"v0\""),
+        ("/values/0/counts", "[[0, -1]]", "not calibration statistics"),
+        ("/values/0/counts", "[[0, 281474976710656]]", "bin 0 with 281474976710656 counts"),
+        ("/values/0/counts", "[[4096, 1]]", "bin 4096 with 1 counts"),
+        ("/values/0/counts", "[[18446744073709551615, 1]]", "bin 18446744073709551615"),
+        ("/values/0/counts", "[[5, 1], [5, 1]]", "bin 5 with 1 counts"),
+        ("/values/0/lo_bits", "2143289344", "range NaN to"),
+        ("/values/0/hi_bits", "2139095040", "to inf"),
+        ("/values/0/lo_bits", "2130706432", "value \"v0\": range 17"),
+        ("/values/0/exponent", "129", "in bins of 2^129"),
+        ("/values/0/exponent", "-161", "in bins of 2^-161"),
+        ("/values/0/lo_sum", "\"1e9\"", "\"1e9\" is not an integer"),
+        ("/values/0/hi_sum", "\"\"", "is not an integer"),
+        ("/values/0/samples", "18446744073709551615", "in 18446744073709551615 samples"),
+        ("/values/0/channel_sums", "[\"1\", \"2\"]", "2 of 3 channels"),
+        ("/values/0/channel_sums", "[\"1\", \"2\", \"x\"]", "\"x\" is not an integer"),
+        ("/samples", "18446744073709551615", "statistics of 18446744073709551615 samples"),
+        ("/samples", "-1", "not calibration statistics"),
+        ("/network", "7", "not calibration statistics"),
+    ] {
+        let mut broken = value.clone();
+        *broken.pointer_mut(path).unwrap() = number(with);
+        let error = Observer::from_json(&broken.to_string(), &graph).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error:?} lacks {expected:?} for {path} {with}");
+    }
+    let more = json.replacen('{', "{\"more\":1,", 1);
+    assert!(Observer::from_json(&more, &graph).is_err());
+    // Every accepted exponent can be merged and widened.
+    for exponent in [-160, -100, 0, 128] {
+        let mut odd = value.clone();
+        *odd.pointer_mut("/values/0/exponent").unwrap() = exponent.into();
+        let mut odd = Observer::from_json(&odd.to_string(), &graph).unwrap();
+        odd.merge(observed(&graph, 0..2));
+        odd.ranges(Calibrator::Entropy);
+        odd.ranges(Calibrator::Percentile(99.9));
+    }
+}

@@ -1,0 +1,331 @@
+//! Operators that become several nodes, against the formulas of ONNX.
+
+use super::*;
+use crate::exec::float::FloatExecutor;
+use crate::ops::testing::{Rng, at, tabulate};
+use crate::tensor::Tensor;
+
+fn int64(name: &str, data: &[i64]) -> TensorProto {
+    let raw = data.iter().flat_map(|i| i.to_le_bytes()).collect();
+    tensor(name, dt::INT64, &[data.len() as i64], raw)
+}
+
+fn text(name: &str, s: &str) -> AttributeProto {
+    AttributeProto { s: Some(s.into()), r#type: at::STRING, ..int(name, 0) }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { f: Some(f), r#type: at::FLOAT, ..int(name, 0) }
+}
+
+/// One node of `x` and of constants, with its outputs.
+fn of(dims: &[i64], node: NodeProto, constants: Vec<TensorProto>, version: i64) -> ModelProto {
+    let outputs = node.output.clone();
+    let mut model = model(vec![node], constants);
+    model.opset_import = vec![opset("", version)];
+    graph(&mut model).input = vec![value("x", dims)];
+    graph(&mut model).output = outputs.iter().map(|name| value(name, &[])).collect();
+    model
+}
+
+/// The input, and the outputs that the imported network computes; the same after export.
+fn run(model: &ModelProto) -> (Tensor<f32>, Vec<Tensor<f32>>) {
+    let mut graph = read(model).unwrap();
+    let x = Rng(5).reals(&graph.values[graph.inputs[0]].shape, 2.0);
+    let compute = |graph: &Graph| {
+        FloatExecutor::new(graph).run(std::slice::from_ref(&x), |_, _| Ok(())).unwrap()
+    };
+    let y = compute(&graph);
+    let names: Vec<&str> =
+        graph.outputs.iter().map(|&v| graph.values[v].name.as_str()).collect();
+    let expected: Vec<&str> =
+        model.graph.as_ref().unwrap().output.iter().map(|o| o.name.as_str()).collect();
+    assert_eq!(names, expected);
+    passes::prepare(&mut graph);
+    let again = import(&export(&graph), None).unwrap();
+    assert_eq!(compute(&again), y, "after export");
+    (x, y)
+}
+
+#[track_caller]
+fn close(got: &Tensor<f32>, expected: &Tensor<f64>) {
+    assert_eq!(got.shape(), expected.shape());
+    for (&got, &expected) in got.data().iter().zip(expected.data()) {
+        let error = (got as f64 - expected).abs();
+        assert!(error <= 2e-5 * expected.abs().max(1.0), "{got}, not {expected}");
+    }
+}
+
+#[test]
+fn split() {
+    let attribute = |split: &[i64]| vec![ints("split", split)];
+    let given = |split: &[i64]| vec![int64("sizes", split)];
+    for (version, axis, count, attributes, constants, sizes) in [
+        (11, 1, 2, vec![], vec![], vec![3, 3]),
+        (11, -1, 3, attribute(&[1, 2, 2]), vec![], vec![1, 2, 2]),
+        (13, 1, 3, vec![], vec![], vec![2, 2, 2]),
+        (13, 2, 2, vec![], given(&[3, 1]), vec![3, 1]),
+        // The last part of an uneven split is the smaller one.
+        (18, 3, 2, vec![int("num_outputs", 2)], vec![], vec![3, 2]),
+        (18, 1, 1, vec![int("num_outputs", 1)], vec![], vec![6]),
+    ] {
+        let mut node = node("Split", &["x"], "y0").with(int("axis", axis));
+        node.output = (0..count).map(|i| format!("y{i}")).collect();
+        node.input.extend(constants.first().map(|_: &TensorProto| "sizes".to_string()));
+        node.attribute.extend(attributes);
+        let (x, y) = run(&of(&[2, 6, 4, 5], node, constants, version));
+        let axis = axis.rem_euclid(4) as usize;
+        let mut start = 0;
+        for (size, y) in sizes.into_iter().zip(&y) {
+            let mut shape = x.shape().to_vec();
+            shape[axis] = size;
+            let expected = tabulate(&shape, |position| {
+                let mut position = position.to_vec();
+                position[axis] += start;
+                at(&x, &position)
+            });
+            assert_eq!(*y, expected);
+            start += size;
+        }
+    }
+    let broken = |version, attributes: Vec<AttributeProto>, outputs: &[&str]| {
+        let mut node = NodeProto { attribute: attributes, ..node("Split", &["x"], "y") };
+        node.output = outputs.iter().map(|&o| o.into()).collect();
+        of(&[1, 6, 4, 4], node, vec![], version)
+    };
+    let (two, axis) = (["y", "z"], || int("axis", 1));
+    for (version, attributes, outputs, expected) in [
+        (11, vec![axis(), ints("split", &[1, 4])], &two[..], "a split of 6 elements into [1, 4]"),
+        (11, vec![axis(), ints("split", &[6, 0])], &two, "into [6, 0] for 2 outputs"),
+        (11, vec![axis(), ints("split", &[2, 2, 2])], &two, "for 2 outputs"),
+        (11, vec![axis(), ints("split", &[-1, 7])], &two, "-1 is not a size"),
+        (18, vec![axis(), int("num_outputs", 3)], &two, "\"num_outputs\" is not 2"),
+        (13, vec![int("axis", 4)], &two, "axis 4 of shape"),
+        (13, vec![], &two, "a split of 1 elements into [1, 0]"),
+    ] {
+        refused(&broken(version, attributes, outputs), expected);
+    }
+}
+
+#[test]
+fn reshapes() {
+    let with = |name: &str, axes: &[i64]| node(name, &["x"], "y").with(ints("axes", axes));
+    let given = |name: &str| node(name, &["x", "axes"], "y");
+    for (node, axes, version, shape) in [
+        (node("Squeeze", &["x"], "y"), &[][..], 13, &[3, 4][..]),
+        (with("Squeeze", &[2]), &[], 11, &[1, 3, 4]),
+        (given("Squeeze"), &[-4, 2], 13, &[3, 4]),
+        (with("Unsqueeze", &[0, -1]), &[], 11, &[1, 1, 3, 1, 4, 1]),
+        (given("Unsqueeze"), &[2], 13, &[1, 3, 1, 1, 4]),
+        (node("Cast", &["x"], "y").with(int("to", 1)), &[], 13, &[1, 3, 1, 4]),
+        (node("Flatten", &["x"], "y").with(int("axis", 2)), &[], 13, &[3, 4]),
+    ] {
+        if node.op_type == "Cast" {
+            // The result is the input itself, which cannot have another name.
+            refused(&of(&[1, 3, 1, 4], node, vec![], version), "output \"y\" is an input");
+            continue;
+        }
+        let (x, y) = run(&of(&[1, 3, 1, 4], node, vec![int64("axes", axes)], version));
+        assert_eq!((y[0].shape(), y[0].data()), (shape, x.data()));
+    }
+    let of_x = |node, version| of(&[1, 3, 1, 4], node, vec![int64("axes", &[1])], version);
+    refused(&of_x(with("Squeeze", &[1]), 11), "axis 1 of shape [1, 3, 1, 4] is not 1");
+    refused(&of_x(given("Squeeze"), 13), "axis 1 of shape [1, 3, 1, 4] is not 1");
+    refused(&of_x(with("Unsqueeze", &[5]), 11), "axis 5 of a tensor of rank 5");
+    let double = node("Cast", &["x"], "y").with(int("to", 11));
+    refused(&of_x(double, 13), "data type Some(11), only float is known");
+}
+
+/// `y[n, c, h·b + dy, w·b + dx] = x[n, (dy·b + dx)·C + c, h, w]`, or `x[n, c·b² + dy·b + dx, h, w]`.
+#[test]
+fn depth_and_space() {
+    for (mode, dims, b) in
+        [("DCR", [2, 12, 2, 3], 2), ("CRD", [2, 12, 2, 3], 2), ("DCR", [1, 9, 1, 2], 3), ("CRD", [1, 18, 2, 1], 3)]
+    {
+        let block = int("blocksize", b as i64);
+        let to_space = node("DepthToSpace", &["x"], "y").with(block.clone()).with(text("mode", mode));
+        let (x, y) = run(&of(&dims, to_space, vec![], 13));
+        let channels = dims[1] as usize / (b * b);
+        let shape = [dims[0] as usize, channels, dims[2] as usize * b, dims[3] as usize * b];
+        let expected = tabulate(&shape, |p| {
+            let (c, dy, dx) = (p[1], p[2] % b, p[3] % b);
+            let channel = match mode {
+                "DCR" => (dy * b + dx) * channels + c,
+                _ => c * b * b + dy * b + dx,
+            };
+            at(&x, &[p[0], channel, p[2] / b, p[3] / b])
+        });
+        assert_eq!(y[0], expected, "{mode}");
+        let to_depth = node("SpaceToDepth", &["x"], "y").with(block);
+        let back: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        let (x, y) = run(&of(&back, to_depth, vec![], 13));
+        let expected = tabulate(&dims.map(|d| d as usize), |p| {
+            let (block, c) = (p[1] / channels, p[1] % channels);
+            at(&x, &[p[0], c, p[2] * b + block / b, p[3] * b + block % b])
+        });
+        assert_eq!(y[0], expected);
+    }
+    let with = |op_type, dims: &[i64], b| of(dims, node(op_type, &["x"], "y").with(int("blocksize", b)), vec![], 13);
+    refused(&with("DepthToSpace", &[1, 6, 2, 2], 2), "6 channels in blocks of 2x2");
+    refused(&with("SpaceToDepth", &[1, 6, 2, 3], 2), "2x3 pixels in blocks of 2");
+    refused(&with("SpaceToDepth", &[1, 6, 2, 3], 0), "\"blocksize\" must be 1 to 64");
+    refused(&with("DepthToSpace", &[1, 6, 2, 3], i64::MAX), "\"blocksize\" must be 1 to 64");
+    let mode = node("DepthToSpace", &["x"], "y").with(int("blocksize", 2)).with(text("mode", "RCD"));
+    refused(&of(&[1, 4, 2, 2], mode, vec![], 13), "attribute \"mode\" is \"RCD\"");
+}
+
+#[test]
+fn gather() {
+    for (axis, indices, dims, expected, positions) in [
+        (2, &[1, 2][..], &[2][..], &[2, 3, 2, 5][..], &[1, 2][..]),
+        (1, &[2, 0], &[1, 2], &[2, 1, 2, 4, 5], &[2, 0]),
+        (-1, &[-1], &[], &[2, 3, 4], &[4]),
+        (3, &[4, 2, 0, -3], &[4], &[], &[]),
+    ] {
+        let mut list = int64("i", indices);
+        list.dims = dims.to_vec();
+        let node = node("Gather", &["x", "i"], "y").with(int("axis", axis));
+        let model = of(&[2, 3, 4, 5], node, vec![list], 13);
+        if positions.is_empty() {
+            refused(&model, "only evenly spaced ones are known");
+            continue;
+        }
+        let (x, y) = run(&model);
+        assert_eq!(y[0].shape(), expected);
+        let axis = axis.rem_euclid(4) as usize;
+        let mut shape = x.shape().to_vec();
+        shape[axis] = positions.len();
+        let picked = tabulate(&shape, |p| {
+            let mut p = p.to_vec();
+            p[axis] = positions[p[axis]];
+            at(&x, &p)
+        });
+        assert_eq!(y[0].data(), picked.data());
+    }
+    let of_index = |i: i64| {
+        let node = node("Gather", &["x", "i"], "y").with(int("axis", 1));
+        of(&[2, 3, 4, 5], node, vec![int64("i", &[i])], 13)
+    };
+    refused(&of_index(3), "indices [3] of an axis of 3");
+    refused(&of_index(-4), "indices [-4] of an axis of 3");
+    refused(&of_index(i64::MIN), "of an axis of 3");
+}
+
+#[test]
+fn powers_sums_and_quotients() {
+    let dims = [1, 2, 2, 3];
+    let exponent = |e: f32| {
+        let node = vec![node("Sigmoid", &["x"], "s"), node("Pow", &["s", "e"], "y")];
+        edited(model(node, vec![real("e", &[], &[e])]), |g| g.input = vec![value("x", &dims)])
+    };
+    for e in [2.0, 0.5, -1.0] {
+        let (x, y) = run(&exponent(e));
+        close(&y[0], &x.map(|&x| (1.0 / (1.0 + (-x as f64).exp())).powf(e as f64)));
+    }
+    refused(&exponent(3.0), "a power of Some(3.0)");
+    let nodes = vec![
+        node("Sigmoid", &["x"], "s"),
+        node("Div", &["x", "s"], "q"),
+        node("Div", &["q", "four"], "d"),
+        node("Sum", &["x", "d", "four"], "y"),
+    ];
+    let sum = model(nodes, vec![real("four", &[], &[4.0])]);
+    let (x, y) = run(&sum);
+    close(&y[0], &x.map(|&x| (x as f64) + x as f64 * (1.0 + (-x as f64).exp()) / 4.0 + 4.0));
+    let one = vec![node("Sigmoid", &["x"], "s"), node("Sum", &["s"], "y")];
+    let (x, y) = run(&model(one, vec![]));
+    close(&y[0], &x.map(|&x| 1.0 / (1.0 + (-x as f64).exp())));
+}
+
+/// `f` of the mean over all elements that agree on the axes that are not `reduced`.
+fn means(x: &Tensor<f64>, reduced: &[usize]) -> Tensor<f64> {
+    let shape = x.shape().to_vec();
+    let axes = |which: bool| -> Vec<usize> {
+        (0..shape.len()).map(|a| if reduced.contains(&a) == which { shape[a] } else { 1 }).collect()
+    };
+    let count: usize = axes(true).iter().product();
+    tabulate(&shape, |p| {
+        let mut sum = 0.0;
+        tabulate(&axes(true), |offset| {
+            let own = p.iter().enumerate().map(|(a, &i)| if reduced.contains(&a) { 0 } else { i });
+            sum += at(x, &own.zip(offset).map(|(i, o)| i + o).collect::<Vec<_>>());
+        });
+        sum / count as f64
+    })
+}
+
+/// `(x − mean) / √(variance + epsilon) · scale + bias`
+fn normalized(x: &Tensor<f32>, reduced: &[usize], epsilon: f64, affine: impl Fn(&[usize]) -> [f64; 2]) -> Tensor<f64> {
+    let x = x.map(|&x| x as f64);
+    let mean = means(&x, reduced);
+    let square = tabulate(x.shape(), |p| (at(&x, p) - at(&mean, p)).powi(2));
+    let variance = means(&square, reduced);
+    tabulate(x.shape(), |p| {
+        let [scale, bias] = affine(p);
+        (at(&x, p) - at(&mean, p)) / (at(&variance, p) + epsilon).sqrt() * scale + bias
+    })
+}
+
+#[test]
+fn normalizations() {
+    let (scale, bias) = ([1.5, -0.5, 2.0], [0.25, 1.0, -3.0]);
+    let constants = |n: usize| vec![real("s", &[n as i64], &scale[..n]), real("b", &[n as i64], &bias[..n])];
+    let affine = |i: usize| [scale[i] as f64, bias[i] as f64];
+    for dims in [&[2, 3, 4, 5][..], &[2, 3, 7], &[1, 3, 2, 2, 2]] {
+        let instance = node("InstanceNormalization", &["x", "s", "b"], "y").with(float("epsilon", 0.01));
+        let (x, y) = run(&of(dims, instance, constants(3), 13));
+        let reduced: Vec<usize> = (2..dims.len()).collect();
+        close(&y[0], &normalized(&x, &reduced, 0.01_f32 as f64, |p| affine(p[1])));
+    }
+    let instance = node("InstanceNormalization", &["x", "s", "b"], "y");
+    refused(&of(&[2, 3], instance, constants(3), 13), "a mean along no axis");
+    for (dims, axis, reduced) in [(&[2, 4, 3][..], -1, vec![2]), (&[2, 2, 2, 3], 1, vec![1, 2, 3])] {
+        let layer = node("LayerNormalization", &["x", "s", "b"], "y").with(int("axis", axis));
+        let (x, y) = run(&of(dims, layer, constants(3), 17));
+        close(&y[0], &normalized(&x, &reduced, 1e-5_f32 as f64, |p| affine(*p.last().unwrap())));
+    }
+    let plain = node("LayerNormalization", &["x", "s"], "y");
+    let (x, y) = run(&of(&[4, 3], plain, vec![real("s", &[3], &scale)], 17));
+    close(&y[0], &normalized(&x, &[1], 1e-5_f32 as f64, |p| [scale[p[1]] as f64, 0.0]));
+    let stash = node("LayerNormalization", &["x", "s"], "y").with(int("stash_type", 10));
+    refused(&of(&[4, 3], stash, constants(3), 17), "attribute \"stash_type\"");
+    let axis = node("LayerNormalization", &["x", "s"], "y").with(int("axis", 3));
+    refused(&of(&[4, 3], axis, constants(3), 17), "axis 3 of a tensor of rank 2");
+}
+
+#[test]
+fn means_and_maxima() {
+    let with = |keep: i64, axes: &[i64]| node("ReduceMean", &["x"], "y").with(int("keepdims", keep)).with(ints("axes", axes));
+    for (node, version, reduced, shape) in [
+        (with(0, &[2, 3]), 13, vec![2, 3], &[2, 3][..]),
+        (with(1, &[-1]), 13, vec![3], &[2, 3, 4, 1]),
+        (with(0, &[1]), 11, vec![1], &[2, 4, 5]),
+        (node("ReduceMean", &["x", "axes"], "y").with(int("keepdims", 0)), 18, vec![1, 3], &[2, 4]),
+        (node("ReduceMean", &["x"], "y"), 18, vec![0, 1, 2, 3], &[1, 1, 1, 1]),
+        (node("GlobalMaxPool", &["x"], "y"), 13, vec![], &[2, 3, 1, 1]),
+    ] {
+        let largest = node.op_type == "GlobalMaxPool";
+        let (x, y) = run(&of(&[2, 3, 4, 5], node, vec![int64("axes", &[1, 3])], version));
+        assert_eq!(y[0].shape(), shape);
+        if largest {
+            let planes = x.data().chunks_exact(20);
+            let max = planes.map(|plane| plane.iter().copied().fold(f32::MIN, f32::max));
+            assert_eq!(y[0].data(), max.collect::<Vec<_>>());
+            continue;
+        }
+        let all = means(&x.map(|&x| x as f64), &reduced);
+        let size: Vec<usize> =
+            (0..4).map(|a| if reduced.contains(&a) { 1 } else { x.shape()[a] }).collect();
+        let expected = tabulate(&size, |p| at(&all, p));
+        close(&y[0], &expected.reshape(shape).unwrap());
+    }
+    // Along no axis at all: the values themselves.
+    let noop = vec![
+        node("Sigmoid", &["x"], "s"),
+        node("ReduceMean", &["s"], "y").with(int("noop_with_empty_axes", 1)),
+    ];
+    let mut noop = model(noop, vec![]);
+    noop.opset_import = vec![opset("", 18)];
+    let (x, y) = run(&noop);
+    close(&y[0], &x.map(|&x| 1.0 / (1.0 + (-x as f64).exp())));
+}
