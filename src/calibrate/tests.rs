@@ -45,7 +45,9 @@ fn shards_in_any_split_and_order_give_the_bits_of_one_pass() {
     let graph = network();
     let whole = observed(&graph, 0..10);
     let scheme = Scheme { preset: Preset::Scale, per_channel: true };
-    for shards in [vec![0..5, 5..10], vec![9..10, 0..1, 1..9], (0..10).map(|i| i..i + 1).rev().collect()] {
+    for shards in
+        [vec![0..5, 5..10], vec![9..10, 0..1, 1..9], (0..10).map(|i| i..i + 1).rev().collect()]
+    {
         let mut merged = Observer::new(&graph);
         for shard in shards {
             let json = observed(&graph, shard).to_json(&graph);

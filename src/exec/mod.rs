@@ -2,6 +2,8 @@
 
 pub mod float;
 pub mod int;
+#[cfg(test)]
+mod random_graphs;
 
 use std::path::Path;
 

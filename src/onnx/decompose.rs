@@ -159,8 +159,14 @@ impl<'a> Importer<'a> {
             _ => return Ok(false),
         };
         let output = &proto.output[0];
-        if self.outputs.contains(output.as_str()) && self.graph.values[result].constant.is_none() {
-            self.name_output(result, output)?;
+        // The last step is the node itself; there is none where nothing changes.
+        match self.graph.nodes.last_mut().filter(|node| node.output == result && result != x) {
+            Some(node) => {
+                node.name = if proto.name.is_empty() { output.clone() } else { name.into() };
+                self.graph.values[result].name = output.clone();
+            }
+            None if self.outputs.contains(output.as_str()) => self.name_output(result, output)?,
+            None => {}
         }
         self.define(output, Known::Value(result))?;
         Ok(true)

@@ -331,7 +331,9 @@ fn binary(node: &mut OnnxNode) -> Result<Numbers> {
             "Mul" => a.checked_mul(b),
             "Div" => a.checked_div(b),
             // The sign is that of the dividend with fmod, of the divisor without.
-            "Mod" => a.checked_rem(b).map(|r| if !fmod && r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
+            "Mod" => a
+                .checked_rem(b)
+                .map(|r| if !fmod && r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
             "Min" => Some(a.min(b)),
             "Max" => Some(a.max(b)),
             "Equal" => Some((a == b) as i64),

@@ -9,7 +9,7 @@ mod emitted;
 mod net;
 
 pub use broadcast::{broadcast_at, broadcast_shape};
-pub use net::{Net, Rng, random_inputs, run_float};
+pub use net::{Net, PATTERNS, Pattern, Rng, pattern_codes, random_inputs, run_float};
 
 use std::fmt::Debug;
 use std::ops::{Add, Mul};
@@ -220,30 +220,6 @@ pub fn quantizations(float: &Graph, observed: &[Option<Range>]) -> impl Iterator
         narrow(float.nodes[0].output, output);
         quantize(float, &ranges, scheme).unwrap()
     })
-}
-
-/// How codes are chosen: any, −128, 127, or either of these at random.
-#[derive(Clone, Copy, Debug)]
-pub enum Pattern {
-    Any,
-    Lowest,
-    Highest,
-    Ends,
-}
-
-/// All patterns.
-pub const PATTERNS: [Pattern; 4] = [Pattern::Any, Pattern::Lowest, Pattern::Highest, Pattern::Ends];
-
-/// Codes for the inputs of a quantized graph.
-pub fn pattern_codes(graph: &Graph, rng: &mut Rng, pattern: Pattern) -> Vec<Tensor<i32>> {
-    let list: Vec<i32> = match pattern {
-        Pattern::Any => (-128..=127).collect(),
-        Pattern::Lowest => vec![-128],
-        Pattern::Highest => vec![127],
-        Pattern::Ends => vec![-128, 127],
-    };
-    let shapes = graph.inputs.iter().map(|&v| &graph.values[v].shape);
-    shapes.map(|shape| tabulate(shape, |_| rng.pick(&list))).collect()
 }
 
 /// The real inputs of a quantized graph that `codes` stand for.

@@ -58,7 +58,8 @@ impl Layer {
         for c in self.inputs.iter().chain([&self.result]) {
             // Weights with a scale for each channel have as many zero points; both stay signed.
             let of = if c.constant.is_some() { As::Int8 } else { r#as };
-            let dims: Vec<i64> = (c.scale.len() > 1).then_some(c.scale.len() as i64).into_iter().collect();
+            let dims: Vec<i64> =
+                (c.scale.len() > 1).then_some(c.scale.len() as i64).into_iter().collect();
             all.push(real(&format!("{}_s", c.name), &dims, &c.scale));
             let zero_points = vec![c.zero_point; c.scale.len()];
             all.push(written(&format!("{}_z", c.name), &dims, &zero_points, of));
@@ -115,7 +116,11 @@ impl Layer {
             domain: domain.into(),
             attribute: self.attributes.clone(),
         };
-        let nodes = vec![Self::pair("x", &self.inputs[0], "x_q"), own, Self::pair("y_q", &self.result, "y")];
+        let nodes = vec![
+            Self::pair("x", &self.inputs[0], "x_q"),
+            own,
+            Self::pair("y_q", &self.result, "y"),
+        ];
         self.model(nodes, self.initializers(r#as))
     }
 
@@ -136,7 +141,10 @@ impl Layer {
             let dims: &[i64] = if scales.len() > 1 { &[scales.len() as i64] } else { &[] };
             initializers.push(real("bias_s", dims, &scales));
             initializers.push(tensor("bias_z", dt::INT32, dims, vec![0; 4 * scales.len()]));
-            nodes.push(node("DequantizeLinear", &["bias_q", "bias_s", "bias_z"], "bias").with(int("axis", 0)));
+            nodes.push(
+                node("DequantizeLinear", &["bias_q", "bias_s", "bias_z"], "bias")
+                    .with(int("axis", 0)),
+            );
             inputs.push("bias");
             assert_eq!(bias.len() % scales.len(), 0);
         }
@@ -160,26 +168,78 @@ fn layers() -> Vec<Layer> {
     let image = || vec![1, 2, 4, 4];
     let x = || codes("x", 0.05, 7);
     let y = || codes("y", 0.1, -20);
-    let of = |types, inputs, bias, attributes| Layer { types, inputs, bias, result: y(), attributes, x: image() };
+    let of = |types, inputs, bias, attributes| Layer {
+        types,
+        inputs,
+        bias,
+        result: y(),
+        attributes,
+        x: image(),
+    };
     let conv = ["QLinearConv", "", "Conv"];
     let gemm = ["QGemm", MICROSOFT, "Gemm"];
     let weight = || constant("w", &[0.25, 0.5, 0.03], 0, &[3, 2, 3, 3]);
     let flat = |layer: Layer| Layer { x: vec![3, 4], ..layer };
     let same = |layer: Layer| Layer { result: codes("y", 1.0 / 256.0, -128), ..layer };
     vec![
-        of(conv, vec![x(), weight()], Some(vec![5, -1000, 70]), vec![ints("pads", &[1; 4]), ints("strides", &[2; 2])]),
+        of(
+            conv,
+            vec![x(), weight()],
+            Some(vec![5, -1000, 70]),
+            vec![ints("pads", &[1; 4]), ints("strides", &[2; 2])],
+        ),
         of(conv, vec![x(), constant("w", &[0.02], 0, &[2, 1, 1, 2])], None, vec![int("group", 2)]),
-        flat(of(["QLinearMatMul", "", "MatMul"], vec![x(), constant("w", &[0.02], 0, &[4, 3])], None, vec![])),
-        flat(of(["QLinearMatMul", "", "MatMul"], vec![x(), constant("w", &[0.02, 0.01], 0, &[4, 2])], None, vec![])),
-        flat(of(gemm, vec![x(), constant("w", &[0.02, 0.01], 0, &[4, 2])], Some(vec![9, -9]), vec![])),
+        flat(of(
+            ["QLinearMatMul", "", "MatMul"],
+            vec![x(), constant("w", &[0.02], 0, &[4, 3])],
+            None,
+            vec![],
+        )),
+        flat(of(
+            ["QLinearMatMul", "", "MatMul"],
+            vec![x(), constant("w", &[0.02, 0.01], 0, &[4, 2])],
+            None,
+            vec![],
+        )),
+        flat(of(
+            gemm,
+            vec![x(), constant("w", &[0.02, 0.01], 0, &[4, 2])],
+            Some(vec![9, -9]),
+            vec![],
+        )),
         flat(of(gemm, vec![x(), constant("w", &[0.02], 0, &[2, 4])], None, vec![int("transB", 1)])),
-        of(["QLinearAdd", MICROSOFT, "Add"], vec![x(), constant("b", &[0.3], 4, &[2, 1, 1])], None, vec![]),
-        of(["QLinearMul", MICROSOFT, "Mul"], vec![x(), constant("b", &[0.3], 4, &[4])], None, vec![]),
-        of(["QLinearConcat", MICROSOFT, "Concat"], vec![x(), constant("b", &[0.3], 4, &[1, 1, 4, 4])], None, vec![int("axis", 1)]),
-        of(["QLinearAveragePool", MICROSOFT, "AveragePool"], vec![x()], None, vec![ints("kernel_shape", &[2, 3])]),
+        of(
+            ["QLinearAdd", MICROSOFT, "Add"],
+            vec![x(), constant("b", &[0.3], 4, &[2, 1, 1])],
+            None,
+            vec![],
+        ),
+        of(
+            ["QLinearMul", MICROSOFT, "Mul"],
+            vec![x(), constant("b", &[0.3], 4, &[4])],
+            None,
+            vec![],
+        ),
+        of(
+            ["QLinearConcat", MICROSOFT, "Concat"],
+            vec![x(), constant("b", &[0.3], 4, &[1, 1, 4, 4])],
+            None,
+            vec![int("axis", 1)],
+        ),
+        of(
+            ["QLinearAveragePool", MICROSOFT, "AveragePool"],
+            vec![x()],
+            None,
+            vec![ints("kernel_shape", &[2, 3])],
+        ),
         of(["QLinearGlobalAveragePool", MICROSOFT, "GlobalAveragePool"], vec![x()], None, vec![]),
         same(of(["QLinearSigmoid", MICROSOFT, "Sigmoid"], vec![x()], None, vec![])),
-        of(["QLinearLeakyRelu", MICROSOFT, "LeakyRelu"], vec![x()], None, vec![AttributeProto { f: Some(0.2), r#type: at::FLOAT, ..int("alpha", 0) }]),
+        of(
+            ["QLinearLeakyRelu", MICROSOFT, "LeakyRelu"],
+            vec![x()],
+            None,
+            vec![AttributeProto { f: Some(0.2), r#type: at::FLOAT, ..int("alpha", 0) }],
+        ),
         same(of(["QLinearSoftmax", MICROSOFT, "Softmax"], vec![x()], None, vec![int("axis", 1)])),
     ]
 }
@@ -199,7 +259,10 @@ fn both_forms_and_both_types_are_the_same_integers() {
                 let int = lowered(model);
                 assert_eq!(int.nodes, expected.nodes, "{context}");
                 let read = |int: &IntGraph| -> Vec<_> {
-                    int.values.iter().map(|v| (v.shape.clone(), v.quant.clone(), v.constant.clone())).collect()
+                    int.values
+                        .iter()
+                        .map(|v| (v.shape.clone(), v.quant.clone(), v.constant.clone()))
+                        .collect()
                 };
                 assert_eq!(read(&int), read(&expected), "{context}");
                 assert_eq!(run(&int), run(&expected), "{context}");
@@ -224,14 +287,35 @@ fn what_the_arithmetic_does_not_cover_is_refused() {
         refused(model, "in node \"layer\" (QLinearConv): ");
         refused(model, expected);
     };
-    of_layer(&on_codes(&|g| replaced(g, int8("w_z", &[3], &[0, 1, 0]))), "zero points differ between channels");
-    of_layer(&on_codes(&|g| replaced(g, real("w_s", &[2], &[0.5; 2]))), "expected 3 scales for shape");
-    of_layer(&on_codes(&|g| replaced(g, int8("bias_q", &[3], &[0; 3]))), "must be a constant of 32-bit integers");
-    of_layer(&on_codes(&|g| g.node[1].input[1] = "y_s".into()), "were made with another scale or zero point");
-    of_layer(&on_codes(&|g| g.node[1].input[2] = "y_z".into()), "were made with another scale or zero point");
-    of_layer(&on_codes(&|g| g.node[1].input[0] = "x_s".into()), "input \"x_s\" is not made of codes");
+    of_layer(
+        &on_codes(&|g| replaced(g, int8("w_z", &[3], &[0, 1, 0]))),
+        "zero points differ between channels",
+    );
+    of_layer(
+        &on_codes(&|g| replaced(g, real("w_s", &[2], &[0.5; 2]))),
+        "expected 3 scales for shape",
+    );
+    of_layer(
+        &on_codes(&|g| replaced(g, int8("bias_q", &[3], &[0; 3]))),
+        "must be a constant of 32-bit integers",
+    );
+    of_layer(
+        &on_codes(&|g| g.node[1].input[1] = "y_s".into()),
+        "were made with another scale or zero point",
+    );
+    of_layer(
+        &on_codes(&|g| g.node[1].input[2] = "y_z".into()),
+        "were made with another scale or zero point",
+    );
+    of_layer(
+        &on_codes(&|g| g.node[1].input[0] = "x_s".into()),
+        "input \"x_s\" is not made of codes",
+    );
     of_layer(&on_codes(&|g| g.node[1].input.truncate(5)), "expected more inputs than 5");
-    of_layer(&on_codes(&|g| g.node[1].attribute.push(int("sideways", 1))), "attribute \"sideways\"");
+    of_layer(
+        &on_codes(&|g| g.node[1].attribute.push(int("sideways", 1))),
+        "attribute \"sideways\"",
+    );
     refused(&on_codes(&|g| replaced(g, tensor("x_z", 17, &[], vec![0]))), "data type 17");
     let foreign = on_codes(&|g| g.node[1].domain = "com.example".into());
     refused(&foreign, "operators of domain \"com.example\"");

@@ -36,8 +36,7 @@ fn run(model: &ModelProto) -> (Tensor<f32>, Vec<Tensor<f32>>) {
         FloatExecutor::new(graph).run(std::slice::from_ref(&x), |_, _| Ok(())).unwrap()
     };
     let y = compute(&graph);
-    let names: Vec<&str> =
-        graph.outputs.iter().map(|&v| graph.values[v].name.as_str()).collect();
+    let names: Vec<&str> = graph.outputs.iter().map(|&v| graph.values[v].name.as_str()).collect();
     let expected: Vec<&str> =
         model.graph.as_ref().unwrap().output.iter().map(|o| o.name.as_str()).collect();
     assert_eq!(names, expected);
@@ -139,11 +138,15 @@ fn reshapes() {
 /// `y[n, c, h·b + dy, w·b + dx] = x[n, (dy·b + dx)·C + c, h, w]`, or `x[n, c·b² + dy·b + dx, h, w]`.
 #[test]
 fn depth_and_space() {
-    for (mode, dims, b) in
-        [("DCR", [2, 12, 2, 3], 2), ("CRD", [2, 12, 2, 3], 2), ("DCR", [1, 9, 1, 2], 3), ("CRD", [1, 18, 2, 1], 3)]
-    {
+    for (mode, dims, b) in [
+        ("DCR", [2, 12, 2, 3], 2),
+        ("CRD", [2, 12, 2, 3], 2),
+        ("DCR", [1, 9, 1, 2], 3),
+        ("CRD", [1, 18, 2, 1], 3),
+    ] {
         let block = int("blocksize", b as i64);
-        let to_space = node("DepthToSpace", &["x"], "y").with(block.clone()).with(text("mode", mode));
+        let to_space =
+            node("DepthToSpace", &["x"], "y").with(block.clone()).with(text("mode", mode));
         let (x, y) = run(&of(&dims, to_space, vec![], 13));
         let channels = dims[1] as usize / (b * b);
         let shape = [dims[0] as usize, channels, dims[2] as usize * b, dims[3] as usize * b];
@@ -165,12 +168,15 @@ fn depth_and_space() {
         });
         assert_eq!(y[0], expected);
     }
-    let with = |op_type, dims: &[i64], b| of(dims, node(op_type, &["x"], "y").with(int("blocksize", b)), vec![], 13);
+    let with = |op_type, dims: &[i64], b| {
+        of(dims, node(op_type, &["x"], "y").with(int("blocksize", b)), vec![], 13)
+    };
     refused(&with("DepthToSpace", &[1, 6, 2, 2], 2), "6 channels in blocks of 2x2");
     refused(&with("SpaceToDepth", &[1, 6, 2, 3], 2), "2x3 pixels in blocks of 2");
     refused(&with("SpaceToDepth", &[1, 6, 2, 3], 0), "\"blocksize\" must be 1 to 64");
     refused(&with("DepthToSpace", &[1, 6, 2, 3], i64::MAX), "\"blocksize\" must be 1 to 64");
-    let mode = node("DepthToSpace", &["x"], "y").with(int("blocksize", 2)).with(text("mode", "RCD"));
+    let mode =
+        node("DepthToSpace", &["x"], "y").with(int("blocksize", 2)).with(text("mode", "RCD"));
     refused(&of(&[1, 4, 2, 2], mode, vec![], 13), "attribute \"mode\" is \"RCD\"");
 }
 
@@ -255,7 +261,12 @@ fn means(x: &Tensor<f64>, reduced: &[usize]) -> Tensor<f64> {
 }
 
 /// `(x − mean) / √(variance + epsilon) · scale + bias`
-fn normalized(x: &Tensor<f32>, reduced: &[usize], epsilon: f64, affine: impl Fn(&[usize]) -> [f64; 2]) -> Tensor<f64> {
+fn normalized(
+    x: &Tensor<f32>,
+    reduced: &[usize],
+    epsilon: f64,
+    affine: impl Fn(&[usize]) -> [f64; 2],
+) -> Tensor<f64> {
     let x = x.map(|&x| x as f64);
     let mean = means(&x, reduced);
     let square = tabulate(x.shape(), |p| (at(&x, p) - at(&mean, p)).powi(2));
@@ -269,17 +280,20 @@ fn normalized(x: &Tensor<f32>, reduced: &[usize], epsilon: f64, affine: impl Fn(
 #[test]
 fn normalizations() {
     let (scale, bias) = ([1.5, -0.5, 2.0], [0.25, 1.0, -3.0]);
-    let constants = |n: usize| vec![real("s", &[n as i64], &scale[..n]), real("b", &[n as i64], &bias[..n])];
+    let constants =
+        |n: usize| vec![real("s", &[n as i64], &scale[..n]), real("b", &[n as i64], &bias[..n])];
     let affine = |i: usize| [scale[i] as f64, bias[i] as f64];
     for dims in [&[2, 3, 4, 5][..], &[2, 3, 7], &[1, 3, 2, 2, 2]] {
-        let instance = node("InstanceNormalization", &["x", "s", "b"], "y").with(float("epsilon", 0.01));
+        let instance =
+            node("InstanceNormalization", &["x", "s", "b"], "y").with(float("epsilon", 0.01));
         let (x, y) = run(&of(dims, instance, constants(3), 13));
         let reduced: Vec<usize> = (2..dims.len()).collect();
         close(&y[0], &normalized(&x, &reduced, 0.01_f32 as f64, |p| affine(p[1])));
     }
     let instance = node("InstanceNormalization", &["x", "s", "b"], "y");
     refused(&of(&[2, 3], instance, constants(3), 13), "a mean along no axis");
-    for (dims, axis, reduced) in [(&[2, 4, 3][..], -1, vec![2]), (&[2, 2, 2, 3], 1, vec![1, 2, 3])] {
+    for (dims, axis, reduced) in [(&[2, 4, 3][..], -1, vec![2]), (&[2, 2, 2, 3], 1, vec![1, 2, 3])]
+    {
         let layer = node("LayerNormalization", &["x", "s", "b"], "y").with(int("axis", axis));
         let (x, y) = run(&of(dims, layer, constants(3), 17));
         close(&y[0], &normalized(&x, &reduced, 1e-5_f32 as f64, |p| affine(*p.last().unwrap())));
@@ -295,7 +309,9 @@ fn normalizations() {
 
 #[test]
 fn means_and_maxima() {
-    let with = |keep: i64, axes: &[i64]| node("ReduceMean", &["x"], "y").with(int("keepdims", keep)).with(ints("axes", axes));
+    let with = |keep: i64, axes: &[i64]| {
+        node("ReduceMean", &["x"], "y").with(int("keepdims", keep)).with(ints("axes", axes))
+    };
     for (node, version, reduced, shape) in [
         (with(0, &[2, 3]), 13, vec![2, 3], &[2, 3][..]),
         (with(1, &[-1]), 13, vec![3], &[2, 3, 4, 1]),

@@ -1,8 +1,9 @@
 use super::*;
-use crate::ops::Attribute;
 use crate::lower::lower;
+use crate::ops::Attribute;
 use crate::ops::Op;
 use crate::ops::testing::*;
+use crate::ops::{Window, max_pool::MaxPool, softmax::Softmax};
 use crate::quant::{QuantParams, Range};
 use crate::quantize::quantize;
 
@@ -88,6 +89,34 @@ fn all_256_codes_of_arguments_with_other_parameters() {
         };
         let other = zero_point != y.zero_point;
         assert_eq!(tables(&lower(&graph).unwrap().nodes[0].op), [true, false, other]);
+    }
+}
+
+/// Codes are copied where they can be: also through what moves them, not through what fixes them.
+#[test]
+fn arguments_and_result_share_the_union_of_their_ranges() {
+    let mut net = Net::new(0);
+    let (a, b, c) = (net.input(&[1, 2, 3, 3]), net.input(&[1, 2, 3, 3]), net.input(&[1, 2, 3, 3]));
+    let pool = Op::MaxPool(MaxPool(Window::new([1, 1])));
+    let pooled = net.node(pool.clone(), &[b]);
+    let softmax = net.node(Op::Softmax(Softmax { axis: 1 }), &[c]);
+    let y = net.node(Op::Concat(Concat { axis: 1 }), &[a, pooled, softmax]);
+    let moved = net.node(pool, &[y]);
+    let z = net.node(Op::Concat(Concat { axis: 0 }), &[moved, y]);
+    let graph = net.finish(&[z]);
+    let mut ranges = vec![Some(Range { lo: 0.0, hi: 1.0 }); graph.values.len()];
+    for (v, lo, hi) in [(a, -1.0, 0.5), (b, -0.5, 2.0), (c, -9.0, 9.0), (z, -3.0, 0.0)] {
+        ranges[v] = Some(Range { lo, hi });
+    }
+    for scheme in SCHEMES {
+        let quantized = quantize(&graph, &ranges, scheme).unwrap();
+        let quant = |v: usize| quantized.values[v].quant.as_ref().unwrap();
+        let union = scheme.activation(Range { lo: -3.0, hi: 2.0 });
+        for v in [a, b, pooled, y, moved, z] {
+            assert_eq!(*quant(v), union, "value {v} under {scheme:?}");
+        }
+        assert_eq!(*quant(softmax), QuantParams::per_tensor(1.0 / 256.0, -128, 8));
+        assert_eq!(*quant(c), scheme.activation(Range { lo: -9.0, hi: 9.0 }));
     }
 }
 

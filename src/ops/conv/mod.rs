@@ -86,10 +86,12 @@ impl Operator for Conv {
             let x = &x.data()[i * in_ch * h * w..][..in_ch * h * w];
             let group = i % self.group;
             let weight = &weight.data()[group * out_ch * taps..][..out_ch * taps];
-            let weight = Matrix { data: weight, strides: (taps, 1) };
-            if self.window == Window::new([1, 1]) {
+            let matrix = Matrix { data: weight, strides: (taps, 1) };
+            if (in_ch, out_ch) == (1, 1) {
+                self.convolve_plane(x, [h, w], weight, y, y_shape[3]);
+            } else if self.window == Window::new([1, 1]) {
                 let x = Matrix { data: x, strides: (positions, 1) };
-                matmul_f32([out_ch, taps, positions], weight, x, y, positions);
+                matmul_f32([out_ch, taps, positions], matrix, x, y, positions);
             } else {
                 // A tile of columns that stays in the cache.
                 let tile = (TILE / taps).clamp(1, positions);
@@ -99,7 +101,7 @@ impl Operator for Conv {
                     self.im2col(x, size, begin..end, &mut columns);
                     let n = end - begin;
                     let columns = Matrix { data: &columns, strides: (n, 1) };
-                    matmul_f32([out_ch, taps, n], weight, columns, &mut y[begin..], positions);
+                    matmul_f32([out_ch, taps, n], matrix, columns, &mut y[begin..], positions);
                 }
             }
             if let Some(bias) = bias {
@@ -132,6 +134,36 @@ impl Operator for Conv {
 }
 
 impl Conv {
+    /// One channel to one channel, as in a depthwise convolution: row by row, tap by tap.
+    fn convolve_plane(&self, x: &[f32], [h, w]: [usize; 2], weight: &[f32], y: &mut [f32], ow: usize) {
+        let Window { kernel: [_, kw], stride: [_, step], .. } = self.window;
+        // For each tap of a row: the output columns that it meets inside the input, and the first one.
+        let columns = |kx: usize| {
+            let mut inside = (0..ow).filter_map(|ox| Some((ox, self.window.position(1, ox, kx, w)?)));
+            let (first, ix) = inside.next()?;
+            Some((first, first + 1 + inside.count(), ix))
+        };
+        let columns: Vec<Option<(usize, usize, usize)>> = (0..kw).map(columns).collect();
+        for (oy, y) in y.chunks_exact_mut(ow).enumerate() {
+            y.fill(0.0);
+            for (ky, weight) in weight.chunks_exact(kw).enumerate() {
+                let Some(iy) = self.window.position(0, oy, ky, h) else { continue };
+                let line = &x[iy * w..][..w];
+                for (&weight, columns) in weight.iter().zip(&columns) {
+                    let &Some((first, end, ix)) = columns else { continue };
+                    let y = &mut y[first..end];
+                    match step {
+                        1 => y.iter_mut().zip(&line[ix..]).for_each(|(y, x)| *y += weight * x),
+                        _ => {
+                            let x = line[ix..].iter().step_by(step);
+                            y.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// The inputs that each of the output positions `range` sees: `[in_ch · kh · kw, range]`.
     fn im2col(
         &self,

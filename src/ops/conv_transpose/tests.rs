@@ -18,8 +18,7 @@ fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
     // Pairs of tap and input position that meet at output position `o`.
     let pairs = |axis: usize, o: usize| {
         let all = (0..kernel[axis]).flat_map(move |k| (0..[h, w][axis]).map(move |i| (k, i)));
-        let falls =
-            move |k: usize, i: usize| i * window.stride[axis] + k * window.dilation[axis];
+        let falls = move |k: usize, i: usize| i * window.stride[axis] + k * window.dilation[axis];
         all.filter(move |&(k, i)| falls(k, i) == o + window.pads[axis])
     };
     tabulate(&[images, per_group * group, size(0), size(1)], |y| {
@@ -112,9 +111,9 @@ fn pads_by_hand() {
         (vec![shape(&[6, 7]), text("SAME_UPPER")], [1, 1, 2, 2], [6, 7]),
         (vec![shape(&[7, 8]), ("output_padding", ints(&[1, 0]))], [2, 1, 1, 1], [7, 8]),
     ] {
-        let mut node = attributes.iter().fold(node(&[strides()]), |node, (name, value)| {
-            node.with(name, value.clone())
-        });
+        let mut node = attributes
+            .iter()
+            .fold(node(&[strides()]), |node, (name, value)| node.with(name, value.clone()));
         let op = ConvTranspose::import(&mut node).unwrap();
         assert_eq!(op.window.pads, pads, "{attributes:?}");
         let y = op.infer_shape(&[&[1, 2, 4, 5], &[2, 3, 3, 2]]).unwrap();

@@ -1,6 +1,6 @@
 use super::*;
-use crate::ops::Input;
 use crate::lower::lower;
+use crate::ops::Input;
 use crate::ops::Op;
 use crate::ops::testing::*;
 use crate::quant::Range;

@@ -148,7 +148,7 @@ fn what_is_not_known_is_refused() {
         (node(&[list(&[0; 2]), None, list(&[2])], &[]), "2 pads for axes [2]"),
         (node(&[list(&[0, 0, 1 << 24, 0])], &[]), "a pad of 16777216 elements"),
         (node(&[list(&[0, 0, i64::MIN, 0])], &[]), "a pad of -9223372036854775808 elements"),
-        (node(&[computed.clone()], &[]), "input 1 must be a constant of integers"),
+        (node(std::slice::from_ref(&computed), &[]), "input 1 must be a constant of integers"),
         (node(&[list(&[0; 4]), computed], &[]), "input 2 must be one constant number"),
     ]);
     let pad = Pad { before: vec![-2], after: vec![-2], mode: Mode::Edge };

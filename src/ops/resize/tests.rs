@@ -99,8 +99,7 @@ fn resize(mode: Mode, coordinates: Coordinates, x: &[usize], scales: &[f32]) -> 
 
 #[test]
 fn nearest_equals_the_definition() {
-    let all =
-        [Nearest::RoundPreferFloor, Nearest::RoundPreferCeil, Nearest::Floor, Nearest::Ceil];
+    let all = [Nearest::RoundPreferFloor, Nearest::RoundPreferCeil, Nearest::Floor, Nearest::Ceil];
     for mode in all.map(Mode::Nearest) {
         let cases = COORDINATES.iter().flat_map(|&coordinates| {
             let of = |x: &[usize], scales: &[f32]| resize(mode, coordinates, x, scales);
@@ -167,23 +166,49 @@ fn examples_by_hand() {
     use Coordinates::{AlignCorners, Asymmetric, HalfPixel};
     let nearest = |mode| move |coordinates| (Mode::Nearest(mode), coordinates);
     let floor = nearest(Nearest::RoundPreferFloor)(HalfPixel);
-    let up = [1.0, 1.25, 1.75, 2.0, 1.5, 1.75, 2.25, 2.5, 2.5, 2.75, 3.25, 3.5, 3.0, 3.25, 3.75, 4.0];
+    let up =
+        [1.0, 1.25, 1.75, 2.0, 1.5, 1.75, 2.25, 2.5, 2.5, 2.75, 3.25, 3.5, 3.0, 3.25, 3.75, 4.0];
     let row = [1.0, 2.0, 3.0, 4.0];
     for ((mode, coordinates), x, [h, w], [sh, sw], expected) in [
         (floor, [2, 2], [4, 6], [2.0, 3.0], &[1.0, 1.0, 1.0, 2.0, 2.0, 2.0][..]),
         (floor, [1, 4], [1, 2], [1.0, 0.6], &[1.0, 3.0]),
         (floor, [1, 4], [1, 3], [1.0, 0.75], &[1.0, 2.0, 4.0]),
-        (nearest(Nearest::Ceil)(HalfPixel), [1, 4], [1, 8], [1.0, 2.0],
-            &[1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]),
-        (nearest(Nearest::Floor)(AlignCorners), [1, 4], [1, 8], [1.0, 2.0],
-            &[1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0]),
-        (nearest(Nearest::RoundPreferCeil)(Asymmetric), [1, 4], [1, 8], [1.0, 2.0],
-            &[1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]),
+        (
+            nearest(Nearest::Ceil)(HalfPixel),
+            [1, 4],
+            [1, 8],
+            [1.0, 2.0],
+            &[1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0],
+        ),
+        (
+            nearest(Nearest::Floor)(AlignCorners),
+            [1, 4],
+            [1, 8],
+            [1.0, 2.0],
+            &[1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0],
+        ),
+        (
+            nearest(Nearest::RoundPreferCeil)(Asymmetric),
+            [1, 4],
+            [1, 8],
+            [1.0, 2.0],
+            &[1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0],
+        ),
         ((Mode::Linear, HalfPixel), [2, 2], [4, 4], [2.0, 2.0], &up),
-        ((Mode::Linear, Asymmetric), [1, 4], [1, 8], [1.0, 2.0],
-            &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]),
-        ((Mode::Linear, AlignCorners), [1, 4], [1, 7], [1.0, 1.75],
-            &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]),
+        (
+            (Mode::Linear, Asymmetric),
+            [1, 4],
+            [1, 8],
+            [1.0, 2.0],
+            &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0],
+        ),
+        (
+            (Mode::Linear, AlignCorners),
+            [1, 4],
+            [1, 7],
+            [1.0, 1.75],
+            &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0],
+        ),
     ] {
         let x = Tensor::new([1, 1, x[0], x[1]], row[..x[0] * x[1]].to_vec()).unwrap();
         let (shape, scales) = (vec![1, 1, h, w], vec![1.0, 1.0, sh, sw]);

@@ -1,4 +1,4 @@
-//! Random numbers, and small networks that are built node by node.
+//! Random numbers and codes, and small networks that are built node by node.
 
 use super::tabulate;
 use crate::exec::float::FloatExecutor;
@@ -85,6 +85,30 @@ impl Net {
 /// Real numbers for the inputs of `graph`.
 pub fn random_inputs(graph: &Graph, rng: &mut Rng, magnitude: f32) -> Vec<Tensor<f32>> {
     graph.inputs.iter().map(|&v| rng.reals(&graph.values[v].shape, magnitude)).collect()
+}
+
+/// How codes are chosen: any, −128, 127, or either of these at random.
+#[derive(Clone, Copy, Debug)]
+pub enum Pattern {
+    Any,
+    Lowest,
+    Highest,
+    Ends,
+}
+
+/// All patterns.
+pub const PATTERNS: [Pattern; 4] = [Pattern::Any, Pattern::Lowest, Pattern::Highest, Pattern::Ends];
+
+/// Codes for the inputs of a quantized graph.
+pub fn pattern_codes(graph: &Graph, rng: &mut Rng, pattern: Pattern) -> Vec<Tensor<i32>> {
+    let list: Vec<i32> = match pattern {
+        Pattern::Any => (-128..=127).collect(),
+        Pattern::Lowest => vec![-128],
+        Pattern::Highest => vec![127],
+        Pattern::Ends => vec![-128, 127],
+    };
+    let shapes = graph.inputs.iter().map(|&v| &graph.values[v].shape);
+    shapes.map(|shape| tabulate(shape, |_| rng.pick(&list))).collect()
 }
 
 /// The outputs of `graph`, and the range of every activation.

@@ -42,10 +42,17 @@ fn erf(x: f64) -> f64 {
 
 /// The formulas of ONNX, with the standard library's functions.
 fn f(op: Unary, x: f64) -> f64 {
-    let sigmoid = |x: f64| if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) };
+    let sigmoid =
+        |x: f64| if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) };
     match op {
         Unary::Abs => x.max(-x),
-        Unary::Elu { alpha } => if x < 0.0 { alpha as f64 * x.exp_m1() } else { x },
+        Unary::Elu { alpha } => {
+            if x < 0.0 {
+                alpha as f64 * x.exp_m1()
+            } else {
+                x
+            }
+        }
         Unary::Erf => erf(x),
         Unary::Exp => x.exp(),
         Unary::Gelu { tanh: false } => x * (1.0 + erf(x / 2f64.sqrt())) / 2.0,
@@ -54,15 +61,33 @@ fn f(op: Unary, x: f64) -> f64 {
             let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
             x * sigmoid(2.0 * u)
         }
-        Unary::HardSigmoid { alpha, beta } => (alpha as f64 * x + beta as f64).min(1.0).max(0.0),
-        Unary::HardSwish => x * (x + 3.0).max(0.0).min(6.0) / 6.0,
-        Unary::LeakyRelu { alpha } => if x < 0.0 { alpha as f64 * x } else { x },
+        Unary::HardSigmoid { alpha, beta } => (alpha as f64 * x + beta as f64).clamp(0.0, 1.0),
+        Unary::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Unary::LeakyRelu { alpha } => {
+            if x < 0.0 {
+                alpha as f64 * x
+            } else {
+                x
+            }
+        }
         Unary::Log => x.ln(),
         Unary::Neg => 0.0 - x,
         Unary::Reciprocal => x.powi(-1),
         Unary::Sigmoid => sigmoid(x),
-        Unary::Softplus => if x > 30.0 { x + (-x).exp() } else { x.exp().ln_1p() },
-        Unary::Sqrt => if x < 0.0 { f64::NAN } else { x.powf(0.5) },
+        Unary::Softplus => {
+            if x > 30.0 {
+                x + (-x).exp()
+            } else {
+                x.exp().ln_1p()
+            }
+        }
+        Unary::Sqrt => {
+            if x < 0.0 {
+                f64::NAN
+            } else {
+                x.powf(0.5)
+            }
+        }
         Unary::Tanh => 1.0 - 2.0 / ((2.0 * x).exp() + 1.0),
     }
 }
@@ -76,7 +101,10 @@ fn reals_equal_the_formula() {
             let expected = f(op, x as f64);
             let same = y as f64 == expected || y.is_nan() && expected.is_nan();
             let error = (y as f64 - expected).abs();
-            assert!(same || error <= 1e-7 * expected.abs() + 1e-14, "{op:?}: {y}, not {expected} at {x}");
+            assert!(
+                same || error <= 1e-7 * expected.abs() + 1e-14,
+                "{op:?}: {y}, not {expected} at {x}"
+            );
         }
         check_round_trip(&case(Op::Unary(op), &[&[2, 3]]).graph(0), &format!("{op:?}"));
     }

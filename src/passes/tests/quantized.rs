@@ -48,19 +48,21 @@ fn with_weights_of(graph: &Graph, quantized: &Graph) -> Graph {
 #[test]
 fn corrected_biases_take_the_mean_error_of_rounded_weights_back() {
     let window = Window { pads: [1, 0, 2, 1], stride: [2, 1], ..Window::new([3, 2]) };
-    for (group, weight, linear) in
-        [(1, &[4, 3, 3, 2][..], false), (3, &[6, 1, 3, 2], false), (1, &[3, 5], true)]
-    {
+    let convolution = |group| Op::Conv(Conv { window, group });
+    for (op, weight, channels) in [
+        (convolution(1), &[4, 3, 3, 2][..], 4),
+        (convolution(3), &[6, 1, 3, 2], 6),
+        (LINEAR, &[3, 5], 5),
+        (Op::Linear(Linear { transposed: true }), &[5, 3], 5),
+    ] {
         for bias in [false, true] {
-            let shape: &[usize] = if linear { &[2, 3] } else { &[2, 3, 5, 4] };
+            let shape: &[usize] = if weight.len() == 2 { &[2, 3] } else { &[2, 3, 5, 4] };
             let graph = net(shape, |net, x| {
                 let mut inputs = vec![x, net.random(weight)];
                 if bias {
-                    let channels = weight[if linear { 1 } else { 0 }];
                     inputs.push(net.random(&[channels]));
                 }
-                let op = if linear { LINEAR } else { Op::Conv(Conv { window, group }) };
-                vec![net.node(op, &inputs)]
+                vec![net.node(op.clone(), &inputs)]
             });
             // The channels keep their means over the samples.
             let samples = [[0.5, -2.0, 3.0], [1.5, 1.0, -1.0]];
@@ -82,7 +84,8 @@ fn corrected_biases_take_the_mean_error_of_rounded_weights_back() {
                 assert!(distance(&rounded) > 1e-4, "{context}: nothing to correct");
                 assert!(distance(&now) < 2e-6, "{context}: {}", distance(&now));
                 // And with codes: all that is left is the rounding of the bias.
-                let codes = quantize_corrected(&graph, &observer, Calibrator::MinMax, scheme).unwrap();
+                let codes =
+                    quantize_corrected(&graph, &observer, Calibrator::MinMax, scheme).unwrap();
                 let node = &codes.nodes[0];
                 let step = codes.values[node.inputs[2]].quant.as_ref().unwrap();
                 let step = step.scale.iter().copied().fold(0.0, f32::max) as f64;

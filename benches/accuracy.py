@@ -1,0 +1,102 @@
+"""Writes docs/accuracy.md: what each scheme makes of each network.
+
+    python3 benches/accuracy.py [--data DIR] [--samples N]
+
+The bundled network is always measured. DIR may hold more: mlperf_tiny/, cifar10/, models/ and imagenet/ with
+the files named below; what is missing is left out. Needs nothing but Python and cargo.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BY_255 = ["--scale", "0.00392156862745098"]
+IMAGENET = BY_255 + ["--mean", ".485,.456,.406", "--std", ".229,.224,.225"]
+SQUARE = ["--mean", "127", "--std", "128", "--crop-fraction", "0.875", "--filter", "bicubic"]
+
+# name, model, calibration data, test data, preprocessing; the last two of one folder of images
+NETWORKS = [
+    ("ic_resnet8", "mlperf_tiny/ic_resnet8.onnx", "mlperf_tiny/ic_calib.npz", "mlperf_tiny/ic_test.npz", []),
+    ("kws_dscnn", "mlperf_tiny/kws_dscnn.onnx", "mlperf_tiny/kws_calib.npz", "mlperf_tiny/kws_test.npz", []),
+    ("vww_mobilenetv1", "mlperf_tiny/vww_mobilenetv1.onnx", "mlperf_tiny/vww_calib.npz", "mlperf_tiny/vww_test.npz", BY_255),
+    ("ad_autoencoder", "mlperf_tiny/ad_autoencoder.onnx", "mlperf_tiny/ad_calib.npz", "mlperf_tiny/ad_test.npz", []),
+    ("resnet20", "models/resnet20_cifar10.onnx", "cifar10/calib.npz", "cifar10/test.npz", IMAGENET),
+    ("mobilenet_v2", "models/mobilenet_v2.onnx", "imagenet:0", "imagenet:1", IMAGENET + ["--resize", "256", "--crop", "224"]),
+    ("efficientnet_lite0", "models/efficientnet_lite0.onnx", "imagenet:0", "imagenet:1", SQUARE + ["--resize", "224", "--crop", "224"]),
+]
+SCHEMES = [
+    ("scale, per channel", ["--scheme", "scale", "--granularity", "channel"]),
+    ("scale, per tensor", ["--scheme", "scale", "--granularity", "tensor"]),
+    ("shift, per channel", ["--scheme", "shift", "--granularity", "channel"]),
+    ("shift, per tensor", ["--scheme", "shift", "--granularity", "tensor"]),
+]
+
+
+def run(binary, *arguments):
+    return subprocess.run([binary, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+
+
+def images(data, half, to):
+    """Every second image of a folder with labels.csv, as a folder of its own."""
+    rows = (data / "labels.csv").read_text().splitlines()
+    if not rows[0].rsplit(",", 1)[1].strip().isdigit():
+        rows = rows[1:]
+    to.mkdir()
+    (to / "images").symlink_to((data / "images").resolve())
+    (to / "labels.csv").write_text("\n".join(rows[half::2]) + "\n")
+    return to
+
+
+def networks(data, scratch):
+    fashion = ROOT / "models/fashion"
+    yield "fashion (bundled)", fashion / "float.onnx", fashion / "calib.npz", fashion / "test.npz", BY_255
+    for name, model, calib, test, preprocessing in NETWORKS if data else []:
+        if not (data / model).exists():
+            continue
+        if calib.startswith("imagenet"):
+            calib, test = (images(data / "imagenet", half, scratch / f"{name}{half}") for half in (0, 1))
+        yield name, data / model, data / calib, data / test, preprocessing
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--samples", type=int, default=0, help="no more than N test samples (0: all)")
+    arguments = parser.parse_args()
+    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
+    binary = ROOT / "target/release/naive-ptq"
+    few = ["--samples", arguments.samples] if arguments.samples else []
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        for name, model, calib, test, preprocessing in networks(arguments.data, scratch):
+            for scheme, options in SCHEMES:
+                out = scratch / "int8.onnx"
+                run(binary, "quantize", model, "--calib", calib, "-o", out, *options, *preprocessing)
+                e = json.loads(
+                    run(binary, "eval", out, "--data", test, "--reference", model, "--json", *few, *preprocessing)
+                )
+                percent = lambda share: "" if share is None else f"{100 * share:.2f}"
+                rows.append(
+                    f"| {name} | {scheme} | {e['samples']} | {percent(e['reference_top1'])} | {percent(e['top1'])} "
+                    f"| {percent(e['agreement'])} | {e['output_sqnr_db']:.2f} |"
+                )
+                print(rows[-1], flush=True)
+    commit = subprocess.run(["git", "describe", "--always"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    (ROOT / "docs/accuracy.md").write_text(
+        "# Accuracy\n\n"
+        "Weights and activations of 8 bits, everything else as `naive-ptq quantize` does it by default: 99.99 %\n"
+        "percentile, biases corrected. Agreement: share of samples with the same largest output as the float\n"
+        "network. For ad_autoencoder, which does not classify, the SQNR is the measure.\n\n"
+        f"Written by `python3 benches/accuracy.py --data DIR` at {commit}, {platform.machine()}. The figures are\n"
+        "exact: they do not depend on the machine.\n\n"
+        "| network | scheme | samples | float top-1 % | top-1 % | agreement % | output SQNR dB |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+main()

@@ -1,0 +1,209 @@
+//! Random networks of all operators: each integer result is within the derived bound of the real one,
+//! and the exported file is the identical integer network.
+
+use super::int::IntExecutor;
+use crate::calibrate::{Calibrator, Observer};
+use crate::exec::float::FloatExecutor;
+use crate::graph::{Graph, ValueId};
+use crate::lower::lower;
+use crate::ops::add::Add;
+use crate::ops::average_pool::AveragePool;
+use crate::ops::clip::Clip;
+use crate::ops::concat::Concat;
+use crate::ops::conv::Conv;
+use crate::ops::conv_transpose::ConvTranspose;
+use crate::ops::linear::Linear;
+use crate::ops::max_pool::MaxPool;
+use crate::ops::mean::Mean;
+use crate::ops::mul::Mul;
+use crate::ops::pad::{Mode as Padding, Pad};
+use crate::ops::prelu::PRelu;
+use crate::ops::reshape::Reshape;
+use crate::ops::resize::{Coordinates, Mode, Nearest, Resize};
+use crate::ops::slice::{Part, Slice};
+use crate::ops::softmax::Softmax;
+use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs};
+use crate::ops::transpose::Transpose;
+use crate::ops::unary::Unary;
+use crate::ops::{Op, Window};
+use crate::quantize::{quantize, quantize_corrected};
+use crate::tensor::Tensor;
+use crate::{onnx, passes};
+
+/// A network of `nodes` random nodes on one image, with a linear layer behind it.
+fn random_network(seed: u64, nodes: usize) -> Graph {
+    let mut net = Net::new(seed);
+    let channels = net.rng.pick(&[1, 2, 3, 8]);
+    let mut images = vec![net.input(&[1, channels, 6, 7])];
+    for _ in 0..nodes {
+        let x = net.rng.pick(&images);
+        let (op, inputs) = random_node(&mut net, x, &images);
+        let y = net.node(op, &inputs);
+        images.push(y);
+    }
+    let last = images[images.len() - 1];
+    let len: usize = net.graph.values[last].shape.iter().product();
+    let flat = net.node(Op::Reshape(Reshape { shape: vec![1, len] }), &[last]);
+    let (weight, bias) = (net.random(&[len, 5]), net.random(&[5]));
+    let y = net.node(Op::Linear(Linear { transposed: false }), &[flat, weight, bias]);
+    let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[y]);
+    net.finish(&[y])
+}
+
+fn random_node(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
+    let shape = net.graph.values[x].shape.clone();
+    let (c, h, w) = (shape[1], shape[2], shape[3]);
+    let stride = net.rng.pick(&[[1, 1], [2, 1], [2, 2]]);
+    let window = Window { stride, pads: [1, 0, 1, 1], ..Window::new([2, 2]) };
+    let alike = images.iter().copied().filter(|&v| net.graph.values[v].shape == shape);
+    let alike: Vec<ValueId> = alike.collect();
+    let other = net.rng.pick(&alike);
+    let (grown, linear) = (vec![1, c, 2 * h, w + 1], net.rng.pick(&[true, false]));
+    let choice =
+        if h * w > 150 || c > 24 { 0 } else { net.rng.pick(&(0..17).collect::<Vec<usize>>()) };
+    match choice {
+        0 => (
+            Op::Slice(Slice {
+                parts: vec![
+                    part(1, 1, 1),
+                    part(c, 1, c.min(4)),
+                    part(h, -1, h.min(5)),
+                    part(w, 1, w.min(5)),
+                ],
+            }),
+            vec![x],
+        ),
+        1 | 2 => {
+            let (group, out) = if choice == 1 { (1, net.rng.pick(&[1, 4, 9])) } else { (c, 2 * c) };
+            let (weight, bias) = (net.random(&[out, c / group, 2, 2]), net.random(&[out]));
+            (Op::Conv(Conv { window, group }), vec![x, weight, bias])
+        }
+        3 => {
+            let weight = net.random(&[c, 3, 2, 2]);
+            let window = Window { pads: [0; 4], ..window };
+            (
+                Op::ConvTranspose(ConvTranspose { window, output_padding: [0; 2], group: 1 }),
+                vec![x, weight],
+            )
+        }
+        4 => (Op::MaxPool(MaxPool(window)), vec![x]),
+        5 => (Op::AveragePool(AveragePool { window, count_include_pad: linear }), vec![x]),
+        6 => (Op::Add(Add { subtract: linear }), vec![x, other]),
+        7 => (Op::Mul(Mul), vec![x, other]),
+        8 => (Op::Concat(Concat { axis: 1 }), vec![x, other]),
+        9 => {
+            let functions =
+                [Unary::Sigmoid, Unary::HardSwish, Unary::Tanh, Unary::Gelu { tanh: false }];
+            (Op::Unary(net.rng.pick(&functions)), vec![x])
+        }
+        10 => (Op::Clip(net.rng.pick(&[Clip::RELU, Clip { lo: -0.5, hi: 0.25 }])), vec![x]),
+        11 => {
+            let mode = net.rng.pick(&[Padding::Constant(0.0), Padding::Edge, Padding::Reflect]);
+            let (before, after) = (vec![0, 0, 1, 0], vec![0, 0, 0, 1]);
+            // A mirror needs something to mirror.
+            let mode = if h.min(w) == 1 { Padding::Edge } else { mode };
+            (Op::Pad(Pad { before, after, mode }), vec![x])
+        }
+        12 => {
+            let mode = if linear { Mode::Linear } else { Mode::Nearest(Nearest::RoundPreferFloor) };
+            let scales = grown.iter().zip(&shape).map(|(&o, &i)| o as f32 / i as f32).collect();
+            let coordinates = net.rng.pick(&[Coordinates::HalfPixel, Coordinates::Asymmetric]);
+            (Op::Resize(Resize { mode, coordinates, shape: grown, scales }), vec![x])
+        }
+        13 => {
+            let slope = net.random(&[c, 1, 1]);
+            (Op::PRelu(PRelu), vec![x, slope])
+        }
+        14 => (Op::Transpose(Transpose { perm: vec![0, 1, 3, 2] }), vec![x]),
+        15 => (Op::Mean(Mean { reduced: vec![false, linear, !linear, false] }), vec![x]),
+        _ => {
+            let constant = net.random(&[c, 1, 1]);
+            (Op::Add(Add { subtract: false }), vec![x, constant])
+        }
+    }
+}
+
+fn part(size: usize, step: i64, len: usize) -> Part {
+    Part { start: if step < 0 { size - 1 } else { size - len }, step, len }
+}
+
+/// How far, in steps of the result, a node may be from its real value on the same arguments.
+fn bound(op: &Op) -> f32 {
+    match op {
+        // Weights of the interpolation are multiples of 2^-11: 1/8 of a step on top of the rounding.
+        Op::Resize(_) => 0.625,
+        _ => 0.5,
+    }
+}
+
+#[test]
+fn integers_are_within_their_bound_and_survive_the_file() {
+    for seed in 0..150 {
+        let mut float = random_network(seed, 9);
+        passes::prepare(&mut float);
+        let executor = FloatExecutor::new(&float);
+        let mut observer = Observer::new(&float);
+        let samples: Vec<Vec<Tensor<f32>>> =
+            (0..3).map(|i| random_inputs(&float, &mut Rng(seed ^ i << 32), 1.0)).collect();
+        samples.iter().for_each(|x| observer.observe(&executor, &float, x).unwrap());
+        for scheme in SCHEMES {
+            let quantized = match seed % 2 {
+                0 => quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap(),
+                _ => {
+                    quantize_corrected(&float, &observer, Calibrator::Mse(scheme), scheme).unwrap()
+                }
+            };
+            let int = lower(&quantized).unwrap_or_else(|e| panic!("seed {seed}, {scheme:?}: {e}"));
+            let mut again = onnx::import(&onnx::export(&quantized), None).unwrap();
+            passes::prepare(&mut again);
+            let again = lower(&again).unwrap();
+            for (again, node) in again.nodes.iter().zip(&int.nodes) {
+                assert_eq!(again, node, "seed {seed}, {scheme:?}");
+            }
+            assert_eq!(again, int, "seed {seed}, {scheme:?}");
+            samples
+                .iter()
+                .for_each(|x| check_nodes(&quantized, x, &format!("seed {seed}, {scheme:?}")));
+        }
+    }
+}
+
+/// Each node of the integer network against the real operator on the real values of its arguments.
+fn check_nodes(quantized: &Graph, inputs: &[Tensor<f32>], what: &str) {
+    let int = lower(quantized).unwrap();
+    let mut codes: Vec<Option<Tensor<i8>>> = vec![None; quantized.values.len()];
+    let named = |name: &str| quantized.values.iter().position(|v| v.name == name);
+    IntExecutor::new(&int)
+        .run_codes(inputs, |v, seen| {
+            if let Some(value) = named(&int.values[v].name) {
+                codes[value] = Some(int.values[v].to_onnx_order(seen)?);
+            }
+            Ok(())
+        })
+        .unwrap();
+    for node in &quantized.nodes {
+        let real = |&v: &ValueId| match (&codes[v], &quantized.values[v].quant) {
+            (Some(codes), Some(quant)) => codes.map(|&code| quant.dequantize(code.into(), 0)),
+            _ => quantized.values[v].to_real().unwrap().into_owned(),
+        };
+        let arguments: Vec<Tensor<f32>> = node.inputs.iter().map(real).collect();
+        let expected = node.op.eval_f32(&arguments.iter().collect::<Vec<_>>());
+        let quant = quantized.values[node.output].quant.as_ref().unwrap();
+        let (lo, hi) = (quant.dequantize(-128, 0), quant.dequantize(127, 0));
+        let magnitude =
+            arguments.iter().flat_map(|t| t.data()).fold(0.0, |m: f32, x| m.max(x.abs()));
+        // Float sums of some hundred products are good to this much.
+        let slack = 1e-4 * (1.0 + magnitude * magnitude);
+        for (code, expected) in
+            codes[node.output].as_ref().unwrap().data().iter().zip(expected.data())
+        {
+            let expected = node.clamp.apply(*expected).clamp(lo, hi);
+            let got = quant.dequantize((*code).into(), 0);
+            let allowed = bound(&node.op) * quant.scale[0] * 1.001 + slack;
+            assert!(
+                (got - expected).abs() <= allowed,
+                "{what}, {node:?}: {got}, expected {expected}"
+            );
+        }
+    }
+}
