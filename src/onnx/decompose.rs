@@ -14,7 +14,7 @@ use crate::ops::slice::{Slice, split_sizes};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Input, OnnxNode, Op, Operator, Window};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, broadcast};
 
 /// Builds the nodes that stand for one node of the file.
 struct Steps<'i, 'a> {
@@ -97,6 +97,14 @@ impl<'a> Importer<'a> {
                 Some(1) => x,
                 to => bail!(Unsupported, "attribute \"to\": data type {to:?}, only float is known"),
             },
+            ("Expand", _) => {
+                let Some(target) = node.take_input_ints(1)? else { bail!(Invalid, "no shape") };
+                let target = target.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
+                match broadcast(&shape, &target.collect::<Shape>())? {
+                    same if same == shape => x,
+                    larger => bail!(Unsupported, "an expansion of {shape:?} to {larger:?}"),
+                }
+            }
             ("Squeeze" | "Unsqueeze", _) => {
                 let shape = squeezed(node, &shape)?;
                 steps.reshape(x, shape)?

@@ -5,7 +5,7 @@ use super::proto::data_type as dt;
 use super::tensors::Numbers;
 use crate::error::{Result, bail};
 use crate::ops::slice::{Part, Slice};
-use crate::ops::{Attribute, Input, OnnxNode};
+use crate::ops::{Attribute, Input, OnnxNode, Operator};
 use crate::tensor::{
     Shape, Tensor, broadcast, broadcast_strides, checked_len, permuted, strided_indices, strides,
 };
@@ -37,7 +37,8 @@ pub(super) fn fold(node: &mut OnnxNode) -> Option<Result<Numbers>> {
     Some(match op_type.as_str() {
         "Cast" => cast(node),
         "Gather" => gather(node),
-        "Unsqueeze" | "Squeeze" | "Expand" | "Transpose" if of_ints => moved(node),
+        "Expand" => moved(node),
+        "Unsqueeze" | "Squeeze" | "Transpose" if of_ints => moved(node),
         "Reshape" | "Flatten" if of_ints => reshaped(node),
         "Slice" if of_ints => slice(node),
         "Concat" if of_ints => concat(node),
@@ -251,7 +252,7 @@ fn moved(node: &mut OnnxNode) -> Result<Numbers> {
 }
 
 fn reshaped(node: &mut OnnxNode) -> Result<Numbers> {
-    use crate::ops::{Operator, reshape::Reshape};
+    use crate::ops::reshape::Reshape;
     let x = node.input_shape(0)?.to_vec();
     let shape = Reshape::import(node)?.infer_shape(&[&x])?;
     pick(node, shape, 0..x.iter().product())
@@ -259,6 +260,11 @@ fn reshaped(node: &mut OnnxNode) -> Result<Numbers> {
 
 fn slice(node: &mut OnnxNode) -> Result<Numbers> {
     let x = node.input_shape(0)?.to_vec();
+    if x.len() != 1 {
+        let op = Slice::import(node)?;
+        return pick(node, op.infer_shape(&[&x])?, op.indices(&x).into_iter());
+    }
+    // A list may become empty.
     let old = node.opset < 10;
     let mut list = |name: &str, index| match old {
         true => node.take_ints(name),
@@ -266,8 +272,8 @@ fn slice(node: &mut OnnxNode) -> Result<Numbers> {
     };
     let (starts, ends, axes) = (list("starts", 1)?, list("ends", 2)?, list("axes", 3)?);
     let steps = if old { None } else { list("", 4)? };
-    let (Some(&[start]), Some(&[end]), 1) = (starts.as_deref(), ends.as_deref(), x.len()) else {
-        bail!(Unsupported, "a slice of a shape along more than one axis");
+    let (Some(&[start]), Some(&[end])) = (starts.as_deref(), ends.as_deref()) else {
+        bail!(Invalid, "expected one start and one end for one axis");
     };
     if !matches!(axes.as_deref(), None | Some([0 | -1])) {
         bail!(Invalid, "axes {axes:?} of a shape");

@@ -60,6 +60,11 @@ impl Slice {
         Ok(Part { start: start as usize, step, len })
     }
 
+    /// Where the elements of the result lie in a tensor of shape `shape`.
+    pub fn indices(&self, shape: &[usize]) -> Vec<usize> {
+        self.picks().indices(shape).into_iter().flatten().collect()
+    }
+
     fn picks(&self) -> Picks {
         let positions = |p: &Part| {
             let Part { start, step, len } = *p;
@@ -163,9 +168,9 @@ impl Picks {
         self.axes.iter().map(Vec::len).collect()
     }
 
-    /// The picked elements of `x`.
-    pub fn eval_f32(&self, x: &Tensor<f32>) -> Tensor<f32> {
-        let strides = strides(x.shape());
+    /// Where each element of the result lies in a tensor of shape `shape`, if anywhere.
+    fn indices(&self, shape: &[usize]) -> Vec<Option<usize>> {
+        let strides = strides(shape);
         // Position of each element of the axes handled so far.
         let mut indices: Vec<Option<usize>> = vec![Some(0)];
         for (axis, stride) in self.axes.iter().zip(strides) {
@@ -175,6 +180,12 @@ impl Picks {
             };
             indices = indices.iter().flat_map(step).collect();
         }
+        indices
+    }
+
+    /// The picked elements of `x`.
+    pub fn eval_f32(&self, x: &Tensor<f32>) -> Tensor<f32> {
+        let indices = self.indices(x.shape());
         let data = indices.into_iter().map(|i| i.map_or(self.fill, |i| x.data()[i])).collect();
         Tensor::new(self.shape(), data).unwrap_or_default()
     }
