@@ -109,6 +109,15 @@ fn single_nodes() {
             list(&[4, 2, 0]),
         ),
         ("Slice", 13, vec![six(), list(&[3]), list(&[3])], vec![], list(&[])),
+        // The rows from the last to the first, as PyTorch writes the pads of `F.pad`.
+        (
+            "Slice",
+            13,
+            vec![matrix([2, 2], &[1, 2, 3, 4]), list(&[-1]), list(&[MIN]), list(&[0]), list(&[-1])],
+            vec![],
+            matrix([2, 2], &[3, 4, 1, 2]),
+        ),
+        ("Expand", 13, vec![one(), list(&[3])], vec![], list(&[1, 1, 1])),
         (
             "Slice",
             9,
@@ -210,7 +219,7 @@ fn broken_and_huge_ones_are_refused() {
         ("Gather", vec![one(), scalar(MIN)], vec![], "index -9223372036854775808"),
         ("Gather", vec![one(), scalar(0)], vec![("axis", Int(1))], "axis 1 of shape [1]"),
         ("Slice", vec![one(), one(), list(&[2]), list(&[1])], vec![], "axes Some([1])"),
-        ("Slice", vec![matrix([1, 1], &[1]), one(), one()], vec![], "more than one axis"),
+        ("Slice", vec![matrix([1, 1], &[1]), one(), one()], vec![], "a slice without elements"),
         ("Slice", vec![one(), one(), one(), list(&[0]), list(&[0])], vec![], "step 0"),
         ("Add", vec![list(&[1, 2]), list(&[1, 2, 3])], vec![], "do not broadcast"),
         ("Squeeze", vec![list(&[1, 2]), list(&[0])], vec![], "axis 0 of shape [2] is not 1"),
