@@ -113,11 +113,17 @@ fn single_nodes() {
         (
             "Slice",
             13,
-            vec![matrix([2, 2], &[1, 2, 3, 4]), list(&[-1]), list(&[MIN]), list(&[0]), list(&[-1])],
+            vec![
+                matrix([2, 2], &[1, 2, 3, 4]),
+                list(&[-1]),
+                list(&[i64::MIN]),
+                list(&[0]),
+                list(&[-1]),
+            ],
             vec![],
             matrix([2, 2], &[3, 4, 1, 2]),
         ),
-        ("Expand", 13, vec![one(), list(&[3])], vec![], list(&[1, 1, 1])),
+        ("Expand", 13, vec![list(&[1]), list(&[3])], vec![], list(&[1, 1, 1])),
         (
             "Slice",
             9,
