@@ -92,8 +92,7 @@ def main():
         "Weights and activations of 8 bits, everything else as `naive-ptq quantize` does it by default: 99.99 %\n"
         "percentile, biases corrected. Agreement: share of samples with the same largest output as the float\n"
         "network. For ad_autoencoder, which does not classify, the SQNR is the measure.\n\n"
-        f"Written by `python3 benches/accuracy.py --data DIR` at {commit}, {platform.machine()}. The figures are\n"
-        "exact: they do not depend on the machine.\n\n"
+        f"Written by `python3 benches/accuracy.py --data DIR` at {commit}, {platform.machine()}.\n\n"
         "| network | scheme | samples | float top-1 % | top-1 % | agreement % | output SQNR dB |\n"
         "|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )

@@ -1,8 +1,8 @@
-//! The integer arithmetic that every backend must reproduce bit for bit.
+//! The integer arithmetic that every implementation must reproduce bit for bit.
 //!
-//! This file is normative: the SIMD kernels, the emitted C, the emitted Rust and
-//! the emitted SystemVerilog are correct when, and only when, they agree with it.
-//! It uses `core` alone, because it is also copied verbatim into emitted crates.
+//! This file is normative, with `docs/semantics.md`: whatever computes a quantized network is correct
+//! when, and only when, it agrees with it. It uses `core` alone, as do the integer kernels (`int.rs` of
+//! each operator), so that both can be deployed as they are, without `std`.
 
 /// A positive `f32` factor, taken exactly: `significand * 2^-shift`.
 ///

@@ -41,6 +41,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The operating system's error behind this one, if there is one.
+    pub fn io(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::InNode { error, .. } | Self::InFile { error, .. } => error.io(),
+            _ => None,
+        }
+    }
+}
+
 /// `Result` with this library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

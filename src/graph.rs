@@ -125,6 +125,13 @@ impl Graph {
         self.nodes.iter().position(|n| n.output == value)
     }
 
+    /// Index of the node that computes `value`, if a rewrite may merge it with the one user of `value`:
+    /// nobody else sees it, and the file gives it no codes of its own.
+    pub fn sole_producer(&self, value: ValueId) -> Option<usize> {
+        let hidden = self.uses(value) == 1 && self.values[value].quant.is_none();
+        hidden.then(|| self.producer(value)).flatten()
+    }
+
     /// How often `value` is used, as an argument or as an output of the graph.
     pub fn uses(&self, value: ValueId) -> usize {
         let by_nodes = self.nodes.iter().flat_map(|n| &n.inputs).filter(|&&v| v == value).count();
@@ -150,13 +157,15 @@ impl Graph {
     }
 
     /// The result of `node`, if all its arguments are real constants; `None` also if it is large and
-    /// much larger than they are.
+    /// larger than they are, or if the constants together would be too large.
     pub fn constant_result(&self, node: &Node) -> Option<Tensor<f32>> {
-        const SMALL: usize = 1 << 20;
+        const SMALL: usize = 1 << 16;
+        const ALL: usize = 1 << 26;
         let arguments = node.inputs.iter().map(|&v| self.real_constant(v));
         let arguments = arguments.collect::<Option<Vec<_>>>()?;
-        let given: usize = arguments.iter().map(|t| t.data().len()).sum();
-        if self.values[node.output].shape.iter().product::<usize>() > SMALL.max(2 * given) {
+        let largest = arguments.iter().map(|t| t.data().len()).max().unwrap_or(0);
+        let len = self.values[node.output].shape.iter().product::<usize>();
+        if len > SMALL.max(largest) || self.parameters() + len > ALL {
             return None;
         }
         let result = node.op.eval_f32(&arguments);

@@ -6,23 +6,24 @@
 //!                                fuse               not stored      ▼
 //!  int8.onnx ◄──export── quantized Graph ◄───────── quantize ───────┘
 //!     │   (QDQ)                │
-//!     └──────import────────────┤   a QDQ model from another tool enters here, too
+//!     └──────import────────────┤   a quantized model from elsewhere enters here, too
 //!                              └──lower──► IntGraph ──► exec
 //! ```
 //!
 //! | stage | module | from → to |
 //! |---|---|---|
 //! | import, export | [`onnx`] | ONNX file ↔ [`graph::Graph`] |
-//! | passes | [`passes`] | `Graph` → `Graph`, fewer nodes |
-//! | calibrate | [`calibrate`] | `Graph`, samples → [`calibrate::Observer`] → ranges |
-//! | quantize | [`quantize`](mod@quantize) | `Graph`, ranges, [`quant::Scheme`] → quantized `Graph` |
+//! | passes | [`passes`] | `Graph` → `Graph`, fewer nodes; corrected biases; what a foreign file leaves unsaid |
+//! | calibrate | [`calibrate`] | `Graph`, samples → [`calibrate::Observer`], which can be merged → ranges |
+//! | quantize | [`quantize`](mod@quantize) | `Graph`, ranges or `Observer`, [`quant::Scheme`] → quantized `Graph` |
 //! | lower | [`lower`](mod@lower) | quantized `Graph` → [`lower::IntGraph`] |
 //! | run | [`exec`] | either graph, samples → results |
 //! | judge | [`analyze`] | results → accuracy, noise |
 //!
 //! Below them: [`arith`], the integer arithmetic; [`ops`], the operators; [`quant`], scales and zero
 //! points; [`tensor`], [`kernels`] and [`error`]. Beside them: [`data`], which reads samples.
-//! `docs/semantics.md` says what every operator computes, to the bit.
+//! `docs/semantics.md` says what every operator computes, to the bit. [`exec::Network::load`] takes a file
+//! of either kind, quantized here or elsewhere, to where it can be run.
 //!
 //! The whole pipeline, on the bundled network:
 //!
@@ -31,7 +32,7 @@
 //! use naive_ptq::data::{Dataset, Preprocess};
 //! use naive_ptq::exec::{float::FloatExecutor, int::IntExecutor};
 //! use naive_ptq::quant::{Preset, Scheme};
-//! use naive_ptq::{lower::lower, onnx, passes, quantize::quantize};
+//! use naive_ptq::{lower::lower, onnx, passes, quantize::quantize_corrected};
 //!
 //! # fn main() -> naive_ptq::Result<()> {
 //! let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion");
@@ -47,7 +48,8 @@
 //!     observer.observe(&float, &graph, &[data.sample(i)?])?;
 //! }
 //! let scheme = Scheme { preset: Preset::Scale, per_channel: true };
-//! let quantized = quantize(&graph, &observer.ranges(Calibrator::MinMax), scheme)?;
+//! let calibrator = Calibrator::Percentile(99.99);
+//! let quantized = quantize_corrected(&graph, &observer, calibrator, scheme)?;
 //! let file: Vec<u8> = onnx::export(&quantized);
 //!
 //! let integer = lower(&quantized)?;

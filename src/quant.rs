@@ -114,7 +114,8 @@ impl QuantParams {
 /// Where scales may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Power-of-two scales, symmetric: every rescaling is a shift. For FPGA, ASIC, DSP.
+    /// Power-of-two scales; symmetric, but for activations that are never negative: every rescaling is a
+    /// shift. For FPGA, ASIC, DSP.
     Shift,
     /// Any `f32` scale, asymmetric activations: for CPUs and microcontrollers.
     Scale,

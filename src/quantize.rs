@@ -126,7 +126,7 @@ fn quantize_node(
 }
 
 /// Gives argument `argument` of node `index` a value of its own.
-fn duplicate(graph: &mut Graph, index: usize, argument: usize) -> ValueId {
+pub(crate) fn duplicate(graph: &mut Graph, index: usize, argument: usize) -> ValueId {
     let node = &graph.nodes[index];
     let mut value = graph.values[node.inputs[argument]].clone();
     value.name = graph.fresh_name(format!("{}.{}", value.name, node.name));

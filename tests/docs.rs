@@ -83,12 +83,57 @@ fn named_files_exist() {
     for document in documents().iter().filter(|d| !d.ends_with("adding-an-operator.md")) {
         let text = fs::read_to_string(document).unwrap();
         for name in text.split('`').skip(1).step_by(2) {
-            let is_path = ["src/", "docs/", "tests/", "examples/", "models/"].iter();
+            let is_path = ["src/", "docs/", "tests/", "examples/", "models/", "benches/"].iter();
             if is_path.clone().any(|folder| name.starts_with(folder)) {
                 assert!(root().join(name).exists(), "{}: {name}", document.display());
             }
         }
     }
+}
+
+#[test]
+fn anchors_resolve() {
+    let slug = |heading: &str| -> String {
+        let kept = heading.to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        let slugs: Vec<String> = headings.map(|h| slug(h.trim_start_matches('#').trim())).collect();
+        for anchor in text.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            assert!(slugs.iter().any(|s| s == anchor), "{}: #{anchor}", document.display());
+        }
+    }
+}
+
+#[test]
+fn each_page_is_linked() {
+    let pages = documents().into_iter().filter(|d| !d.ends_with("README.md"));
+    let links = ["README.md", "docs/README.md"].map(read).concat();
+    for name in pages.map(|d| d.file_name().unwrap().to_str().unwrap().to_owned()) {
+        assert!(links.contains(&format!("{name})")), "nothing links to {name}");
+    }
+}
+
+/// The rows of the README's table of accuracy are those that `demo` prints.
+#[test]
+fn the_readme_names_the_schemes_of_the_demo() {
+    let demo = read("src/cli/demo.rs");
+    let readme = read("README.md");
+    let table = readme.split("\n## Accuracy\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let names: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
+    assert!(names.len() > 3);
+    for name in &names[1..] {
+        assert!(demo.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn the_readme_fits_in_170_lines() {
+    assert!(read("README.md").lines().count() <= 170);
 }
 
 #[test]
@@ -123,6 +168,32 @@ fn named_commands_and_options_exist() {
         }
     }
     assert!(calls >= 6, "found only {calls} calls");
+}
+
+/// Options in backticks, of whatever subcommand, exist; so do the README's choices for `quantize`, all.
+#[cfg(feature = "cli")]
+#[test]
+fn options_in_the_text_exist() {
+    let all = ["demo", "conv", "inspect", "quantize", "run", "eval"].map(|s| help(s).unwrap());
+    let words: BTreeSet<&str> =
+        all.iter().flat_map(|help| help.split([' ', ',', '\n', '='])).collect();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for code in text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("--")) {
+            let option = code.split([' ', '=']).next().unwrap();
+            assert!(words.contains(option), "{}: {option}", document.display());
+        }
+    }
+    let readme = read("README.md");
+    let choices = help("quantize").unwrap();
+    let choices =
+        choices.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split(':').next());
+    for choice in choices {
+        assert!(
+            readme.contains(&format!("`{choice}`")),
+            "{choice} of quantize is not in the README"
+        );
+    }
 }
 
 /// What `naive-ptq <subcommand> --help` prints, if there is such a subcommand.

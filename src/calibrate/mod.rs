@@ -10,6 +10,7 @@ mod tests;
 use crate::error::{Context, Result};
 use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, ValueId};
+use crate::ops::{Op, OutputParams};
 use crate::quant::{Range, Scheme};
 use crate::tensor::Tensor;
 use histogram::Histogram;
@@ -47,6 +48,8 @@ impl Calibrator {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observer {
     seen: Vec<Option<Seen>>,
+    /// Values that are never clipped; see [`ranges`](Self::ranges).
+    whole: Vec<bool>,
     samples: u64,
 }
 
@@ -63,7 +66,7 @@ impl Observer {
     pub fn new(graph: &Graph) -> Self {
         let mut seen = vec![None; graph.values.len()];
         graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
-        Self { seen, samples: 0 }
+        Self { seen, whole: results(graph), samples: 0 }
     }
 
     /// Runs one sample through the network and records every activation.
@@ -113,10 +116,30 @@ impl Observer {
     }
 
     /// The range of each value; `None` for constants.
+    ///
+    /// A result of the network, and what a final softmax is computed from, keeps everything that was
+    /// seen, whatever the calibrator: clipping would make the largest outputs equal, and it is by them
+    /// that a network answers.
     pub fn ranges(&self, calibrator: Calibrator) -> Vec<Option<Range>> {
-        let range = |seen: &Option<Seen>| Some(calibrator.range(&seen.as_ref()?.histogram));
-        self.seen.iter().map(range).collect()
+        let range = |(seen, &whole): (&Option<Seen>, &bool)| {
+            let calibrator = if whole { Calibrator::MinMax } else { calibrator };
+            Some(calibrator.range(&seen.as_ref()?.histogram))
+        };
+        self.seen.iter().zip(&self.whole).map(range).collect()
     }
+}
+
+/// For each value, whether it is an output, or becomes one by a softmax or by moving codes alone.
+fn results(graph: &Graph) -> Vec<bool> {
+    let mut results = vec![false; graph.values.len()];
+    graph.outputs.iter().for_each(|&v| results[v] = true);
+    for node in graph.nodes.iter().rev() {
+        let moves = node.op.output_params() == OutputParams::SameAsInput;
+        if results[node.output] && (moves || matches!(node.op, Op::Softmax(_))) {
+            results[node.inputs[0]] = true;
+        }
+    }
+    results
 }
 
 impl Seen {

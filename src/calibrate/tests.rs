@@ -1,5 +1,6 @@
 use super::*;
 use crate::ops::testing::{Net, Rng, random_inputs};
+use crate::ops::unary::Unary;
 use crate::ops::{Op, Window, conv::Conv, softmax::Softmax};
 use crate::quant::Preset;
 
@@ -76,15 +77,22 @@ fn ranges_and_means_by_hand() {
     let mut net = Net::new(0);
     let x = net.input(&[2, 2, 1, 2]);
     let y = net.node(Op::Softmax(Softmax { axis: 0 }), &[x]);
-    let graph = net.finish(&[y]);
+    let z = net.node(Op::Unary(Unary::Neg), &[x]);
+    let graph = net.finish(&[y, z]);
     let executor = FloatExecutor::new(&graph);
     let mut observer = Observer::new(&graph);
     for data in [[1.0, 2.0, -4.0, 0.0, 3.0, 2.0, 0.5, 0.5], [-1.0; 8]] {
         let x = Tensor::new([2, 2, 1, 2], data.to_vec()).unwrap();
         observer.observe(&executor, &graph, &[x]).unwrap();
     }
-    assert_eq!(observer.ranges(Calibrator::MinMax)[0], Some(Range { lo: -4.0, hi: 3.0 }));
-    assert_eq!(observer.ranges(Calibrator::MovingAverage)[0], Some(Range { lo: -2.5, hi: 1.0 }));
+    let seen = observer.histogram(x).unwrap();
+    assert_eq!(Calibrator::MinMax.range(seen), Range { lo: -4.0, hi: 3.0 });
+    assert_eq!(Calibrator::MovingAverage.range(seen), Range { lo: -2.5, hi: 1.0 });
+    // Results, and what a final softmax is computed from, are never clipped.
+    for v in [x, y, z] {
+        let [whole, mean] = [Calibrator::MinMax, Calibrator::MovingAverage];
+        assert_eq!(observer.ranges(mean)[v], observer.ranges(whole)[v]);
+    }
     assert_eq!(observer.channel_means(0, &[2, 2, 1, 2]), Some(vec![0.5, -0.875]));
 }
 

@@ -87,7 +87,7 @@ counts the samples.";
 /// Where scales may lie.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum PresetArg {
-    /// Power-of-two scales, symmetric: every rescaling is a shift
+    /// Power-of-two scales: every rescaling is a shift
     Shift,
     /// Any scale, asymmetric activations
     Scale,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::analyze::Evaluation;
 use naive_ptq::data::Dataset;
@@ -80,6 +80,11 @@ pub fn evaluate(
 ) -> anyhow::Result<Evaluation> {
     let outputs = outputs(network, data)?;
     let reference = reference.map(|reference| self::outputs(reference, data)).transpose()?;
+    if let Some((y, r)) =
+        outputs.iter().zip(reference.iter().flatten()).find(|(y, r)| y.shape() != r.shape())
+    {
+        bail!("the outputs have shape {:?}, those of the reference {:?}", y.shape(), r.shape());
+    }
     let labels: Option<Vec<usize>> = (0..data.len()).map(|i| data.label(i)).collect();
     Ok(Evaluation::new(&outputs, labels.as_deref(), reference.as_deref()))
 }

@@ -51,7 +51,10 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
     };
     result.unwrap_or_else(|error| {
-        let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        let io = error.chain().find_map(|cause| {
+            let ours = cause.downcast_ref::<naive_ptq::Error>().and_then(naive_ptq::Error::io);
+            ours.or(cause.downcast_ref::<std::io::Error>())
+        });
         if io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }

@@ -66,11 +66,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One array of samples that each have a leading axis of their own.
+/// One row for each sample; a leading axis of 1 is the sample's own.
 fn stack<T: Element>(samples: Vec<Tensor<T>>) -> anyhow::Result<Vec<u8>> {
-    let first = samples.first().context("no samples")?.shape();
-    let rows = first[0] * samples.len();
-    let shape: Vec<usize> = std::iter::once(rows).chain(first[1..].iter().copied()).collect();
+    let of_one = match samples.first().context("no samples")?.shape() {
+        [1, rest @ ..] => rest,
+        all => all,
+    };
+    let shape: Vec<usize> = std::iter::once(samples.len()).chain(of_one.iter().copied()).collect();
     let data = samples.into_iter().flat_map(Tensor::into_data).collect();
     Ok(write_npy(&Tensor::new(shape, data)?))
 }

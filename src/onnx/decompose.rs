@@ -167,8 +167,13 @@ impl<'a> Importer<'a> {
             _ => return Ok(false),
         };
         let output = &proto.output[0];
-        // The last step is the node itself; there is none where nothing changes.
-        match self.graph.nodes.last_mut().filter(|node| node.output == result && result != x) {
+        // Where nothing changes a copy keeps the two names apart.
+        let result = match result == x {
+            true => Steps { importer: self, name, count: 0 }.reshape(x, shape)?,
+            false => result,
+        };
+        // The last step is the node itself; a constant has none.
+        match self.graph.nodes.last_mut().filter(|node| node.output == result) {
             Some(node) => {
                 node.name = if proto.name.is_empty() { output.clone() } else { name.into() };
                 self.graph.values[result].name = output.clone();

@@ -20,7 +20,6 @@ use crate::tensor::Tensor;
 /// The version of the operator set that is written, unless a node needs a newer one: the first with
 /// scales for each channel.
 const OPSET: i64 = 13;
-const IR_VERSION: i64 = 8;
 
 /// The model as the bytes of an ONNX file.
 pub fn export(graph: &Graph) -> Vec<u8> {
@@ -35,7 +34,7 @@ pub fn export(graph: &Graph) -> Vec<u8> {
     };
     exporter.run();
     let model = ModelProto {
-        ir_version: Some(IR_VERSION),
+        ir_version: Some(if opset < 19 { 8 } else { 9 }),
         producer_name: env!("CARGO_PKG_NAME").into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(exporter.proto),

@@ -17,6 +17,8 @@ use super::tensors::Numbers;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
+use crate::ops::pad::Mode as Padding;
+use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
 use crate::tensor::{Shape, Tensor};
 
@@ -148,6 +150,7 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Re
         read_as_real: HashSet::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
         input_shapes: shapes,
+        open_batches: 0,
     };
     let missing = |name: &&String| !name.is_empty() && proto.input.iter().all(|i| i.name != **name);
     if let Some(unknown) = shapes.keys().find(missing) {
@@ -182,6 +185,8 @@ pub(super) struct Importer<'a> {
     pub(super) read_as_real: HashSet<&'a str>,
     pub(super) outputs: HashSet<&'a str>,
     input_shapes: &'a InputShapes,
+    /// Number of inputs whose first axis is open.
+    open_batches: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -197,6 +202,8 @@ impl<'a> Importer<'a> {
                 self.input(input)?;
             }
         }
+        let inputs = self.graph.inputs.len();
+        self.graph.dynamic_batch = inputs > 0 && self.open_batches == inputs;
         self.read_as_real = read_as_real(proto);
         for (index, node) in proto.node.iter().enumerate() {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
@@ -252,7 +259,7 @@ impl<'a> Importer<'a> {
                 }
                 // Some exporters write an open batch as −1.
                 (_, given) if axis == 0 && given.is_none_or(|g| g == 1) => {
-                    self.graph.dynamic_batch = true;
+                    self.open_batches += 1;
                     1
                 }
                 (_, Some(size)) => size,
@@ -306,7 +313,7 @@ impl<'a> Importer<'a> {
         }
         let mut node = self.describe(proto)?;
         match proto.op_type.as_str() {
-            "Constant" => self.constant(output, &mut node)?,
+            "Constant" => self.constant(proto, output, &mut node)?,
             "Identity" | "Dropout" => self.identity(proto, output, &mut node)?,
             "QuantizeLinear" => self.quantize(proto, output, &mut node)?,
             "DequantizeLinear" => self.dequantize(proto, output, &mut node)?,
@@ -349,11 +356,16 @@ impl<'a> Importer<'a> {
         Ok(node)
     }
 
-    fn constant(&mut self, output: &str, node: &mut OnnxNode) -> Result<()> {
+    fn constant(&mut self, proto: &NodeProto, output: &str, node: &mut OnnxNode) -> Result<()> {
+        // Read from the file, where the type of integers is known: they may be codes.
+        if let Some(tensor) =
+            proto.attribute.iter().find(|a| a.name == "value").and_then(|a| a.t.as_ref())
+        {
+            node.attributes.remove("value");
+            return self.define_constant(output, Numbers::read(tensor, None)?);
+        }
         let numbers = match node.attributes.pop_first() {
             Some((name, value)) => match (name.as_str(), value) {
-                ("value", Attribute::Tensor(Input::Real(t))) => Numbers::Real(t),
-                ("value", Attribute::Tensor(Input::Ints(t))) => Numbers::Ints(t, dt::INT64),
                 ("value_float", Attribute::Float(x)) => Numbers::Real(Tensor::new([], vec![x])?),
                 ("value_floats", Attribute::Floats(x)) => Numbers::Real(Tensor::from_vec(x)),
                 ("value_int", Attribute::Int(i)) => {
@@ -380,10 +392,14 @@ impl<'a> Importer<'a> {
         }
         let Some(x) = proto.input.first() else { bail!(Invalid, "expected an input") };
         let known = self.get(x)?.clone();
-        match known {
-            Known::Value(v) if self.outputs.contains(output) => self.name_output(v, output)?,
-            _ => {}
-        }
+        let known = match known {
+            // An output has a name of its own, so it is a value of its own.
+            Known::Value(v) if self.outputs.contains(output) => {
+                let shape = self.graph.values[v].shape.clone();
+                Known::Value(self.emit(output, Op::Reshape(Reshape { shape }), vec![v], output)?)
+            }
+            known => known,
+        };
         self.define(output, known)
     }
 
@@ -434,6 +450,9 @@ impl<'a> Importer<'a> {
                 Some(_) => bail!(Unsupported, "input \"{name}\" is made of integers"),
                 None => bail!(Unsupported, "input {index} is absent, but not the last one"),
             }
+        }
+        if codes && matches!(&op, Op::Pad(pad) if matches!(pad.mode, Padding::Constant(_))) {
+            bail!(Unsupported, "padding of codes with a constant code");
         }
         let name = if proto.name.is_empty() { output } else { name };
         let Some(&first) = inputs.first() else { bail!(Invalid, "the node has no input") };

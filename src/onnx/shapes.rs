@@ -50,6 +50,7 @@ pub(super) fn fold(node: &mut OnnxNode) -> Option<Result<Numbers>> {
             binary(node)
         }
         "Neg" | "Abs" | "Not" if of_ints => unary(node),
+        "Div" => divide(node),
         "Floor" | "Ceil" | "Round" => real(node),
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" if of_ints => reduce(node),
         _ => return None,
@@ -126,8 +127,9 @@ fn cast(node: &mut OnnxNode) -> Result<Numbers> {
     let to = node.take_int("to")?;
     node.take_int("saturate")?; // of 8-bit floats only
     let integer = match to {
-        Some(1 | 10 | 11) => false,
-        Some(2..=7 | 9 | 12 | 13) => true,
+        Some(1 | 11) => false,
+        // Narrower integers would wrap.
+        Some(6 | 7 | 9) => true,
         other => bail!(Unsupported, "attribute \"to\": data type {other:?}"),
     };
     let bool = to == Some(dt::BOOL as i64);
@@ -137,6 +139,9 @@ fn cast(node: &mut OnnxNode) -> Result<Numbers> {
         }
         (Some(Input::Ints(t)), true) => Numbers::Ints(t, dt::INT64),
         (Some(Input::Ints(t)), false) => Numbers::Real(t.map(|&i| i as f32)),
+        (Some(Input::Real(t)), true) if bool => {
+            Numbers::Ints(t.map(|&x| (x != 0.0) as i64), dt::BOOL)
+        }
         (Some(Input::Real(t)), true) => Numbers::Ints(t.map(|&x| x as i64), dt::INT64),
         (Some(Input::Real(t)), false) => Numbers::Real(t),
         _ => bail!(Invalid, "the input is missing"),
@@ -350,6 +355,16 @@ fn binary(node: &mut OnnxNode) -> Result<Numbers> {
         })?;
     }
     Ok(Numbers::Ints(result, dt::INT64))
+}
+
+/// A true division: a rounded reciprocal would make some quotients too small to be whole.
+fn divide(node: &mut OnnxNode) -> Result<Numbers> {
+    match (node.inputs[0].take(), node.inputs.get_mut(1).and_then(Option::take)) {
+        (Some(Input::Real(a)), Some(Input::Real(b))) => {
+            elementwise(&a, &b, |a, b| Some(a / b)).map(Numbers::Real)
+        }
+        _ => bail!(Unsupported, "a division of constants of different types"),
+    }
 }
 
 fn unary(node: &mut OnnxNode) -> Result<Numbers> {

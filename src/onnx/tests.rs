@@ -5,6 +5,7 @@ mod damaged;
 mod decompose;
 mod quantized;
 mod shapes;
+mod silent;
 mod tensors;
 
 use prost::Message;
@@ -175,7 +176,7 @@ fn huge_sizes() {
     }
     refused(
         &conv(vec![ints("pads", &[1 << 22; 4])]),
-        "\"y\" of shape [1, 2, 8388612, 8388612] has more than",
+        "4194304 elements of padding, more than 4096",
     );
     refused(
         &conv(vec![ints("pads", &[1 << 40; 4])]),
@@ -247,8 +248,9 @@ fn windows_beyond_the_input() {
         refused(&with(5, 0), "window of 5 does not fit into the padded height of 4");
         refused(&with(2, 2), "lies wholly in the padding");
         refused(&pool(op_type, vec![]), "attribute \"kernel_shape\" is missing");
-        // Every step of the shape rule and of the evaluation is bounded by the input, not by the window.
-        let huge = with((1 << 24) - 1, 1 << 23);
+        refused(&with((1 << 24) - 1, 1 << 23), "8388608 elements of padding");
+        // As large as it may be.
+        let huge = with((1 << 13) - 1, 1 << 12);
         survive(&huge.encode_to_vec()).unwrap();
         let strides = ints("strides", &[1 << 23; 2]);
         survive(&edited(huge, |g| g.node[0].attribute.push(strides)).encode_to_vec()).unwrap();

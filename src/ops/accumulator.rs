@@ -87,6 +87,10 @@ pub fn accumulators(
 
 /// A bias is added to the products as it is, so its codes must count in units of theirs.
 fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Result<()> {
+    if b.quant.zero_point != 0 || b.quant.bits != 32 {
+        let (bits, zero) = (b.quant.bits, b.quant.zero_point);
+        bail!(Unsupported, "the bias needs 32 bits and zero point 0, got {bits} bits and {zero}");
+    }
     let scale = |quant: &QuantParams, o: usize| quant.scale[o % quant.scale.len()];
     for o in 0..out_ch {
         let (expected, got) = (x.scale() * scale(w.quant, o), scale(b.quant, o));

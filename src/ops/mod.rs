@@ -129,7 +129,7 @@ pub enum Role {
 pub enum OutputParams {
     /// From the observed range.
     Calibrated,
-    /// The result's codes are some of the first argument's codes.
+    /// Those of the first argument: the result's codes are some of its codes, or lie between them.
     SameAsInput,
     /// One range serves the result and all arguments, so that codes can be copied.
     Shared,

@@ -309,7 +309,8 @@ fn check_codes(
     let (float, _) = run_float(graph, &inputs);
     let magnitudes = real(&node.op, &real_arguments(graph, &inputs, f64::abs));
     let (scale, zero_point) = (scale as f64, zero_point as f64);
-    let steps = 0.5 + weight_error(&node.op);
+    let x_scale = graph.values[node.inputs[0]].quant.as_ref().unwrap().scale[0] as f64;
+    let steps = 0.5 + weight_error(&node.op) * x_scale / scale;
     for ((&code, &x), (n, d)) in y.data().iter().zip(float[0].data()).zip(magnitudes.data()) {
         let nearest = (x as f64 / scale).clamp(-128.0 - zero_point, 127.0 - zero_point);
         let loss = (code as f64 - zero_point - nearest).abs() * scale;

@@ -4,6 +4,9 @@ use super::onnx_node::{Attribute, MAX_SIZE, OnnxNode, sizes};
 use crate::error::{Result, bail};
 use crate::tensor::Tensor;
 
+/// More padding than any network has; what lies in it is not worth walking through.
+const MAX_PAD: usize = 1 << 12;
+
 /// A window over `[h, w]`. Output position `o` and tap `k` meet input `o · stride + k · dilation − pad`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -71,6 +74,9 @@ impl Window {
             (mode, pads) => {
                 bail!(Invalid, "attributes \"auto_pad\" {mode:?} and \"pads\" {pads:?}")
             }
+        }
+        if let Some(pad) = window.pads.iter().find(|&&pad| pad > MAX_PAD) {
+            bail!(Unsupported, "{pad} elements of padding, more than {MAX_PAD}");
         }
         Ok(window)
     }

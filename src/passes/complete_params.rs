@@ -4,7 +4,7 @@
 use crate::error::{Context, Result};
 use crate::graph::{Constant, Graph};
 use crate::ops::{OutputParams, Role};
-use crate::quantize::bias_params;
+use crate::quantize::{bias_params, duplicate};
 use crate::tensor::Tensor;
 
 /// Gives the result of a node that only moves codes its argument's parameters, and the other way
@@ -34,12 +34,14 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
         }
     }
     for i in 0..graph.nodes.len() {
-        let node = graph.nodes[i].clone();
-        for (argument, &v) in node.inputs.iter().enumerate() {
+        for argument in 0..graph.nodes[i].inputs.len() {
+            let node = graph.nodes[i].clone();
+            let v = node.inputs[argument];
             let real = graph.real_constant(v).filter(|_| node.op.role(argument) == Role::Bias);
             let Some(real) = real.cloned() else { continue };
             let params = bias_params(graph, &node).in_node(&node.name, node.op.name())?;
             let codes = params.quantize_all(real.data(), real.shape());
+            let v = if graph.uses(v) > 1 { duplicate(graph, i, argument) } else { v };
             graph.values[v].constant = Some(Constant::Codes(Tensor::new(real.shape(), codes)?));
             graph.values[v].quant = Some(params);
         }

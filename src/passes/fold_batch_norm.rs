@@ -35,7 +35,7 @@ fn fold_into_producer(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<
     let norm = &graph.nodes[index];
     let channels = affine(graph, norm, op)?;
     let x = norm.inputs[0];
-    let producer = graph.producer(x)?;
+    let producer = graph.sole_producer(x)?;
     let node = &graph.nodes[producer];
     let axis = match &node.op {
         Op::Conv(_) => 0,
@@ -43,7 +43,7 @@ fn fold_into_producer(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<
         Op::Linear(op) if graph.values[x].shape.len() == 2 => !op.transposed as usize,
         _ => return None,
     };
-    if graph.uses(x) != 1 || node.clamp != Clip::NONE {
+    if node.clamp != Clip::NONE {
         return None;
     }
     let weight = graph.real_constant(node.inputs[1])?;

@@ -20,10 +20,10 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     let node = &graph.nodes[index];
     let Op::Clip(clip) = node.op else { return None };
     let x = node.inputs[0];
-    let producer = graph.producer(x)?;
+    let producer = graph.sole_producer(x)?;
     let before = &graph.nodes[producer];
     let moves_codes = before.op.output_params() != OutputParams::Calibrated;
-    if graph.uses(x) != 1 || graph.values[x].quant.is_some() || moves_codes {
+    if moves_codes {
         return None;
     }
     let clamp = intersection(before.clamp, clip)?;

@@ -23,7 +23,7 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     }
     let constant = add.inputs.iter().position(|&v| graph.real_constant(v).is_some())?;
     let x = *add.inputs.get(1 - constant)?;
-    let producer = graph.producer(x)?;
+    let producer = graph.sole_producer(x)?;
     let node = &graph.nodes[producer];
     let channel_axis = match &node.op {
         Op::Conv(_) => 1,
@@ -32,7 +32,7 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
         _ => return None,
     };
     let y_shape = &graph.values[add.output].shape;
-    if graph.uses(x) != 1 || node.clamp != Clip::NONE || *y_shape != graph.values[x].shape {
+    if node.clamp != Clip::NONE || *y_shape != graph.values[x].shape {
         return None;
     }
     let channels = y_shape[channel_axis];

@@ -1,5 +1,5 @@
-//! Rewrites of the float graph, one per file. Each keeps what the network computes, up to the
-//! rounding of `f32`.
+//! Rewrites of the graph, one per file. Those that [`prepare`] runs keep what the float network
+//! computes, up to the rounding of `f32`; [`correct_bias`] and [`complete_params`] serve quantization.
 
 mod complete_params;
 mod correct_bias;

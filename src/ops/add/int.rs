@@ -1,4 +1,4 @@
-//! Integer reference of `add`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `add`. `core` only: it can be deployed as it is.
 
 use crate::arith::{clamp, round_shift, strided_index};
 

@@ -1,4 +1,4 @@
-//! Integer reference of `average_pool`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `average_pool`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, clamp, round_ratio};
 

@@ -1,4 +1,4 @@
-//! Integer reference of `concat`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `concat`. `core` only: it can be deployed as it is.
 
 use crate::arith::strided_index;
 

@@ -1,4 +1,4 @@
-//! Integer reference of `conv`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `conv`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, requantize};
 

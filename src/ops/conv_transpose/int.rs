@@ -1,4 +1,4 @@
-//! Integer reference of `conv_transpose`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `conv_transpose`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, requantize};
 

@@ -1,4 +1,4 @@
-//! Integer reference of `matmul`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `matmul`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, requantize, strided_index};
 

@@ -1,4 +1,4 @@
-//! Integer reference of `max_pool`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `max_pool`. `core` only: it can be deployed as it is.
 
 /// Integer constants of one pooling. Shapes are `[n, h, w, c]`.
 #[derive(Clone, Copy, Debug, PartialEq)]

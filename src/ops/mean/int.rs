@@ -1,4 +1,4 @@
-//! Integer reference of `mean`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `mean`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, clamp, round_ratio, strided_index};
 

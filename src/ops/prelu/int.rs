@@ -1,4 +1,4 @@
-//! Integer reference of `prelu`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of `prelu`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, requantize, strided_index};
 

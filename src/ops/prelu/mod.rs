@@ -51,6 +51,10 @@ impl Operator for PRelu {
         let Some(codes) = slope.codes else {
             bail!(Unsupported, "the slope must be a constant");
         };
+        if slope.quant.zero_point != 0 || slope.quant.bits != 8 {
+            let (bits, zero) = (slope.quant.bits, slope.quant.zero_point);
+            bail!(Unsupported, "slopes need 8 bits and zero point 0, got {bits} bits and {zero}");
+        }
         let per_scale = (codes.data().len() / slope.quant.scale.len()).max(1);
         let negative = (0..codes.data().len()).map(|c| {
             multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale())

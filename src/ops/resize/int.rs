@@ -1,4 +1,4 @@
-//! Integer reference of linear `resize`. `core` only: copied verbatim into emitted crates.
+//! Integer reference of linear `resize`. `core` only: it can be deployed as it is.
 
 use crate::arith::{Multiplier, clamp, round_shift};
 

@@ -184,6 +184,10 @@ impl Operator for Resize {
                 (_, scales) => bail!(Unsupported, "scales {scales:?}"),
             }
         }
+        if simple && mode != Mode::Linear && resize.scales.iter().any(|&s| s < 1.0) {
+            // Engines pick the upper neighbour here, the specification does not say.
+            bail!(Unsupported, "downsampling by {:?} before opset 11", resize.scales);
+        }
         let whole = |axis: usize| (input[axis] as f32 * resize.scales[axis]).fract() == 0.0;
         if target.is_none() && coordinates == Coordinates::AlignCorners && !axes.iter().all(|&a| whole(a)) {
             // The specification computes with a fractional size here, engines with the whole one.
@@ -261,7 +265,10 @@ impl Operator for Resize {
     }
 
     fn output_params(&self) -> OutputParams {
-        OutputParams::SameAsInput
+        match self.mode {
+            Mode::Nearest(_) => OutputParams::SameAsInput,
+            Mode::Linear => OutputParams::Calibrated,
+        }
     }
 
     fn lower(&self, node: &Lowering) -> Result<ResizeInt> {

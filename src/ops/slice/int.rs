@@ -1,5 +1,5 @@
 //! Integer reference of every operator that picks elements by their position along each axis: slice,
-//! padding, nearest-neighbour resize. `core` only: copied verbatim into emitted crates.
+//! padding, nearest-neighbour resize. `core` only: it can be deployed as it is.
 
 /// Stands in [`pick_i8`]'s offsets where there is no element to be picked.
 pub const NONE: u32 = u32::MAX;

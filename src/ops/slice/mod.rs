@@ -45,6 +45,9 @@ impl Slice {
         if step == 0 {
             bail!(Invalid, "a slice with step 0");
         }
+        if size == 0 {
+            bail!(Unsupported, "a slice of nothing");
+        }
         let (start, end) = (from_front(start), from_front(end));
         let (start, span) = if step > 0 {
             let start = start.clamp(0, n);
