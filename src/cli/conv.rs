@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
+use naive_ptq::data::write_atomic;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use naive_conv::Options;
@@ -218,12 +219,12 @@ pub fn dump(options: &Options, dir: &Path) -> Result<()> {
         bytes(&e.ground_truth, i64::to_le_bytes)
     };
     fs::create_dir_all(dir).map_err(|error| at(dir, error))?;
-    write(dir, CONV, &serde_json::to_vec(&conv)?)?;
-    write(dir, INFO, &serde_json::to_vec(&info)?)?;
-    write(dir, INPUT, &bytes(&e.input_codes, i32::to_le_bytes))?;
-    write(dir, output_name, &output)?;
-    write(dir, INPUT_REAL, &bytes(&e.input, f64::to_le_bytes))?;
-    write(dir, OUTPUT_REAL, &bytes(&e.output, f64::to_le_bytes))?;
+    write_atomic(dir.join(CONV), &serde_json::to_vec(&conv)?)?;
+    write_atomic(dir.join(INFO), &serde_json::to_vec(&info)?)?;
+    write_atomic(dir.join(INPUT), &bytes(&e.input_codes, i32::to_le_bytes))?;
+    write_atomic(dir.join(output_name), &output)?;
+    write_atomic(dir.join(INPUT_REAL), &bytes(&e.input, f64::to_le_bytes))?;
+    write_atomic(dir.join(OUTPUT_REAL), &bytes(&e.output, f64::to_le_bytes))?;
     match fs::remove_file(dir.join(stale)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&dir.join(stale), error)),
         _ => Ok(()),
@@ -232,16 +233,6 @@ pub fn dump(options: &Options, dir: &Path) -> Result<()> {
 
 fn bytes<T: Copy, const N: usize>(numbers: &[T], to_bytes: fn(T) -> [u8; N]) -> Vec<u8> {
     numbers.iter().flat_map(|&number| to_bytes(number)).collect()
-}
-
-/// Beside the target and renamed: an interrupted run leaves the old file whole.
-fn write(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let path = dir.join(name);
-    fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, &path)).map_err(|error| {
-        let _ = fs::remove_file(&temporary); // the first error is the one to report
-        at(&path, error)
-    })
 }
 
 fn at(path: &Path, error: impl std::fmt::Display) -> Error {

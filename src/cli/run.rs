@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::data::npy::{Element, write_npy};
-use naive_ptq::data::write_atomic;
+use naive_ptq::data::{check_folder, write_atomic};
 use naive_ptq::exec::Network;
 use naive_ptq::exec::int::IntExecutor;
 use rayon::prelude::*;
@@ -42,6 +42,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.threads.apply()?;
+    check_folder(&args.output)?;
     let data = args.preprocess.open(&args.input, None)?;
     let network = Network::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
     let npy = match (&network, args.codes) {

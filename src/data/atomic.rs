@@ -18,17 +18,28 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     replace(path, bytes).in_file(path)
 }
 
+/// Checks that the folder of `path` is there, so that long work need not fail at its end.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io), naming `path`.
+pub fn check_folder(path: &Path) -> Result<()> {
+    fs::metadata(folder(path)).map(|_| ()).in_file(path)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     if target.exists() && !target.is_file() {
         return fs::write(target, bytes);
     }
-    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     if let Some(permissions) = ordinary_permissions() {
         builder.permissions(permissions);
     }
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = builder.tempfile_in(folder(&target))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(target)?;
