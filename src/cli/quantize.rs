@@ -133,7 +133,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.json {
         say!("calibrated on {} samples", observer.samples());
     }
-    let Some(output) = &args.output else { return Ok(ExitCode::SUCCESS) };
+    let Some(output) = &args.output else {
+        if args.json {
+            say!("{:#}", serde_json::json!({"samples": observer.samples()}));
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
     let quantized = match args.no_bias_correction {
         true => quantize(&graph, &observer.ranges(calibrator), scheme)?,
         false => quantize_corrected(&graph, &observer, calibrator, scheme)?,
