@@ -4,6 +4,8 @@
 //! when, and only when, it agrees with it. It uses `core` alone, as do the integer kernels (`int.rs` of
 //! each operator), so that both can be deployed as they are, without `std`.
 
+use core::ops::{AddAssign, Mul};
+
 /// A positive `f32` factor, taken exactly: `significand * 2^-shift`.
 ///
 /// `significand` is in `[2^23, 2^24)` and `shift` in `[1, 62]`. A power of two has
@@ -48,25 +50,101 @@ pub const fn round_ratio(numerator: i64, denominator: i64, shift: u32) -> i64 {
     round_shift(2 * numerator.div_euclid(denominator) + sticky, shift + 1)
 }
 
-/// `round_half_even(acc * m)`: the exact product, rounded once. `|acc * significand| < 2^55`.
-pub const fn rescale(acc: i32, m: Multiplier) -> i64 {
-    round_shift(acc as i64 * m.significand as i64, m.shift)
+/// `round_half_even(acc * m)`: the exact product, rounded once. `|acc * significand| < 2^62`.
+pub const fn rescale(acc: i64, m: Multiplier) -> i64 {
+    round_shift(acc * m.significand as i64, m.shift)
 }
 
-/// `q` as a code: limited to `lo..=hi`.
-pub const fn clamp(q: i64, (lo, hi): (i8, i8)) -> i8 {
-    if q < lo as i64 {
-        lo
-    } else if q > hi as i64 {
-        hi
-    } else {
-        q as i8
+/// As [`rescale`], for `|acc| < 2^53` and `m.shift >= 17`: 16 bits of the product, all of them below
+/// the rounding, are kept as the one bit that says whether any of them is set.
+pub const fn rescale_wide(acc: i64, m: Multiplier) -> i64 {
+    let low = (acc & 0xFFFF) * m.significand as i64;
+    let high = (acc >> 16) * m.significand as i64 + (low >> 16);
+    round_shift(2 * high + (low & 0xFFFF != 0) as i64, m.shift - 15)
+}
+
+/// A code of an activation or a weight: `i8` or `i16`.
+pub trait Code: Copy + Ord + Into<i32> {
+    /// The lowest code.
+    const MIN: Self;
+
+    /// `q + zero_point`, limited to `lo..=hi`, which are codes.
+    fn code(q: i64, zero_point: i32, limits: (i32, i32)) -> Self;
+
+    /// How many codes are lower.
+    fn position(self) -> usize {
+        let (code, lowest): (i32, i32) = (self.into(), Self::MIN.into());
+        (code - lowest) as usize
     }
 }
 
-/// Turns a 32-bit accumulator into an output code: rescale, add, clamp.
-pub const fn requantize(acc: i32, m: Multiplier, zero_point: i8, range: (i8, i8)) -> i8 {
-    clamp(rescale(acc, m) + zero_point as i64, range)
+/// An accumulator: `i32` or `i64`, whichever its proven bound fits.
+pub trait Acc: Copy + From<i32> + AddAssign + Mul<Output = Self> {
+    /// `round_half_even(self * m)`.
+    fn rescale(self, m: Multiplier) -> i64;
+}
+
+macro_rules! code {
+    ($($code:ty),*) => {$(
+        impl Code for $code {
+            const MIN: Self = <$code>::MIN;
+
+            fn code(q: i64, zero_point: i32, (lo, hi): (i32, i32)) -> Self {
+                (q + zero_point as i64).clamp(lo as i64, hi as i64) as Self
+            }
+        }
+    )*};
+}
+code!(i8, i16);
+
+impl Acc for i32 {
+    fn rescale(self, m: Multiplier) -> i64 {
+        rescale(self as i64, m)
+    }
+}
+
+impl Acc for i64 {
+    fn rescale(self, m: Multiplier) -> i64 {
+        rescale_wide(self, m)
+    }
+}
+
+/// Turns an accumulator into an output code: rescale, add, clamp.
+pub fn requantize<Y: Code>(acc: impl Acc, m: Multiplier, zero_point: i32, limits: (i32, i32)) -> Y {
+    Y::code(acc.rescale(m), zero_point, limits)
+}
+
+/// Constants of `y[o] = requantize(bias[o] + sum (x - x_zero_point) * weight[o])`.
+#[derive(Clone, Copy, Debug)]
+pub struct Products<'a, W> {
+    /// Symmetric, contiguous for each output channel.
+    pub weight: &'a [W],
+    /// `[out_ch]`, in units of `x_scale * weight_scale[out_ch]`.
+    pub bias: &'a [i32],
+    /// `[out_ch]`, `x_scale * weight_scale[out_ch] / y_scale`.
+    pub multiplier: &'a [Multiplier],
+    /// Code of real 0 in the input.
+    pub x_zero_point: i32,
+    /// Code of real 0 in the output.
+    pub y_zero_point: i32,
+    /// Output range; a fused ReLU raises the lower end to `y_zero_point`.
+    pub clamp: (i32, i32),
+}
+
+impl<W: Code> Products<'_, W> {
+    /// `acc + sum (x - x_zero_point) * weight`.
+    pub fn accumulate<A: Acc>(&self, mut acc: A, x: &[impl Code], weight: &[W]) -> A {
+        for (&x, &weight) in x.iter().zip(weight) {
+            let x: i32 = x.into();
+            acc += A::from(x - self.x_zero_point) * A::from(weight.into());
+        }
+        acc
+    }
+
+    /// The output code of channel `o`.
+    pub fn requantize<Y: Code>(&self, acc: impl Acc, o: usize) -> Y {
+        requantize(acc, self.multiplier[o], self.y_zero_point, self.clamp)
+    }
 }
 
 /// Where element `i` of a row-major tensor of shape `shape` lies when its axes have `strides`.
@@ -115,7 +193,26 @@ mod tests {
             let factor = f32::from_bits(0x3880_0000 + (state as u32 & 0x03FF_FFFF));
             let m = Multiplier::from_f32(factor).unwrap();
             let expected = (acc as f64 * factor as f64).round_ties_even();
-            assert_eq!(rescale(acc, m) as f64, expected, "acc {acc}, factor {factor}");
+            assert_eq!(acc.rescale(m) as f64, expected, "acc {acc}, factor {factor}");
+            assert_eq!((acc as i64).rescale(m) as f64, expected, "acc {acc}, factor {factor}");
+        }
+    }
+
+    /// Against `i128`, which holds the whole product.
+    #[test]
+    fn wide_accumulators_are_rescaled_exactly() {
+        for acc in [1_i64, 3, 0x8000, 0x1_8000, (1 << 38) + 5, (1 << 53) - 1] {
+            for significand in [1 << 23, (1 << 23) + 1, 3 << 22, (1 << 24) - 1] {
+                for shift in 17..=62 {
+                    for acc in [acc, -acc, acc & !0xFFFF] {
+                        let product = acc as i128 * significand as i128;
+                        let odd = product >> shift & 1;
+                        let expected = (product + (1 << (shift - 1)) - 1 + odd) >> shift;
+                        let got = rescale_wide(acc, Multiplier { significand, shift });
+                        assert_eq!(got as i128, expected, "{acc} * {significand} >> {shift}");
+                    }
+                }
+            }
         }
     }
 
@@ -154,7 +251,7 @@ mod tests {
     fn rescale_survives_the_extremes() {
         for acc in [i32::MIN, -1, 0, 1, i32::MAX] {
             for shift in [1, 31, 62] {
-                rescale(acc, Multiplier { significand: (1 << 24) - 1, shift });
+                acc.rescale(Multiplier { significand: (1 << 24) - 1, shift });
             }
         }
     }

@@ -47,7 +47,7 @@
 //! for i in 0..20 {
 //!     observer.observe(&float, &graph, &[data.sample(i)?])?;
 //! }
-//! let scheme = Scheme { preset: Preset::Scale, per_channel: true };
+//! let scheme = Scheme::new(Preset::Scale, true);
 //! let calibrator = Calibrator::Percentile(99.99);
 //! let quantized = quantize_corrected(&graph, &observer, calibrator, scheme)?;
 //! let file: Vec<u8> = onnx::export(&quantized);
@@ -69,6 +69,7 @@
 pub mod analyze;
 pub mod arith;
 pub mod calibrate;
+pub mod codes;
 pub mod data;
 pub mod error;
 pub mod exec;

@@ -2,6 +2,7 @@
 //! scales, zero points, weights and biases of the quantized graph, so that a model that was written
 //! to a file and read again becomes the identical integer graph.
 
+use crate::codes::Codes;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::{Clip, TableInt};
@@ -12,7 +13,7 @@ use crate::ops::{
 use crate::quant::{Granularity, QuantParams};
 use crate::tensor::Shape;
 
-/// A tensor of 8-bit codes.
+/// A tensor of codes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntValue {
     /// As in the graph.
@@ -24,7 +25,7 @@ pub struct IntValue {
     /// How the codes are read.
     pub quant: QuantParams,
     /// The codes, if they are part of the model, in the order of memory.
-    pub constant: Option<Vec<i8>>,
+    pub constant: Option<Codes>,
 }
 
 impl IntValue {
@@ -102,12 +103,13 @@ pub fn lower(graph: &Graph) -> Result<IntGraph> {
 }
 
 /// The codes to which `clamp` limits a result.
-fn code_limits(clamp: Clip, quant: &QuantParams) -> (i8, i8) {
-    let limit = |real: f32, none: i8| match real.is_finite() {
-        true => quant.quantize(real, 0) as i8,
+fn code_limits(clamp: Clip, quant: &QuantParams) -> (i32, i32) {
+    let limit = |real: f32, none: i32| match real.is_finite() {
+        true => quant.quantize(real, 0),
         false => none,
     };
-    (limit(clamp.lo, i8::MIN), limit(clamp.hi, i8::MAX))
+    let (lowest, highest) = quant.code_range();
+    (limit(clamp.lo, lowest), limit(clamp.hi, highest))
 }
 
 struct Lowerer<'a> {
@@ -129,12 +131,23 @@ impl Lowerer<'_> {
     fn add_value(&mut self, v: ValueId, layout: Layout) -> Result<ValueId> {
         let value = &self.graph.values[v];
         let quant = self.quant(value)?;
-        if quant.bits != 8 || quant.scale.len() != 1 {
-            bail!(Unsupported, "value \"{}\" needs 8 bits and one scale", value.name);
+        if ![8, 16].contains(&quant.bits) || quant.scale.len() != 1 {
+            bail!(Unsupported, "value \"{}\" needs 8 or 16 bits and one scale", value.name);
+        }
+        match self.int.values.first() {
+            Some(first) if first.quant.bits != quant.bits => bail!(
+                Unsupported,
+                "value \"{}\" has {} bits and \"{}\" has {}: activations of two widths",
+                first.name,
+                first.quant.bits,
+                value.name,
+                quant.bits
+            ),
+            _ => {}
         }
         let constant = match &value.constant {
             None => None,
-            Some(Constant::Codes(t)) => Some(t.data().iter().map(|&code| code as i8).collect()),
+            Some(Constant::Codes(t)) => Some(Codes::new(quant.bits, t.data().iter().copied())),
             Some(Constant::Real(_)) => {
                 bail!(Unsupported, "value \"{}\" is not quantized", value.name)
             }
@@ -173,7 +186,7 @@ impl Lowerer<'_> {
         let mut moved = IntValue { name: name.clone(), layout, ..from.clone() };
         let output = self.int.values.len();
         match (&from.constant, &mut moved.constant) {
-            (Some(codes), Some(moved)) => op.eval_i8(&[codes], moved),
+            (Some(codes), Some(moved)) => op.eval(&[codes], moved),
             _ => self.int.nodes.push(IntNode { name, op, inputs: vec![id], output }),
         }
         self.int.values.push(moved);
@@ -210,15 +223,16 @@ impl Lowerer<'_> {
         let x = self.int.values[inputs[0]].quant.clone();
         let moves_codes = node.op.output_params() == OutputParams::SameAsInput;
         let clamp = code_limits(node.clamp, &y.quant);
-        if !moves_codes || (x == y.quant && clamp == (i8::MIN, i8::MAX)) {
+        if !moves_codes || (x == y.quant && clamp == y.quant.code_range()) {
             let op = self.lower_op(node, &inputs, output, clamp)?;
             self.int.nodes.push(IntNode { name, op, inputs, output });
             return Ok(());
         }
         // The codes are moved as they are, and then become others.
+        let everything = x.code_range();
         let (moved, table) = (self.int.values.len(), TableInt::of(&x, &y.quant, clamp, |x| x));
         self.int.values.push(IntValue { name: format!("{}.moved", y.name), quant: x, ..y });
-        let op = self.lower_op(node, &inputs, moved, (i8::MIN, i8::MAX))?;
+        let op = self.lower_op(node, &inputs, moved, everything)?;
         self.int.nodes.push(IntNode { name: format!("{name}.moved"), op, inputs, output: moved });
         self.int.nodes.push(IntNode { name, op: IntOp::Clip(table), inputs: vec![moved], output });
         Ok(())
@@ -229,7 +243,7 @@ impl Lowerer<'_> {
         node: &Node,
         inputs: &[ValueId],
         output: ValueId,
-        clamp: (i8, i8),
+        clamp: (i32, i32),
     ) -> Result<IntOp> {
         let mut activations = inputs.iter().map(|&id| self.int.values[id].operand());
         let mut operands = Vec::new();

@@ -128,6 +128,10 @@ pub struct Scheme {
     pub preset: Preset,
     /// One weight scale for each output channel, instead of one for the tensor.
     pub per_channel: bool,
+    /// Bits of the codes of activations, 8 or 16.
+    pub activation_bits: u32,
+    /// Bits of the codes of weights, 8 or 16.
+    pub weight_bits: u32,
 }
 
 /// An interval of real values.
@@ -147,29 +151,47 @@ impl Range {
 }
 
 impl Scheme {
-    /// Parameters of 8-bit activations that lie in `range`; both schemes represent real 0 exactly.
+    /// Activations and weights of 8 bits.
+    pub const fn new(preset: Preset, per_channel: bool) -> Self {
+        Self { preset, per_channel, activation_bits: 8, weight_bits: 8 }
+    }
+
+    /// The same with activations and weights of so many bits.
+    pub const fn with_bits(self, activation_bits: u32, weight_bits: u32) -> Self {
+        Self { activation_bits, weight_bits, ..self }
+    }
+
+    /// Parameters of activations in 0..1: `scale = 2^-bits`, and the lowest code for 0.
+    pub fn unit(self) -> QuantParams {
+        let bits = self.activation_bits;
+        QuantParams::per_tensor(2f32.powi(-(bits as i32)), -(1 << (bits - 1)), bits)
+    }
+
+    /// Parameters of activations that lie in `range`; both schemes represent real 0 exactly.
     ///
     /// * [`Preset::Shift`]: see [`symmetric_scale`](Self::symmetric_scale), `zero_point = 0`. A range
-    ///   without negative values, as after a ReLU, uses all codes: one bit more, `zero_point = −128`.
-    /// * [`Preset::Scale`]: with `range` widened to hold 0, `scale = (hi − lo) / 255` and
-    ///   `zero_point = round_half_even(−128 − lo / scale)`.
+    ///   without negative values, as after a ReLU, uses all codes: one bit more, `zero_point` is the lowest one.
+    /// * [`Preset::Scale`]: with `range` widened to hold 0, `scale = (hi − lo) / (2^bits − 1)`
+    ///   and `zero_point = round_half_even(−2^(bits−1) − lo / scale)`.
     pub fn activation(self, range: Range) -> QuantParams {
-        const BITS: u32 = 8;
+        let bits = self.activation_bits;
+        let lowest = -(1 << (bits - 1));
         if range.max_abs() == 0.0 {
             // Always zero: any scale does, and this one is far from the ends of every rescaling.
-            return QuantParams::per_tensor(1.0, 0, BITS);
+            return QuantParams::per_tensor(1.0, 0, bits);
         }
         if self.preset == Preset::Shift && range.lo >= 0.0 {
-            let scale = self.symmetric_scale(range.hi, BITS + 1);
-            return QuantParams::per_tensor(scale, -128, BITS);
+            let scale = self.symmetric_scale(range.hi, bits + 1);
+            return QuantParams::per_tensor(scale, lowest, bits);
         }
         if self.preset == Preset::Shift {
-            return QuantParams::per_tensor(self.symmetric_scale(range.max_abs(), BITS), 0, BITS);
+            return QuantParams::per_tensor(self.symmetric_scale(range.max_abs(), bits), 0, bits);
         }
         let (lo, hi) = (range.lo.min(0.0) as f64, range.hi.max(0.0) as f64);
-        let scale = (((hi - lo) / 255.0) as f32).clamp(SMALLEST_SCALE, LARGEST_SCALE);
-        let zero_point = (-128.0 - lo / scale as f64).round_ties_even().clamp(-128.0, 127.0);
-        QuantParams::per_tensor(scale, zero_point as i32, BITS)
+        let steps = ((1 << bits) - 1) as f64;
+        let scale = (((hi - lo) / steps) as f32).clamp(SMALLEST_SCALE, LARGEST_SCALE);
+        let zero_point = (lowest as f64 - lo / scale as f64).round_ties_even() as i32;
+        QuantParams::per_tensor(scale, zero_point.clamp(lowest, -lowest - 1), bits)
     }
 
     /// The scale of symmetric codes of `bits` bits for values up to `max_abs`.
@@ -212,8 +234,8 @@ fn floor_log2(x: f32) -> i32 {
 mod tests {
     use super::*;
 
-    const SHIFT: Scheme = Scheme { preset: Preset::Shift, per_channel: false };
-    const SCALE: Scheme = Scheme { preset: Preset::Scale, per_channel: false };
+    const SHIFT: Scheme = Scheme::new(Preset::Shift, false);
+    const SCALE: Scheme = Scheme::new(Preset::Scale, false);
 
     #[test]
     fn codes_by_hand() {
@@ -253,6 +275,11 @@ mod tests {
         }
         let p = SCALE.activation(Range { lo: 0.0, hi: 2.55 });
         assert_eq!((p.zero_point, p.quantize(2.55, 0)), (-128, 127));
+        let p = SCALE.with_bits(16, 8).activation(Range { lo: -1.0, hi: 1.0 });
+        assert_eq!((p.bits, p.scale[0], p.zero_point), (16, 2.0 / 65535.0, 0));
+        assert_eq!(SCALE.unit(), QuantParams::per_tensor(1.0 / 256.0, -128, 8));
+        let unit = SCALE.with_bits(16, 8).unit();
+        assert_eq!(unit, QuantParams::per_tensor(1.0 / 65536.0, -32768, 16));
     }
 
     #[test]

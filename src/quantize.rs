@@ -56,7 +56,7 @@ fn shared_ranges(graph: &Graph, ranges: &[Option<Range>]) -> Vec<Option<Range>> 
         let joined = match node.op.output_params() {
             OutputParams::Shared => &node.inputs[..],
             OutputParams::SameAsInput => &node.inputs[..1],
-            OutputParams::Fixed(_) => {
+            OutputParams::Unit => {
                 fixed[node.output] = true;
                 continue;
             }
@@ -97,7 +97,7 @@ fn quantize_node(
         OutputParams::Calibrated | OutputParams::Shared => {
             scheme.activation(range_of(graph, ranges, node.output)?)
         }
-        OutputParams::Fixed(params) => params,
+        OutputParams::Unit => scheme.unit(),
         OutputParams::SameAsInput => match &graph.values[node.inputs[0]].quant {
             Some(params) => params.clone(),
             None => bail!(Unsupported, "the input is a constant: fold it first"),
@@ -143,7 +143,7 @@ fn extent(x: &[f32]) -> Range {
     }
 }
 
-/// Symmetric 8-bit codes for a weight whose output channels lie along `axis`.
+/// Symmetric codes for a weight whose output channels lie along `axis`.
 ///
 /// The scale follows from the largest weight of a channel (or of the tensor), but is no smaller than
 /// the rest of the arithmetic allows: the bias, in units of `x_scale · w_scale`, stays below 2^30, and
@@ -156,7 +156,6 @@ fn weight_params(
     axis: usize,
     scheme: Scheme,
 ) -> Result<QuantParams> {
-    const BITS: u32 = 8;
     let scale_of = |v: ValueId| match &graph.values[v].quant {
         Some(quant) => Ok(quant.scale[0]),
         None => bail!(Unsupported, "value \"{}\" is not quantized", graph.values[v].name),
@@ -185,13 +184,13 @@ fn weight_params(
     const ROOM: f32 = (1u32 << 30) as f32;
     let floor = |bias: f32| (bias / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
     let scale = max_abs.iter().zip(&largest_bias).map(|(&max_abs, &bias)| {
-        scheme.symmetric_scale(max_abs, BITS).max(scheme.round_up(floor(bias)))
+        scheme.symmetric_scale(max_abs, scheme.weight_bits).max(scheme.round_up(floor(bias)))
     });
     let granularity = match per_channel {
         true => Granularity::PerChannel { axis },
         false => Granularity::PerTensor,
     };
-    Ok(QuantParams { scale: scale.collect(), zero_point: 0, bits: BITS, granularity })
+    Ok(QuantParams { scale: scale.collect(), zero_point: 0, bits: scheme.weight_bits, granularity })
 }
 
 /// 32-bit codes in units of `x_scale · w_scale`, as the accumulator.

@@ -6,12 +6,13 @@ mod tools;
 use std::path::Path;
 
 use naive_ptq::Tensor;
+use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, Preprocess};
 use naive_ptq::exec::Network;
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 use rayon::prelude::*;
-use tools::{fashion, python, read_i8, run_python, save, scratch, shared, text};
+use tools::{fashion, python, read_codes, run_python, save, scratch, shared, text};
 
 /// `[codes, differences, largest difference]` over tensors whose node got equal codes on both sides.
 type Counts = [usize; 3];
@@ -44,17 +45,17 @@ fn check(what: &str, model: &Path, calib: &[Tensor<f32>], x: &[Tensor<f32>]) {
 fn compare(graph: &IntGraph, folder: &Path, x: &[Tensor<f32>]) -> Counts {
     let index = std::fs::read(folder.join("index.json")).unwrap();
     let names: Vec<Vec<String>> = serde_json::from_slice(&index).unwrap();
-    let theirs: Vec<Option<Tensor<i8>>> = (graph.values.iter())
+    let theirs: Vec<Option<Tensor<i32>>> = (graph.values.iter())
         .map(|value| {
             let i = names.iter().position(|names| names.contains(&value.name))?;
-            Some(read_i8(&folder.join(format!("{i}.npy"))))
+            Some(read_codes(&folder.join(format!("{i}.npy"))))
         })
         .collect();
     let executor = IntExecutor::new(graph);
     let of_sample = |(i, x): (usize, &Tensor<f32>)| {
-        let mut apart: Vec<Option<(usize, u8)>> = vec![None; graph.values.len()];
+        let mut apart: Vec<Option<(usize, u32)>> = vec![None; graph.values.len()];
         let mut sizes = vec![0; graph.values.len()];
-        let observe = |v: usize, codes: &[i8]| {
+        let observe = |v: usize, codes: &Codes| {
             if let Some(theirs) = &theirs[v] {
                 let ours = graph.values[v].to_onnx_order(codes)?;
                 let theirs = &theirs.data()[i * codes.len()..][..codes.len()];
@@ -75,7 +76,7 @@ fn compare(graph: &IntGraph, folder: &Path, x: &[Tensor<f32>]) -> Counts {
             if let Some((different, largest)) = apart[v].filter(|_| same) {
                 counts[0] += sizes[v];
                 counts[1] += different;
-                counts[2] = counts[2].max(largest.into());
+                counts[2] = counts[2].max(largest as usize);
             }
         }
         counts

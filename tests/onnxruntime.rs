@@ -9,6 +9,7 @@ use std::path::Path;
 
 use naive_ptq::Tensor;
 use naive_ptq::analyze::Evaluation;
+use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, Preprocess};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::exec::int::IntExecutor;
@@ -18,7 +19,7 @@ use naive_ptq::quant::{Preset, Scheme};
 use naive_ptq::{onnx, passes};
 use rayon::prelude::*;
 use tools::{
-    SCHEMES, fashion, observe, prepared, pseudo_random, python, quantized, read_f32, read_i8,
+    SCHEMES, fashion, observe, prepared, pseudo_random, python, quantized, read_codes, read_f32,
     run_python, save, scratch, shared, text,
 };
 
@@ -41,11 +42,11 @@ fn fashion_samples(file: &str) -> (Vec<Tensor<f32>>, Option<Vec<usize>>) {
 struct Differences {
     codes: usize,
     different: usize,
-    largest: u8,
+    largest: u32,
 }
 
 impl Differences {
-    fn of(ours: &[i8], theirs: &[i8]) -> Self {
+    fn of(ours: &[i32], theirs: &[i32]) -> Self {
         let apart = ours.iter().zip(theirs).map(|(a, b)| a.abs_diff(*b));
         Self {
             codes: ours.len(),
@@ -74,9 +75,9 @@ fn compare(python: &str, graph: &Graph, x: &[Tensor<f32>]) -> (Differences, Diff
     run_python(python, "with_onnxruntime.py", &arguments);
     let index = std::fs::read(dir.path().join("index.json")).unwrap();
     let names: Vec<String> = serde_json::from_slice(&index).unwrap();
-    let theirs: HashMap<&str, Tensor<i8>> = (names.iter().enumerate())
+    let theirs: HashMap<&str, Tensor<i32>> = (names.iter().enumerate())
         .map(|(i, name)| {
-            (name.strip_suffix("_codes").unwrap(), read_i8(&dir.path().join(format!("{i}.npy"))))
+            (name.strip_suffix("_codes").unwrap(), read_codes(&dir.path().join(format!("{i}.npy"))))
         })
         .collect();
 
@@ -87,13 +88,13 @@ fn compare(python: &str, graph: &Graph, x: &[Tensor<f32>]) -> (Differences, Diff
     assert_eq!(visible.count(), names.len());
     // The file as it is, without the outputs in between, has the same result.
     let output = integer.outputs[0];
-    let real = |&code: &i8| integer.values[output].quant.dequantize(code.into(), 0);
+    let real = |&code: &i32| integer.values[output].quant.dequantize(code, 0);
     assert_eq!(read_f32(&dir.path().join("y.npy")), in_file(output).unwrap().map(real));
 
     let executor = IntExecutor::new(&integer);
     let of_sample = |(i, x): (usize, &Tensor<f32>)| {
         let mut seen = HashMap::new();
-        let codes = |v: usize, codes: &[i8]| {
+        let codes = |v: usize, codes: &Codes| {
             if let Some(theirs) = in_file(v) {
                 let ours = integer.values[v].to_onnx_order(codes)?;
                 let theirs = &theirs.data()[i * codes.len()..][..codes.len()];
@@ -154,6 +155,23 @@ fn every_code_of_the_bundled_network_is_that_of_onnx_runtime() {
         assert!(equal.largest <= 1, "{name}: {equal:?}");
         let all = equal.plus(other);
         assert!(all.different as f64 <= 100.0 * share * all.codes as f64, "{name}: {all:?}");
+    }
+}
+
+/// ONNX Runtime has no kernels for 16-bit codes: it computes in `f32` between them, whose error reaches
+/// over a rounding boundary now and then.
+#[test]
+fn codes_of_16_bits_are_those_of_onnx_runtime() {
+    let Some(python) = python(MODULES) else { return };
+    let graph = prepared(&fashion("float.onnx"));
+    let seen = observe(&graph, &fashion_samples("calib.npz").0);
+    let (x, _) = fashion_samples("test.npz");
+    for (preset, weight_bits) in [(Preset::Scale, 8), (Preset::Scale, 16), (Preset::Shift, 16)] {
+        let scheme = Scheme::new(preset, true).with_bits(16, weight_bits);
+        let (equal, other) = compare(&python, &quantized(&graph, &seen, scheme), &x[..50]);
+        report(&format!("fashion {preset:?} 16 and {weight_bits} bits"), equal, other);
+        assert!(equal.largest <= 1, "{scheme:?}: {equal:?}");
+        assert!(equal.different * 100 <= equal.codes, "{scheme:?}: {equal:?}");
     }
 }
 
@@ -246,7 +264,7 @@ fn integers_keep_the_accuracy() {
     let graph = prepared(&fashion("float.onnx"));
     let seen = observe(&graph, &fashion_samples("calib.npz").0);
     let (x, labels) = fashion_samples("test.npz");
-    let scheme = Scheme { preset: Preset::Scale, per_channel: true };
+    let scheme = Scheme::new(Preset::Scale, true);
     let integer = lower(&quantized(&graph, &seen, scheme)).unwrap();
     let (float, integers) = (FloatExecutor::new(&graph), IntExecutor::new(&integer));
     let outputs: (Vec<_>, Vec<_>) = x

@@ -34,7 +34,7 @@ def run(session, x):
 
 
 def with_codes(path):
-    """The model with all codes as its outputs, and their names.
+    """The model with all codes as its outputs, their names, and whether they have 16 bits.
 
     ONNX Runtime runs a node in integers on x86 only if its codes are unsigned. It rewrites them itself
     unless something else, such as an output, uses them; so this moves them by 128 beforehand.
@@ -45,6 +45,7 @@ def with_codes(path):
     quantizers = [n for n in graph.node if n.op_type == "QuantizeLinear"]
     codes = [n.output[0] for n in quantizers]
     del graph.output[:]
+    wide = any(i.data_type == onnx.TensorProto.INT16 for i in graph.initializer)
     for node in [n for n in graph.node if n.op_type == "DequantizeLinear"] + quantizers:
         if node in quantizers or node.input[0] in codes:
             zero_point = initializers[node.input[2]]
@@ -56,7 +57,7 @@ def with_codes(path):
         output, int32 = f"out_{i}", onnx.TensorProto.INT32
         graph.node.append(onnx.helper.make_node("Cast", [name], [output], to=int32))
         graph.output.append(onnx.helper.make_tensor_value_info(output, int32, None))
-    return model.SerializeToString(), codes
+    return model.SerializeToString(), codes, wide
 
 
 def main(command, model, x, to):
@@ -66,9 +67,9 @@ def main(command, model, x, to):
         return
     onnx.checker.check_model(model, full_check=True)
     np.save(Path(to, "y.npy"), run(session(model), x)[0])
-    model, names = with_codes(model)
+    model, names, wide = with_codes(model)
     for i, codes in enumerate(run(session(model), x)):
-        np.save(Path(to, f"{i}.npy"), (codes - 128).astype(np.int8))
+        np.save(Path(to, f"{i}.npy"), codes.astype(np.int16) if wide else (codes - 128).astype(np.int8))
     Path(to, "index.json").write_text(json.dumps(names))
 
 

@@ -41,7 +41,7 @@ pub fn by_hand(graph: &Graph, integer: &IntGraph, sample: &Tensor<f32>) -> anyho
                 continue;
             };
             let code = x[(iy * w + ix) * channels + c] as i64;
-            let weight = acc.weight[(c * kh + ky) * kw + kx] as i64;
+            let weight = acc.weight.get((c * kh + ky) * kw + kx) as i64;
             let product = (code - zero) * weight;
             say!("  ({code:4} - {zero:4}) * {weight:4} = {product:7}");
             sum += product;
@@ -90,13 +90,13 @@ fn codes(
     integer: &IntGraph,
     node: &IntNode,
     sample: &Tensor<f32>,
-) -> anyhow::Result<(Vec<i8>, Vec<i8>)> {
+) -> anyhow::Result<(Vec<i32>, Vec<i32>)> {
     let (mut x, mut y) = (Vec::new(), Vec::new());
     IntExecutor::new(integer).run_codes(std::slice::from_ref(sample), |v, codes| {
         if v == node.inputs[0] {
-            x = codes.to_vec();
+            x = codes.iter().collect();
         } else if v == node.output {
-            y = codes.to_vec();
+            y = codes.iter().collect();
         }
         Ok(())
     })?;

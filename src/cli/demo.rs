@@ -178,7 +178,7 @@ fn compare_schemes(
     let mut table = Table::new(&["scheme", "top-1 %", "agreement %", "output SQNR dB"]);
     let mut best: Option<(f64, Graph)> = None;
     for (name, preset, per_channel, corrected, calibrator) in rows {
-        let scheme = Scheme { preset, per_channel };
+        let scheme = Scheme::new(preset, per_channel);
         let quantized = match corrected {
             true => quantize_corrected(graph, observer, calibrator, scheme)?,
             false => quantize(graph, &observer.ranges(calibrator), scheme)?,

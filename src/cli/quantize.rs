@@ -17,13 +17,14 @@ use rayon::prelude::*;
 
 use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs, progress};
 
-/// Quantize a float network to 8-bit integers
+/// Quantize a float network to integers of 8 or 16 bits
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{DATA_HELP}
 
 Examples:
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx --scheme shift --granularity tensor
+  naive-ptq quantize float.onnx --calib calib.npz -o int16.onnx --activations 16
   naive-ptq quantize float.onnx --calib part1.npz --calib-stats part1.json
   naive-ptq quantize float.onnx --merge part1.json part2.json -o int8.onnx
   naive-ptq quantize float.onnx --calib photos/ -o int8.onnx --calibrator percentile \\
@@ -52,9 +53,15 @@ pub struct Args {
     /// Which weights share a scale
     #[arg(long, value_enum, default_value_t = GranularityArg::Channel)]
     granularity: GranularityArg,
-    /// How ranges of activations are chosen
-    #[arg(long, value_enum, default_value_t = CalibratorArg::Percentile)]
-    calibrator: CalibratorArg,
+    /// Bits of the codes of activations
+    #[arg(long, value_enum, value_name = "BITS", default_value_t = BitsArg::Eight)]
+    activations: BitsArg,
+    /// Bits of the codes of weights
+    #[arg(long, value_enum, value_name = "BITS", default_value_t = BitsArg::Eight)]
+    weights: BitsArg,
+    /// How ranges of activations are chosen [default: percentile; minmax for 16-bit activations]
+    #[arg(long, value_enum)]
+    calibrator: Option<CalibratorArg>,
     /// Percentile: share of the values that stay inside the range
     #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
     percentile: f64,
@@ -81,6 +88,23 @@ enum GranularityArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum BitsArg {
+    #[value(name = "8")]
+    Eight,
+    #[value(name = "16")]
+    Sixteen,
+}
+
+impl BitsArg {
+    fn bits(self) -> u32 {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum CalibratorArg {
     /// Smallest and largest value seen
     Minmax,
@@ -102,8 +126,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     args.output.iter().chain(&args.calib_stats).try_for_each(|path| check_folder(path))?;
     let per_channel = args.granularity == GranularityArg::Channel;
-    let scheme = Scheme { preset: args.scheme.into(), per_channel };
-    let calibrator = match args.calibrator {
+    let scheme = Scheme::new(args.scheme.into(), per_channel)
+        .with_bits(args.activations.bits(), args.weights.bits());
+    // 16 bits have codes to spare for outliers.
+    let default = match args.activations {
+        BitsArg::Eight => CalibratorArg::Percentile,
+        BitsArg::Sixteen => CalibratorArg::Minmax,
+    };
+    let calibrator = match args.calibrator.unwrap_or(default) {
         CalibratorArg::Minmax => Calibrator::MinMax,
         CalibratorArg::MovingAverage => Calibrator::MovingAverage,
         CalibratorArg::Percentile => Calibrator::Percentile(args.percentile),

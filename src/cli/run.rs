@@ -28,7 +28,7 @@ pub struct Args {
     /// Where the outputs are written, one row for each sample
     #[arg(short, long, value_name = "Y.npy")]
     output: PathBuf,
-    /// Write the integer codes (int8) of a quantized model instead of real values (float32)
+    /// Write the integer codes (int8 or int16) of a quantized model instead of real values (float32)
     #[arg(long)]
     codes: bool,
     #[command(flatten)]
@@ -58,9 +58,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 bar.inc(1);
                 anyhow::Ok(codes.swap_remove(0))
             });
-            let codes = codes.collect::<anyhow::Result<Vec<_>>>()?;
+            let codes = codes.collect::<anyhow::Result<Vec<Tensor<i32>>>>()?;
             bar.finish_and_clear();
-            stack(codes)?
+            match graph.values[graph.outputs[0]].quant.bits {
+                8 => stack(codes.iter().map(|t| t.map(|&code| code as i8)).collect())?,
+                _ => stack(codes.iter().map(|t| t.map(|&code| code as i16)).collect())?,
+            }
         }
     };
     write_atomic(&args.output, &npy)?;

@@ -2,6 +2,7 @@
 //! real values again.
 
 use super::{check_inputs, last_uses};
+use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntValue};
@@ -30,12 +31,12 @@ impl<'a> IntExecutor<'a> {
     pub fn run_codes(
         &self,
         inputs: &[Tensor<f32>],
-        mut observe: impl FnMut(ValueId, &[i8]) -> Result<()>,
-    ) -> Result<Vec<Tensor<i8>>> {
+        mut observe: impl FnMut(ValueId, &Codes) -> Result<()>,
+    ) -> Result<Vec<Tensor<i32>>> {
         let graph = self.graph;
         let expected = graph.inputs.iter().map(|&v| &graph.values[v]);
         check_inputs(expected.map(|v| (v.name.as_str(), v.shape.as_slice())), inputs)?;
-        let mut computed: Vec<Option<Vec<i8>>> = vec![None; graph.values.len()];
+        let mut computed: Vec<Option<Codes>> = vec![None; graph.values.len()];
         for (&v, input) in graph.inputs.iter().zip(inputs) {
             let codes = graph.values[v].to_codes(input);
             observe(v, &codes)?;
@@ -43,8 +44,9 @@ impl<'a> IntExecutor<'a> {
         }
         for (node, dead) in graph.nodes.iter().zip(&self.dead) {
             let arguments = node.inputs.iter().map(|&v| self.codes(&computed, v));
-            let mut y = vec![0; graph.values[node.output].len()];
-            node.op.eval_i8(&arguments.collect::<Result<Vec<_>>>()?, &mut y);
+            let value = &graph.values[node.output];
+            let mut y = Codes::zeros(value.quant.bits, value.len());
+            node.op.eval(&arguments.collect::<Result<Vec<_>>>()?, &mut y);
             observe(node.output, &y)?;
             computed[node.output] = Some(y);
             dead.iter().for_each(|&v| computed[v] = None);
@@ -57,10 +59,10 @@ impl<'a> IntExecutor<'a> {
     pub fn run(&self, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> {
         let codes = self.run_codes(inputs, |_, _| Ok(()))?;
         let values = self.graph.outputs.iter().map(|&v| &self.graph.values[v]);
-        Ok(values.zip(codes).map(|(v, c)| c.map(|&c| v.quant.dequantize(c as i32, 0))).collect())
+        Ok(values.zip(codes).map(|(v, c)| c.map(|&c| v.quant.dequantize(c, 0))).collect())
     }
 
-    fn codes<'t>(&'t self, computed: &'t [Option<Vec<i8>>], v: ValueId) -> Result<&'t [i8]> {
+    fn codes<'t>(&'t self, computed: &'t [Option<Codes>], v: ValueId) -> Result<&'t Codes> {
         match computed[v].as_ref().or(self.graph.values[v].constant.as_ref()) {
             Some(codes) => Ok(codes),
             None => bail!(Invalid, "value \"{}\" is not computed", self.graph.values[v].name),
@@ -70,21 +72,24 @@ impl<'a> IntExecutor<'a> {
 
 impl IntValue {
     /// Codes of a real tensor, in the order of memory.
-    fn to_codes(&self, x: &Tensor<f32>) -> Vec<i8> {
-        let code = |&x: &f32| self.quant.quantize(x, 0) as i8;
+    fn to_codes(&self, x: &Tensor<f32>) -> Codes {
+        let codes = |x: &Tensor<f32>| {
+            Codes::new(self.quant.bits, x.data().iter().map(|&x| self.quant.quantize(x, 0)))
+        };
         match self.layout {
-            Layout::ChannelsLast => x.transpose(&LAST).map(code).into_data(),
-            _ => x.map(code).into_data(),
+            Layout::ChannelsLast => codes(&x.transpose(&LAST)),
+            _ => codes(x),
         }
     }
 
     /// Codes in the order of memory as a tensor in ONNX's axis order.
-    pub fn to_onnx_order(&self, codes: &[i8]) -> Result<Tensor<i8>> {
+    pub fn to_onnx_order(&self, codes: &Codes) -> Result<Tensor<i32>> {
+        let codes = codes.iter().collect();
         match self.layout {
             Layout::ChannelsLast => {
-                Ok(Tensor::new(permuted(&self.shape, &LAST), codes.to_vec())?.transpose(&FIRST))
+                Ok(Tensor::new(permuted(&self.shape, &LAST), codes)?.transpose(&FIRST))
             }
-            _ => Tensor::new(self.shape.clone(), codes.to_vec()),
+            _ => Tensor::new(self.shape.clone(), codes),
         }
     }
 }

@@ -128,10 +128,11 @@ fn part(size: usize, step: i64, len: usize) -> Part {
 }
 
 /// How far, in steps of the result, a node may be from its real value on the same arguments.
-fn bound(op: &Op) -> f32 {
+fn bound(op: &Op, bits: u32) -> f32 {
     match op {
-        // Weights of the interpolation are multiples of 2^-11: 1/8 of a step on top of the rounding.
-        Op::Resize(_) => 0.625,
+        // Weights of the interpolation are multiples of 2^-11: 1/8 of a step on top of the rounding
+        // for 8-bit codes.
+        Op::Resize(_) => 0.5 + ((1 << bits) - 1) as f32 / 2048.0,
         _ => 0.5,
     }
 }
@@ -171,7 +172,7 @@ fn integers_are_within_their_bound_and_survive_the_file() {
 /// Each node of the integer network against the real operator on the real values of its arguments.
 fn check_nodes(quantized: &Graph, inputs: &[Tensor<f32>], what: &str) {
     let int = lower(quantized).unwrap();
-    let mut codes: Vec<Option<Tensor<i8>>> = vec![None; quantized.values.len()];
+    let mut codes: Vec<Option<Tensor<i32>>> = vec![None; quantized.values.len()];
     let named = |name: &str| quantized.values.iter().position(|v| v.name == name);
     IntExecutor::new(&int)
         .run_codes(inputs, |v, seen| {
@@ -183,13 +184,14 @@ fn check_nodes(quantized: &Graph, inputs: &[Tensor<f32>], what: &str) {
         .unwrap();
     for node in &quantized.nodes {
         let real = |&v: &ValueId| match (&codes[v], &quantized.values[v].quant) {
-            (Some(codes), Some(quant)) => codes.map(|&code| quant.dequantize(code.into(), 0)),
+            (Some(codes), Some(quant)) => codes.map(|&code| quant.dequantize(code, 0)),
             _ => quantized.values[v].to_real().unwrap().into_owned(),
         };
         let arguments: Vec<Tensor<f32>> = node.inputs.iter().map(real).collect();
         let expected = node.op.eval_f32(&arguments.iter().collect::<Vec<_>>());
         let quant = quantized.values[node.output].quant.as_ref().unwrap();
-        let (lo, hi) = (quant.dequantize(-128, 0), quant.dequantize(127, 0));
+        let (lowest, highest) = quant.code_range();
+        let (lo, hi) = (quant.dequantize(lowest, 0), quant.dequantize(highest, 0));
         let magnitude =
             arguments.iter().flat_map(|t| t.data()).fold(0.0, |m: f32, x| m.max(x.abs()));
         // Float sums of some hundred products are good to this much.
@@ -198,8 +200,8 @@ fn check_nodes(quantized: &Graph, inputs: &[Tensor<f32>], what: &str) {
             codes[node.output].as_ref().unwrap().data().iter().zip(expected.data())
         {
             let expected = node.clamp.apply(*expected).clamp(lo, hi);
-            let got = quant.dequantize((*code).into(), 0);
-            let allowed = bound(&node.op) * quant.scale[0] * 1.001 + slack;
+            let got = quant.dequantize(*code, 0);
+            let allowed = bound(&node.op, quant.bits) * quant.scale[0] * 1.001 + slack;
             assert!(
                 (got - expected).abs() <= allowed,
                 "{what}, {node:?}: {got}, expected {expected}"

@@ -48,7 +48,7 @@ fn both_executors_show_every_value_once_and_agree() {
     for (i, &v) in int.outputs.iter().enumerate() {
         assert_eq!(codes[i], *last(v));
         let quant = &int.values[v].quant;
-        assert_eq!(real[i], codes[i].map(|&code| quant.dequantize(code as i32, 0)));
+        assert_eq!(real[i], codes[i].map(|&code| quant.dequantize(code, 0)));
         for (a, b) in real[i].data().iter().zip(expected[i].data()) {
             assert!((a - b).abs() <= 4.0 * quant.scale[0], "{a} for {b}");
         }

@@ -121,7 +121,11 @@ fn what_is_not_quantized_is_named() {
     };
     for (v, broken, expected) in [
         (x, (|v| v.quant = None) as Break, "value \"v0\" is not quantized"),
-        (x, |v| v.quant.as_mut().unwrap().bits = 16, "value \"v0\" needs 8 bits and one scale"),
+        (
+            x,
+            |v| v.quant.as_mut().unwrap().bits = 32,
+            "value \"v0\" needs 8 or 16 bits and one scale",
+        ),
         (
             y,
             |v| {
@@ -129,7 +133,7 @@ fn what_is_not_quantized_is_named() {
                 v.quant =
                     Some(QuantParams { scale: vec![1.0; 2], zero_point: 0, bits: 8, granularity });
             },
-            "in node \"n0\" (Conv): unsupported: value \"v3\" needs 8 bits and one scale",
+            "in node \"n0\" (Conv): unsupported: value \"v3\" needs 8 or 16 bits and one scale",
         ),
         (
             y,
@@ -138,8 +142,8 @@ fn what_is_not_quantized_is_named() {
         ),
         (weight, real, "in node \"n0\" (Conv): unsupported: \"c1\" must be a quantized constant"),
         (weight, |v| v.constant = None, "\"c1\" must be a quantized constant"),
-        (weight, |v| v.quant.as_mut().unwrap().zero_point = 3, "got 8 bits and 3"),
-        (weight, |v| v.quant.as_mut().unwrap().bits = 4, "got 4 bits and 0"),
+        (weight, |v| v.quant.as_mut().unwrap().bits = 4, "weights need 8 or 16 bits, got 4"),
+        (x, |v| v.quant.as_mut().unwrap().bits = 16, "activations of two widths"),
         (added, real, "in node \"n1\" (Add): unsupported: value \"c2\" is not quantized"),
     ] {
         let mut graph = graph.clone();
@@ -165,6 +169,6 @@ fn moved_codes_can_become_others() {
     let int = lower(&graph).unwrap();
     assert_eq!(names(&int), ["n0.moved", "n0"]);
     let codes = IntExecutor::new(&int).run_codes(&inputs, |_, _| Ok(())).unwrap();
-    let expected = same[0].map(|&real| quant.quantize(real.max(0.0), 0) as i8);
+    let expected = same[0].map(|&real| quant.quantize(real.max(0.0), 0));
     assert_eq!(codes[0], expected);
 }

@@ -11,7 +11,7 @@ use super::proto::{
     attribute_type as at, data_type as dt,
 };
 use super::tensors::{write_codes, write_ints, write_real};
-use crate::graph::{Constant, Graph, Node, ValueId};
+use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::{Attribute, Input, OnnxNode, Operator};
 use crate::quant::{Granularity, QuantParams};
@@ -20,11 +20,15 @@ use crate::tensor::Tensor;
 /// The version of the operator set that is written, unless a node needs a newer one: the first with
 /// scales for each channel.
 const OPSET: i64 = 13;
+/// The first version with codes of 16 bits.
+const OPSET_16_BITS: i64 = 21;
 
 /// The model as the bytes of an ONNX file.
 pub fn export(graph: &Graph) -> Vec<u8> {
     let needed = graph.nodes.iter().map(|n| n.op.export(&graph.input_shapes(n)).opset);
-    let opset = needed.fold(OPSET, i64::max);
+    let wide = |v: &Value| v.quant.as_ref().is_some_and(|quant| quant.bits == 16);
+    let opset = if graph.values.iter().any(wide) { OPSET_16_BITS } else { OPSET };
+    let opset = needed.fold(opset, i64::max);
     let mut exporter = Exporter {
         graph,
         opset,
@@ -34,7 +38,11 @@ pub fn export(graph: &Graph) -> Vec<u8> {
     };
     exporter.run();
     let model = ModelProto {
-        ir_version: Some(if opset < 19 { 8 } else { 9 }),
+        ir_version: Some(match opset {
+            ..19 => 8,
+            19..21 => 9,
+            _ => 10,
+        }),
         producer_name: env!("CARGO_PKG_NAME").into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(exporter.proto),

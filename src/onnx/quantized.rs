@@ -136,6 +136,8 @@ impl Importer<'_> {
         let (bits, to_signed): (u32, i64) = match data_type {
             dt::INT8 => (8, 0),
             dt::UINT8 => (8, 128),
+            dt::INT16 => (16, 0),
+            dt::UINT16 => (16, 0x8000),
             dt::INT32 => (32, 0),
             other => bail!(Unsupported, "codes of data type {other}"),
         };

@@ -33,6 +33,7 @@ impl Numbers {
         }
         let width = match proto.data_type {
             dt::UINT8 | dt::INT8 | dt::BOOL => 1,
+            dt::UINT16 | dt::INT16 => 2,
             dt::FLOAT | dt::INT32 => 4,
             dt::INT64 | dt::DOUBLE => 8,
             other => bail!(Unsupported, "tensor \"{}\" has data type {other}", proto.name),
@@ -73,12 +74,16 @@ impl Numbers {
             (dt::INT64, Some(raw)) => ints(decode(raw, i64::from_le_bytes)),
             (dt::INT64, None) => ints(proto.int64_data.clone()),
             (dt::INT32, Some(raw)) => ints(decode(raw, |b| i32::from_le_bytes(b).into())),
+            (dt::INT16, Some(raw)) => ints(decode(raw, |b| i16::from_le_bytes(b).into())),
+            (dt::UINT16, Some(raw)) => ints(decode(raw, |b| u16::from_le_bytes(b).into())),
             (dt::INT8, Some(raw)) => ints(decode(raw, |b| i8::from_le_bytes(b).into())),
             (_, Some(raw)) => ints(decode(raw, |[b]: [u8; 1]| b.into())),
             (data_type, None) => {
                 let range = match data_type {
                     dt::INT8 => -128..=127,
                     dt::UINT8 => 0..=255,
+                    dt::INT16 => -0x8000..=0x7FFF,
+                    dt::UINT16 => 0..=0xFFFF,
                     dt::BOOL => 0..=1,
                     _ => i32::MIN..=i32::MAX,
                 };
@@ -150,11 +155,17 @@ pub(super) fn write_ints(name: &str, t: &Tensor<i64>) -> TensorProto {
     proto(name, t.shape(), dt::INT64, t.data().iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
-/// Codes of `bits` bits, 8 or 32.
+/// Codes of `bits` bits: 8, 16 or 32.
 pub(super) fn write_codes(name: &str, t: &Tensor<i32>, bits: u32) -> TensorProto {
     let codes = t.data().iter();
     match bits {
         8 => proto(name, t.shape(), dt::INT8, codes.map(|&c| c as i8 as u8).collect()),
+        16 => proto(
+            name,
+            t.shape(),
+            dt::INT16,
+            codes.flat_map(|&c| (c as i16).to_le_bytes()).collect(),
+        ),
         _ => proto(name, t.shape(), dt::INT32, codes.flat_map(|c| c.to_le_bytes()).collect()),
     }
 }

@@ -13,6 +13,7 @@ pub use onnx_node::{Attribute, Input, OnnxNode};
 pub use window::Window;
 
 use crate::arith::Multiplier;
+use crate::codes::{CodeType, Codes};
 use crate::error::{Result, bail};
 use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
@@ -75,7 +76,7 @@ pub trait IntOperator {
     const RUST: &'static str;
 
     /// Integer semantics: what every deployment of the model computes.
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]);
 
     /// Largest magnitude that any intermediate sum can take, for any input codes.
     fn acc_bound(&self) -> Option<i64> {
@@ -87,7 +88,7 @@ pub trait IntOperator {
 impl IntOperator for std::convert::Infallible {
     const RUST: &'static str = "";
 
-    fn eval_i8(&self, _: &[&[i8]], _: &mut [i8]) {
+    fn eval<X: CodeType>(&self, _: &[&[X]], _: &mut [X]) {
         match *self {}
     }
 }
@@ -133,8 +134,8 @@ pub enum OutputParams {
     SameAsInput,
     /// One range serves the result and all arguments, so that codes can be copied.
     Shared,
-    /// Known beforehand.
-    Fixed(QuantParams),
+    /// The result lies in 0..1, whatever the data: scale `2^-bits`, and the lowest code for 0.
+    Unit,
 }
 
 /// One argument or the result of a node that is being lowered.
@@ -177,9 +178,15 @@ impl Operand<'_> {
         self.quant.scale[0]
     }
 
-    /// The zero point as an 8-bit code.
-    pub fn zero_point(&self) -> i8 {
-        self.quant.zero_point as i8
+    /// The code of real 0.
+    pub fn zero_point(&self) -> i32 {
+        self.quant.zero_point
+    }
+
+    /// Largest magnitude of `code − zero_point`.
+    pub fn widest(&self) -> i64 {
+        let (lo, hi) = self.quant.code_range();
+        (self.zero_point() as i64 - lo as i64).max(hi as i64 - self.zero_point() as i64)
     }
 }
 
@@ -191,7 +198,7 @@ pub struct Lowering<'a> {
     /// Result.
     pub output: Operand<'a>,
     /// Range of the result's codes; a fused ReLU raises the lower end to the zero point.
-    pub clamp: (i8, i8),
+    pub clamp: (i32, i32),
 }
 
 /// Declares the operator modules, the enums `Op` and `IntOp`, and their dispatch.
@@ -264,9 +271,16 @@ macro_rules! ops {
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$op(_) => stringify!($op)),* }
             }
-            /// See [`IntOperator::eval_i8`].
-            pub fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-                match self { $(Self::$op(op) => op.eval_i8(inputs, y)),* }
+            /// See [`IntOperator::eval`].
+            pub fn eval(&self, inputs: &[&Codes], y: &mut Codes) {
+                match y {
+                    Codes::I8(y) => self.eval_typed(inputs, y),
+                    Codes::I16(y) => self.eval_typed(inputs, y),
+                }
+            }
+            fn eval_typed<X: CodeType>(&self, inputs: &[&Codes], y: &mut [X]) {
+                let inputs: Vec<&[X]> = inputs.iter().map(|codes| X::slice(codes)).collect();
+                match self { $(Self::$op(op) => op.eval(&inputs, y)),* }
             }
             /// See [`IntOperator::acc_bound`].
             pub fn acc_bound(&self) -> Option<i64> {

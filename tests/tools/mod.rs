@@ -18,10 +18,10 @@ use rayon::prelude::*;
 use tempfile::TempDir;
 
 pub const SCHEMES: [(&str, Scheme); 4] = [
-    ("shift/tensor", Scheme { preset: Preset::Shift, per_channel: false }),
-    ("shift/channel", Scheme { preset: Preset::Shift, per_channel: true }),
-    ("scale/tensor", Scheme { preset: Preset::Scale, per_channel: false }),
-    ("scale/channel", Scheme { preset: Preset::Scale, per_channel: true }),
+    ("shift/tensor", Scheme::new(Preset::Shift, false)),
+    ("shift/channel", Scheme::new(Preset::Shift, true)),
+    ("scale/tensor", Scheme::new(Preset::Scale, false)),
+    ("scale/channel", Scheme::new(Preset::Scale, true)),
 ];
 
 /// A Python that has `modules`; `None`, with a visible note, if there is none. `NAIVE_PTQ_PYTHON` names
@@ -93,10 +93,11 @@ pub fn read_f32(path: &Path) -> Tensor<f32> {
     read_npy(std::fs::File::open(path).unwrap()).unwrap().to_f32()
 }
 
-pub fn read_i8(path: &Path) -> Tensor<i8> {
+pub fn read_codes(path: &Path) -> Tensor<i32> {
     match read_npy(std::fs::File::open(path).unwrap()).unwrap() {
-        Array::I8(tensor) => tensor,
-        other => panic!("{}: {:?} is not of int8", path.display(), other.shape()),
+        Array::I8(tensor) => tensor.map(|&code| code.into()),
+        Array::I16(tensor) => tensor.map(|&code| code.into()),
+        other => panic!("{}: {:?} is not of int8 or int16", path.display(), other.shape()),
     }
 }
 

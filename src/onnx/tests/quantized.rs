@@ -105,7 +105,7 @@ fn scales_and_zero_points() {
     };
     refused(&scales(&[3], 3), "expected 2 scales for shape [1, 2, 4, 4], got 3");
     refused(&scales(&[1, 2], 2), "scales of shape [1, 2]");
-    not_lowered(&scales(&[2], 2), "value \"x\" needs 8 bits and one scale");
+    not_lowered(&scales(&[2], 2), "value \"x\" needs 8 or 16 bits and one scale");
     let computed = edited(qdq(), |g| g.node[0].input[1] = "x".into());
     refused(&computed, "the scale must be a constant");
     let few = edited(qdq(), |g| g.node[0].input.truncate(1));

@@ -1,6 +1,6 @@
 //! Integer reference of `add`. `core` only: it can be deployed as it is.
 
-use crate::arith::{clamp, round_shift, strided_index};
+use crate::arith::{Code, round_shift, strided_index};
 
 /// Integer constants of one addition.
 #[derive(Clone, Copy, Debug)]
@@ -10,11 +10,11 @@ pub struct Params<'a> {
     /// The common shift.
     pub shift: u32,
     /// Code of real 0 in each input.
-    pub zero_point: [i8; 2],
+    pub zero_point: [i32; 2],
     /// Code of real 0 in the output.
-    pub y_zero_point: i8,
+    pub y_zero_point: i32,
     /// Output range; a fused ReLU raises the lower end to `y_zero_point`.
-    pub clamp: (i8, i8),
+    pub clamp: (i32, i32),
     /// Shape of the output.
     pub shape: &'a [usize],
     /// Strides of each input along the axes of `shape`, 0 where it is broadcast.
@@ -22,11 +22,12 @@ pub struct Params<'a> {
 }
 
 /// `y = clamp(round((a - za) * fa + (b - zb) * fb, shift) + zy)`: summed exactly, rounded once.
-pub fn add_i8(a: &[i8], b: &[i8], p: &Params, y: &mut [i8]) {
+pub fn add<X: Code>(a: &[X], b: &[X], p: &Params, y: &mut [X]) {
     for (i, y) in y.iter_mut().enumerate() {
-        let a = a[strided_index(i, p.shape, p.strides[0])] as i64 - p.zero_point[0] as i64;
-        let b = b[strided_index(i, p.shape, p.strides[1])] as i64 - p.zero_point[1] as i64;
+        let a: i32 = a[strided_index(i, p.shape, p.strides[0])].into();
+        let b: i32 = b[strided_index(i, p.shape, p.strides[1])].into();
+        let (a, b) = ((a - p.zero_point[0]) as i64, (b - p.zero_point[1]) as i64);
         let sum = a * p.factor[0] + b * p.factor[1];
-        *y = clamp(round_shift(sum, p.shift) + p.y_zero_point as i64, p.clamp);
+        *y = X::code(round_shift(sum, p.shift), p.y_zero_point, p.clamp);
     }
 }

@@ -11,6 +11,7 @@ use super::broadcast::{elementwise, strided};
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, broadcast};
 
@@ -59,8 +60,8 @@ impl Operator for Add {
         };
         let shift = ma.shift.max(mb.shift);
         let factors = [ma, mb].map(|m| (m.significand as i128) << (shift - m.shift));
-        let widest = operands.map(|x| (128 + x.quant.zero_point).max(127 - x.quant.zero_point));
-        let bound = factors[0] * widest[0] as i128 + factors[1] * widest[1] as i128;
+        let widest = operands.map(|x| x.widest() as i128);
+        let bound = factors[0] * widest[0] + factors[1] * widest[1];
         if bound >= 1 << 62 {
             bail!(Range, "the sum can reach {bound}, beyond 62 bits: input scales are too far apart");
         }
@@ -84,9 +85,9 @@ impl Operator for Add {
 pub struct AddInt {
     pub factor: [i64; 2],
     pub shift: u32,
-    pub zero_point: [i8; 2],
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
+    pub zero_point: [i32; 2],
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
     pub shape: Shape,
     pub strides: [Vec<usize>; 2],
     pub bound: i64,
@@ -95,7 +96,7 @@ pub struct AddInt {
 impl IntOperator for AddInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let params = int::Params {
             factor: self.factor,
             shift: self.shift,
@@ -105,7 +106,7 @@ impl IntOperator for AddInt {
             shape: &self.shape,
             strides: [&self.strides[0], &self.strides[1]],
         };
-        int::add_i8(inputs[0], inputs[1], &params, y);
+        int::add(inputs[0], inputs[1], &params, y);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -1,6 +1,6 @@
 //! Integer reference of `average_pool`. `core` only: it can be deployed as it is.
 
-use crate::arith::{Multiplier, clamp, round_ratio};
+use crate::arith::{Code, Multiplier, round_ratio};
 
 /// Integer constants of one pooling. Shapes are `[n, h, w, c]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,16 +20,16 @@ pub struct Params {
     /// `x_scale / y_scale`.
     pub multiplier: Multiplier,
     /// Code of real 0 in the input.
-    pub x_zero_point: i8,
+    pub x_zero_point: i32,
     /// Code of real 0 in the output.
-    pub y_zero_point: i8,
+    pub y_zero_point: i32,
     /// Output range; a fused ReLU raises the lower end to `y_zero_point`.
-    pub clamp: (i8, i8),
+    pub clamp: (i32, i32),
 }
 
 /// `y = clamp(round(sum (x - zx) / count * multiplier) + zy)`, the division and the product rounded
 /// once, together.
-pub fn average_pool_i8(x: &[i8], p: &Params, y: &mut [i8]) {
+pub fn average_pool<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
     let [_, h, w, c] = p.x_shape;
     let [_, oh, ow, _] = p.y_shape;
     for (i, y) in y.iter_mut().enumerate() {
@@ -37,17 +37,17 @@ pub fn average_pool_i8(x: &[i8], p: &Params, y: &mut [i8]) {
         let (image, oy, ox) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
         let (rows, counted_rows) = p.span(0, oy, h);
         let (columns, counted_columns) = p.span(1, ox, w);
-        let mut sum = 0i32;
+        let mut sum = 0;
         for iy in rows {
             for ix in columns.clone() {
-                let x = x[((image * h + iy) * w + ix) * c + channel];
-                sum += x as i32 - p.x_zero_point as i32;
+                let x: i32 = x[((image * h + iy) * w + ix) * c + channel].into();
+                sum += (x - p.x_zero_point) as i64;
             }
         }
         let count = (counted_rows * counted_columns) as i64;
-        let product = sum as i64 * p.multiplier.significand as i64;
+        let product = sum * p.multiplier.significand as i64;
         let q = round_ratio(product, count, p.multiplier.shift);
-        *y = clamp(q + p.y_zero_point as i64, p.clamp);
+        *y = X::code(q, p.y_zero_point, p.clamp);
     }
 }
 

@@ -7,8 +7,10 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
+use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, multiplier, nhwc};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -86,34 +88,26 @@ impl Operator for AveragePool {
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
         };
-        let lowered = AveragePoolInt(params);
-        match lowered.bound() {
-            bound if bound <= i32::MAX as i64 => Ok(lowered),
-            bound => bail!(Range, "the sum can reach {bound}, beyond 32 bits"),
-        }
+        Ok(AveragePoolInt { params, bound: sum_bound(&x, kernel[0] * kernel[1])? })
     }
 }
 
 /// See [`int::Params`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct AveragePoolInt(pub int::Params);
-
-impl AveragePoolInt {
-    /// A full window of codes as far from the zero point as can be.
-    fn bound(&self) -> i64 {
-        let z = self.0.x_zero_point as i64;
-        (128 + z).max(127 - z) * (self.0.kernel[0] * self.0.kernel[1]) as i64
-    }
+#[allow(missing_docs)]
+pub struct AveragePoolInt {
+    pub params: int::Params,
+    pub bound: i64,
 }
 
 impl IntOperator for AveragePoolInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        int::average_pool_i8(inputs[0], &self.0, y);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::average_pool(inputs[0], &self.params, y);
     }
 
     fn acc_bound(&self) -> Option<i64> {
-        Some(self.bound())
+        Some(self.bound)
     }
 }

@@ -1,9 +1,11 @@
 //! Integer reference of every unary function of a code. `core` only: it can be deployed as
 //! it is.
 
-/// `y[i] = table[x[i] + 128]`.
-pub fn table_i8(x: &[i8], table: &[i8; 256], y: &mut [i8]) {
+use crate::arith::Code;
+
+/// `y[i] = table[x[i] - lowest code]`; the table has an entry for each code.
+pub fn table<X: Code>(x: &[X], table: &[X], y: &mut [X]) {
     for (&x, y) in x.iter().zip(y) {
-        *y = table[(x as i16 + 128) as usize];
+        *y = table[x.position()];
     }
 }

@@ -9,6 +9,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
+use crate::codes::{CodeType, Codes};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
 use crate::quant::QuantParams;
@@ -87,9 +88,9 @@ impl Operator for Clip {
     }
 }
 
-/// A function of one code, tabulated: entry `i` is the result for code `i − 128`.
+/// A function of one code, tabulated: an entry for each code, from the lowest on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TableInt(pub [i8; 256]);
+pub struct TableInt(pub Codes);
 
 impl TableInt {
     /// The table of `f` from the codes of `node`'s argument to those of its result.
@@ -97,17 +98,18 @@ impl TableInt {
         Self::of(node.inputs[0].quant, node.output.quant, node.clamp, f)
     }
 
-    /// `table[code + 128] = quantize(f(dequantize(code)))`, clamped to `lo..=hi`.
-    pub fn of(x: &QuantParams, y: &QuantParams, (lo, hi): (i8, i8), f: impl Fn(f32) -> f32) -> Self {
-        let code = |i: usize| y.quantize(f(x.dequantize(i as i32 - 128, 0)), 0) as i8;
-        Self(std::array::from_fn(|i| code(i).clamp(lo, hi)))
+    /// `quantize(f(dequantize(code)))` for each code, clamped to `lo..=hi`.
+    pub fn of(x: &QuantParams, y: &QuantParams, (lo, hi): (i32, i32), f: impl Fn(f32) -> f32) -> Self {
+        let (first, last) = x.code_range();
+        let code = |code: i32| y.quantize(f(x.dequantize(code, 0)), 0).clamp(lo, hi);
+        Self(Codes::new(y.bits, (first..=last).map(code)))
     }
 }
 
 impl IntOperator for TableInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        int::table_i8(inputs[0], &self.0, y);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::table(inputs[0], X::slice(&self.0), y);
     }
 }

@@ -1,10 +1,10 @@
 //! Integer reference of `concat`. `core` only: it can be deployed as it is.
 
-use crate::arith::strided_index;
+use crate::arith::{Code, strided_index};
 
 /// Where one argument goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Params<'a> {
+pub struct Params<'a, X> {
     /// Shape of the argument, in the order of the output's memory.
     pub shape: &'a [usize],
     /// Strides of the argument along these axes.
@@ -14,15 +14,15 @@ pub struct Params<'a> {
     /// Position of the argument's first element in the output.
     pub offset: usize,
     /// The output code for each code of the argument, where they differ.
-    pub table: Option<&'a [i8; 256]>,
+    pub table: Option<&'a [X]>,
 }
 
 /// Copies one argument to its place in `y`.
-pub fn concat_i8(x: &[i8], p: &Params, y: &mut [i8]) {
+pub fn concat<X: Code>(x: &[X], p: &Params<X>, y: &mut [X]) {
     for i in 0..x.len() {
         let code = x[strided_index(i, p.shape, p.x_strides)];
         y[p.offset + strided_index(i, p.shape, p.y_strides)] = match p.table {
-            Some(table) => table[(code as i16 + 128) as usize],
+            Some(table) => table[code.position()],
             None => code,
         };
     }

@@ -10,6 +10,7 @@ use super::clip::TableInt;
 use super::onnx_node::OnnxNode;
 use super::slice::with_axis;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
 
@@ -77,7 +78,7 @@ impl Operator for Concat {
         let mut begin = 0;
         let mut parts = Vec::new();
         for x in &node.inputs {
-            let same = x.quant == y.quant && node.clamp == (i8::MIN, i8::MAX);
+            let same = x.quant == y.quant && node.clamp == y.quant.code_range();
             let table = (!same).then(|| TableInt::of(x.quant, y.quant, node.clamp, |x| x));
             parts.push(Part {
                 shape: y.stored(x.shape),
@@ -110,16 +111,16 @@ pub struct Part {
 impl IntOperator for ConcatInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         for (x, part) in inputs.iter().zip(&self.0) {
             let params = int::Params {
                 shape: &part.shape,
                 x_strides: &part.x_strides,
                 y_strides: &part.y_strides,
                 offset: part.offset,
-                table: part.table.as_ref().map(|t| &t.0),
+                table: part.table.as_ref().map(|t| X::slice(&t.0)),
             };
-            int::concat_i8(x, &params, y);
+            int::concat(x, &params, y);
         }
     }
 }

@@ -76,7 +76,7 @@ fn all_256_codes_of_arguments_with_other_parameters() {
         let code = |(scale, zero_point): (f32, i32), code: i32| {
             let real = (code - zero_point) as f32 * scale;
             let steps = (real / y.scale[0]).round_ties_even();
-            (steps + y.zero_point as f32).clamp(-128.0, 127.0) as i8
+            (steps + y.zero_point as f32).clamp(-128.0, 127.0) as i32
         };
         let all = |&of: &_| (-128..=127).map(|x| code(of, x)).collect::<Vec<_>>();
         let expected = params.iter().flat_map(all).collect::<Vec<_>>();
@@ -115,7 +115,7 @@ fn arguments_and_result_share_the_union_of_their_ranges() {
         for v in [a, b, pooled, y, moved, z] {
             assert_eq!(*quant(v), union, "value {v} under {scheme:?}");
         }
-        assert_eq!(*quant(softmax), QuantParams::per_tensor(1.0 / 256.0, -128, 8));
+        assert_eq!(*quant(softmax), scheme.unit());
         assert_eq!(*quant(c), scheme.activation(Range { lo: -9.0, hi: 9.0 }));
     }
 }

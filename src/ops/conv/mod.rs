@@ -9,10 +9,10 @@ mod tests;
 
 use std::ops::Range;
 
-use super::accumulator::{Accumulator, accumulators};
+use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
-use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
 use crate::tensor::{Shape, Tensor};
@@ -215,25 +215,21 @@ pub struct ConvInt {
 impl IntOperator for ConvInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        let Accumulator { weight, bias, multiplier, x_zero_point, y_zero_point, clamp, .. } = &self.acc;
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
-        let params = int::Params {
-            weight,
-            bias,
-            multiplier: multiplier as &[Multiplier],
-            x_zero_point: *x_zero_point,
-            y_zero_point: *y_zero_point,
-            clamp: *clamp,
-            x_shape: self.x_shape,
-            y_shape: self.y_shape,
-            kernel,
-            stride,
-            dilation,
-            pad: [top, left],
-            group: self.conv.group,
-        };
-        int::conv_i8(inputs[0], &params, y);
+        with_products!(&self.acc, products, A => {
+            let params = int::Params {
+                products,
+                x_shape: self.x_shape,
+                y_shape: self.y_shape,
+                kernel,
+                stride,
+                dilation,
+                pad: [top, left],
+                group: self.conv.group,
+            };
+            int::conv::<_, _, A>(inputs[0], &params, y);
+        })
     }
 
     fn acc_bound(&self) -> Option<i64> {

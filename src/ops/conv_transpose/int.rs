@@ -1,22 +1,12 @@
 //! Integer reference of `conv_transpose`. `core` only: it can be deployed as it is.
 
-use crate::arith::{Multiplier, requantize};
+use crate::arith::{Acc, Code, Products};
 
 /// Integer constants of one transposed convolution. Shapes are `[n, h, w, c]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Params<'a> {
-    /// `[out_ch, kh, kw, in_ch / group]`, symmetric.
-    pub weight: &'a [i8],
-    /// `[out_ch]`, in units of `x_scale * weight_scale[out_ch]`.
-    pub bias: &'a [i32],
-    /// `[out_ch]`, `x_scale * weight_scale[out_ch] / y_scale`.
-    pub multiplier: &'a [Multiplier],
-    /// Code of real 0 in the input.
-    pub x_zero_point: i8,
-    /// Code of real 0 in the output.
-    pub y_zero_point: i8,
-    /// Output range; a fused ReLU raises the lower end to `y_zero_point`.
-    pub clamp: (i8, i8),
+pub struct Params<'a, W> {
+    /// Weights `[out_ch, kh, kw, in_ch / group]`, and what goes with them.
+    pub products: Products<'a, W>,
     /// Shape of the input.
     pub x_shape: [usize; 4],
     /// Shape of the output.
@@ -35,7 +25,8 @@ pub struct Params<'a> {
 
 /// `y[n][oy][ox][o] = requantize(bias[o] + sum (x[n][iy][ix][c] - x_zero_point) * weight[o][ky][kx][c])`
 /// over the taps for which `iy * stride + ky * dilation - pad = oy`, likewise `ox`.
-pub fn conv_transpose_i8(x: &[i8], p: &Params, y: &mut [i8]) {
+pub fn conv_transpose<X: Code, W: Code, A: Acc>(x: &[X], p: &Params<W>, y: &mut [X]) {
+    let Products { weight, bias, .. } = p.products;
     let [_, h, w, in_ch] = p.x_shape;
     let [_, oh, ow, out_ch] = p.y_shape;
     let [kh, kw] = p.kernel;
@@ -44,23 +35,21 @@ pub fn conv_transpose_i8(x: &[i8], p: &Params, y: &mut [i8]) {
         let (pixel, o) = (i / out_ch, i % out_ch);
         let (image, oy, ox) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
         let first = o / out_per_group * in_per_group;
-        let mut acc = p.bias[o];
+        let mut acc = A::from(bias[o]);
         for ky in 0..kh {
             let Some(iy) = p.position(0, oy, ky, h) else { continue };
             for kx in 0..kw {
                 let Some(ix) = p.position(1, ox, kx, w) else { continue };
                 let x = &x[((image * h + iy) * w + ix) * in_ch + first..][..in_per_group];
-                let weight = &p.weight[((o * kh + ky) * kw + kx) * in_per_group..];
-                for (&x, &weight) in x.iter().zip(weight) {
-                    acc += (x as i32 - p.x_zero_point as i32) * weight as i32;
-                }
+                let weight = &weight[((o * kh + ky) * kw + kx) * in_per_group..];
+                acc = p.products.accumulate(acc, x, weight);
             }
         }
-        *y = requantize(acc, p.multiplier[o], p.y_zero_point, p.clamp);
+        *y = p.products.requantize(acc, o);
     }
 }
 
-impl Params<'_> {
+impl<W> Params<'_, W> {
     /// The input position whose tap `k` falls on output position `o`, if there is one.
     fn position(&self, axis: usize, o: usize, k: usize, size: usize) -> Option<usize> {
         let scaled = (o + self.pad[axis]).checked_sub(k * self.dilation[axis])?;

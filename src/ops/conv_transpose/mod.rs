@@ -6,9 +6,10 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::{Accumulator, accumulators};
+use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode, sizes};
 use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -184,24 +185,21 @@ pub struct ConvTransposeInt {
 impl IntOperator for ConvTransposeInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
-        let params = int::Params {
-            weight: &self.acc.weight,
-            bias: &self.acc.bias,
-            multiplier: &self.acc.multiplier,
-            x_zero_point: self.acc.x_zero_point,
-            y_zero_point: self.acc.y_zero_point,
-            clamp: self.acc.clamp,
-            x_shape: self.x_shape,
-            y_shape: self.y_shape,
-            kernel,
-            stride,
-            dilation,
-            pad: [top, left],
-            group: self.conv.group,
-        };
-        int::conv_transpose_i8(inputs[0], &params, y);
+        with_products!(&self.acc, products, A => {
+            let params = int::Params {
+                products,
+                x_shape: self.x_shape,
+                y_shape: self.y_shape,
+                kernel,
+                stride,
+                dilation,
+                pad: [top, left],
+                group: self.conv.group,
+            };
+            int::conv_transpose::<_, _, A>(inputs[0], &params, y);
+        })
     }
 
     fn acc_bound(&self) -> Option<i64> {

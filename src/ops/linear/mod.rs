@@ -8,9 +8,10 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::{Accumulator, accumulators};
+use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
 use crate::tensor::{Shape, Tensor};
@@ -136,17 +137,8 @@ pub struct LinearInt(pub Accumulator);
 impl IntOperator for LinearInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        let Accumulator { weight, bias, multiplier, x_zero_point, y_zero_point, clamp, .. } = &self.0;
-        let params = int::Params {
-            weight,
-            bias,
-            multiplier,
-            x_zero_point: *x_zero_point,
-            y_zero_point: *y_zero_point,
-            clamp: *clamp,
-        };
-        int::linear_i8(inputs[0], &params, y);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        with_products!(&self.0, products, A => int::linear::<_, _, A>(inputs[0], &products, y))
     }
 
     fn acc_bound(&self) -> Option<i64> {

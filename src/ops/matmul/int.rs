@@ -1,6 +1,6 @@
 //! Integer reference of `matmul`. `core` only: it can be deployed as it is.
 
-use crate::arith::{Multiplier, requantize, strided_index};
+use crate::arith::{Acc, Code, Multiplier, requantize, strided_index};
 
 /// Integer constants of a batch of matrix products.
 #[derive(Clone, Copy, Debug)]
@@ -18,23 +18,23 @@ pub struct Params<'a> {
     /// `a_scale * b_scale / y_scale`.
     pub multiplier: Multiplier,
     /// Code of real 0 in each input.
-    pub zero_point: [i8; 2],
+    pub zero_point: [i32; 2],
     /// Code of real 0 in the output.
-    pub y_zero_point: i8,
+    pub y_zero_point: i32,
     /// Output range.
-    pub clamp: (i8, i8),
+    pub clamp: (i32, i32),
 }
 
 /// `y[i][j] = requantize(sum_k (a[i][k] - za) * (b[k][j] - zb))` for each matrix of the batch.
-pub fn matmul_i8(a: &[i8], b: &[i8], p: &Params, y: &mut [i8]) {
+pub fn matmul<X: Code, A: Acc>(a: &[X], b: &[X], p: &Params, y: &mut [X]) {
     for (i, y) in y.iter_mut().enumerate() {
         let (matrix, row, column) = (i / (p.m * p.n), i / p.n % p.m, i % p.n);
         let a = &a[strided_index(matrix, p.batch, p.strides[0]) + row * p.k..][..p.k];
         let b = &b[strided_index(matrix, p.batch, p.strides[1]) + column..];
-        let mut acc = 0;
+        let mut acc = A::from(0);
         for (k, &a) in a.iter().enumerate() {
-            let b = b[k * p.n] as i32 - p.zero_point[1] as i32;
-            acc += (a as i32 - p.zero_point[0] as i32) * b;
+            let (a, b): (i32, i32) = (a.into(), b[k * p.n].into());
+            acc += A::from(a - p.zero_point[0]) * A::from(b - p.zero_point[1]);
         }
         *y = requantize(acc, p.multiplier, p.y_zero_point, p.clamp);
     }

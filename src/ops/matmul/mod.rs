@@ -7,9 +7,11 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
+use super::accumulator::{check_bound, is_wide};
 use super::onnx_node::{Input, OnnxNode};
 use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
 use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
@@ -82,19 +84,19 @@ impl Operator for MatMul {
     fn lower(&self, node: &Lowering) -> Result<MatMulInt> {
         let [a, b, y] = [node.inputs[0], node.inputs[1], node.output];
         let (batch, strides, [m, k, n]) = batch(a.shape, b.shape)?;
-        let lowered = MatMulInt {
+        let multiplier = multiplier((a.scale() * b.scale()) / y.scale())?;
+        let bound = a.widest().saturating_mul(b.widest()).saturating_mul(k as i64);
+        check_bound(bound, &[multiplier])?;
+        Ok(MatMulInt {
+            bound,
             batch,
             strides,
             sizes: [m, k, n],
-            multiplier: multiplier((a.scale() * b.scale()) / y.scale())?,
+            multiplier,
             zero_point: [a.zero_point(), b.zero_point()],
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
-        };
-        match lowered.bound() {
-            bound if bound <= i32::MAX as i64 => Ok(lowered),
-            bound => bail!(Range, "the accumulator can reach {bound}, beyond 32 bits"),
-        }
+        })
     }
 }
 
@@ -107,22 +109,16 @@ pub struct MatMulInt {
     /// `[m, k, n]`
     pub sizes: [usize; 3],
     pub multiplier: Multiplier,
-    pub zero_point: [i8; 2],
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
-}
-
-impl MatMulInt {
-    fn bound(&self) -> i64 {
-        let widest = |z: i8| (128 + z as i64).max(127 - z as i64);
-        widest(self.zero_point[0]) * widest(self.zero_point[1]) * self.sizes[1] as i64
-    }
+    pub zero_point: [i32; 2],
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
+    pub bound: i64,
 }
 
 impl IntOperator for MatMulInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let [m, k, n] = self.sizes;
         let params = int::Params {
             batch: &self.batch,
@@ -135,10 +131,13 @@ impl IntOperator for MatMulInt {
             y_zero_point: self.y_zero_point,
             clamp: self.clamp,
         };
-        int::matmul_i8(inputs[0], inputs[1], &params, y);
+        match is_wide(self.bound) {
+            false => int::matmul::<X, i32>(inputs[0], inputs[1], &params, y),
+            true => int::matmul::<X, i64>(inputs[0], inputs[1], &params, y),
+        }
     }
 
     fn acc_bound(&self) -> Option<i64> {
-        Some(self.bound())
+        Some(self.bound)
     }
 }

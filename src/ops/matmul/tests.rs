@@ -76,9 +76,12 @@ fn what_does_not_fit_is_refused() {
         let ranges = [inputs, inputs, hi].map(|hi| Some(Range { lo: -hi, hi }));
         lower(&quantize(&float, &ranges, SCHEMES[0]).unwrap())
     };
-    // Zero points 0: 128 · 128 · 2^17 is one too many.
+    // Zero points 0: 128 · 128 · 2^17 needs 64 bits, and then no factor beyond 2^7.
     let widest = quantized((1 << 17) - 1, 1.0, 1.0).unwrap();
     assert_eq!(widest.nodes[0].op.acc_bound(), Some((1 << 31) - (1 << 14)));
-    assert!(refused(quantized(1 << 17, 1.0, 1.0)).contains("can reach 2147483648, beyond 32 bits"));
+    quantized(1 << 17, 1.0, 1.0).unwrap();
+    quantized((1 << 17) - 1, 1e3, 1.0).unwrap();
+    let message = refused(quantized(1 << 17, 1e3, 1.0));
+    assert!(message.contains("can reach 2147483648, and its factor 8388608 * 2^-11"), "{message}");
     assert!(refused(quantized(4, 1e3, 1e-9)).contains("(MatMul): rescaling factor"));
 }

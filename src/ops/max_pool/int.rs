@@ -1,5 +1,7 @@
 //! Integer reference of `max_pool`. `core` only: it can be deployed as it is.
 
+use crate::arith::Code;
+
 /// Integer constants of one pooling. Shapes are `[n, h, w, c]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
@@ -19,12 +21,12 @@ pub struct Params {
 
 /// `y[n][oy][ox][c] = max x[n][iy][ix][c]` over the taps inside the input, where
 /// `iy = oy * stride + ky * dilation - pad`, likewise `ix`.
-pub fn max_pool_i8(x: &[i8], p: &Params, y: &mut [i8]) {
+pub fn max_pool<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
     let [_, h, w, c] = p.x_shape;
     let [_, oh, ow, _] = p.y_shape;
     for (pixel, y) in y.chunks_exact_mut(c).enumerate() {
         let (image, oy, ox) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
-        y.fill(i8::MIN);
+        y.fill(X::MIN);
         for ky in 0..p.kernel[0] {
             // Positions above or left of the input wrap to huge numbers: outside as well.
             let iy = (oy * p.stride[0] + ky * p.dilation[0]).wrapping_sub(p.pad[0]);

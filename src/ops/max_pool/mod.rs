@@ -8,6 +8,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams, Window, expect_inputs, nhwc};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -61,7 +62,7 @@ pub struct MaxPoolInt(pub int::Params);
 impl IntOperator for MaxPoolInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        int::max_pool_i8(inputs[0], &self.0, y);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::max_pool(inputs[0], &self.0, y);
     }
 }

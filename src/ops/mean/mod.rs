@@ -7,9 +7,11 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
+use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strided_indices, strides};
 
@@ -84,18 +86,16 @@ impl Operator for Mean {
         let in_memory: Vec<bool> =
             y.stored(&(0..self.reduced.len()).collect::<Vec<_>>()).iter().map(|&a| self.reduced[a]).collect();
         let [kept, reduced] = self.split(&y.stored(x.shape), &y.stored(&x.strides()), &in_memory);
-        let lowered = MeanInt {
+        let bound = sum_bound(&x, reduced.0.iter().product())?;
+        Ok(MeanInt {
+            bound,
             kept,
             reduced,
             multiplier: multiplier(x.scale() / y.scale())?,
             x_zero_point: x.zero_point(),
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
-        };
-        match lowered.bound() {
-            bound if bound <= i32::MAX as i64 => Ok(lowered),
-            bound => bail!(Range, "the sum can reach {bound}, beyond 32 bits"),
-        }
+        })
     }
 }
 
@@ -106,22 +106,16 @@ pub struct MeanInt {
     pub kept: (Shape, Vec<usize>),
     pub reduced: (Shape, Vec<usize>),
     pub multiplier: Multiplier,
-    pub x_zero_point: i8,
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
-}
-
-impl MeanInt {
-    fn bound(&self) -> i64 {
-        let z = self.x_zero_point as i64;
-        (128 + z).max(127 - z) * self.reduced.0.iter().product::<usize>() as i64
-    }
+    pub x_zero_point: i32,
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
+    pub bound: i64,
 }
 
 impl IntOperator for MeanInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let params = int::Params {
             kept: &self.kept.0,
             kept_strides: &self.kept.1,
@@ -133,10 +127,10 @@ impl IntOperator for MeanInt {
             y_zero_point: self.y_zero_point,
             clamp: self.clamp,
         };
-        int::mean_i8(inputs[0], &params, y);
+        int::mean(inputs[0], &params, y);
     }
 
     fn acc_bound(&self) -> Option<i64> {
-        Some(self.bound())
+        Some(self.bound)
     }
 }

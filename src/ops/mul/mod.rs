@@ -11,6 +11,7 @@ use super::broadcast::{elementwise, strided};
 use super::onnx_node::{Input, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, broadcast};
 
@@ -57,6 +58,7 @@ impl Operator for Mul {
             clamp: node.clamp,
             shape,
             strides,
+            bound: a.widest() * b.widest(),
         })
     }
 }
@@ -66,17 +68,18 @@ impl Operator for Mul {
 #[allow(missing_docs)]
 pub struct MulInt {
     pub multiplier: Multiplier,
-    pub zero_point: [i8; 2],
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
+    pub zero_point: [i32; 2],
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
     pub shape: Shape,
     pub strides: [Vec<usize>; 2],
+    pub bound: i64,
 }
 
 impl IntOperator for MulInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let params = int::Params {
             multiplier: self.multiplier,
             zero_point: self.zero_point,
@@ -85,11 +88,10 @@ impl IntOperator for MulInt {
             shape: &self.shape,
             strides: [&self.strides[0], &self.strides[1]],
         };
-        int::mul_i8(inputs[0], inputs[1], &params, y);
+        int::mul(inputs[0], inputs[1], &params, y);
     }
 
     fn acc_bound(&self) -> Option<i64> {
-        let widest = |z: i8| (128 + z as i64).max(127 - z as i64);
-        Some(widest(self.zero_point[0]) * widest(self.zero_point[1]))
+        Some(self.bound)
     }
 }

@@ -6,10 +6,12 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
+use super::accumulator::weight_codes;
 use super::broadcast::elementwise;
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
 use crate::arith::Multiplier;
+use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, broadcast};
 
@@ -51,16 +53,13 @@ impl Operator for PRelu {
         let Some(codes) = slope.codes else {
             bail!(Unsupported, "the slope must be a constant");
         };
-        if slope.quant.zero_point != 0 || slope.quant.bits != 8 {
-            let (bits, zero) = (slope.quant.bits, slope.quant.zero_point);
-            bail!(Unsupported, "slopes need 8 bits and zero point 0, got {bits} bits and {zero}");
-        }
         let per_scale = (codes.data().len() / slope.quant.scale.len()).max(1);
         let negative = (0..codes.data().len()).map(|c| {
             multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale())
         });
         Ok(PReluInt {
-            slope: codes.data().iter().map(|&code| code as i8).collect(),
+            slope: weight_codes(&slope, codes),
+            bound: x.widest() << 15,
             negative: negative.collect::<Result<_>>()?,
             positive: multiplier(x.scale() / y.scale())?,
             x_zero_point: x.zero_point(),
@@ -76,22 +75,23 @@ impl Operator for PRelu {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct PReluInt {
-    pub slope: Vec<i8>,
+    pub slope: Codes,
     pub negative: Vec<Multiplier>,
     pub positive: Multiplier,
-    pub x_zero_point: i8,
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
+    pub x_zero_point: i32,
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
     pub shape: Shape,
     pub strides: Vec<usize>,
+    pub bound: i64,
 }
 
 impl IntOperator for PReluInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        let params = int::Params {
-            slope: &self.slope,
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        with_codes!(&self.slope, slope => int::prelu(inputs[0], &int::Params {
+            slope,
             negative: &self.negative,
             positive: self.positive,
             x_zero_point: self.x_zero_point,
@@ -99,11 +99,10 @@ impl IntOperator for PReluInt {
             clamp: self.clamp,
             shape: &self.shape,
             strides: &self.strides,
-        };
-        int::prelu_i8(inputs[0], &params, y);
+        }, y));
     }
 
     fn acc_bound(&self) -> Option<i64> {
-        Some(255 * 128)
+        Some(self.bound)
     }
 }

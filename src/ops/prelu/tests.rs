@@ -85,8 +85,9 @@ fn check_codes(graph: &Graph, codes: &Tensor<i32>, context: &str) {
         let slope = if x_code < 0 { broadcast_at(&real_slopes, position) as f64 } else { 1.0 };
         let distance = (steps as f64 - real * slope / y.scale[0] as f64).abs();
         assert!(distance <= 0.5 + 2f64.powi(-22) * steps.abs().max(1) as f64, "{context}");
-        let code = (steps + y.zero_point as i128).clamp(-128, 127) as f32;
-        code.max(lo).min(hi) as i8
+        let (lowest, highest) = y.code_range();
+        let code = (steps + y.zero_point as i128).clamp(lowest.into(), highest.into()) as f32;
+        code.max(lo).min(hi) as i32
     });
     assert_eq!(result, expected, "{context}");
 }

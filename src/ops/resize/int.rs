@@ -1,6 +1,6 @@
 //! Integer reference of linear `resize`. `core` only: it can be deployed as it is.
 
-use crate::arith::{Multiplier, clamp, round_shift};
+use crate::arith::{Code, Multiplier, round_shift};
 
 /// Weights of an interpolation are multiples of `2^-WEIGHT_BITS`.
 pub const WEIGHT_BITS: u32 = 11;
@@ -13,7 +13,7 @@ pub struct Between {
     /// Index of the upper neighbour.
     pub high: u32,
     /// Weight of the upper neighbour, in units of `2^-WEIGHT_BITS`.
-    pub weight: i32,
+    pub weight: i64,
 }
 
 /// Integer constants of one resize. Shapes are `[n, h, w, c]`.
@@ -28,29 +28,30 @@ pub struct Params<'a> {
     /// `x_scale / y_scale`.
     pub multiplier: Multiplier,
     /// Code of real 0 in the input.
-    pub x_zero_point: i8,
+    pub x_zero_point: i32,
     /// Code of real 0 in the output.
-    pub y_zero_point: i8,
+    pub y_zero_point: i32,
     /// Output range.
-    pub clamp: (i8, i8),
+    pub clamp: (i32, i32),
 }
 
-/// Both interpolations are summed exactly (30 bits), rescaled and rounded once.
-pub fn resize_linear_i8(x: &[i8], p: &Params, y: &mut [i8]) {
+/// Both interpolations are summed exactly (30 bits for 8-bit codes, 38 for 16), rescaled and rounded once.
+pub fn resize_linear<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
     let [_, h, w, c] = p.x_shape;
-    let one = 1 << WEIGHT_BITS;
+    let one = 1i64 << WEIGHT_BITS;
     let (oh, ow) = (p.rows.len(), p.columns.len());
     for (i, y) in y.iter_mut().enumerate() {
         let (pixel, channel) = (i / c, i % c);
         let (image, row, column) = (pixel / (oh * ow), p.rows[pixel / ow % oh], p.columns[pixel % ow]);
         let at = |iy: u32, ix: u32| {
             let index = ((image * h + iy as usize) * w + ix as usize) * c + channel;
-            x[index] as i32 - p.x_zero_point as i32
+            let x: i32 = x[index].into();
+            (x - p.x_zero_point) as i64
         };
         let across = |iy| at(iy, column.low) * (one - column.weight) + at(iy, column.high) * column.weight;
         let sum = across(row.low) * (one - row.weight) + across(row.high) * row.weight;
-        let product = sum as i64 * p.multiplier.significand as i64;
+        let product = sum * p.multiplier.significand as i64;
         let q = round_shift(product, p.multiplier.shift + 2 * WEIGHT_BITS);
-        *y = clamp(q + p.y_zero_point as i64, p.clamp);
+        *y = X::code(q, p.y_zero_point, p.clamp);
     }
 }

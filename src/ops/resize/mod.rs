@@ -11,6 +11,7 @@ use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::slice::{PickInt, Picks};
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc};
 use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 use int::{Between, WEIGHT_BITS};
@@ -286,7 +287,7 @@ impl Operator for Resize {
             let between = neighbours.into_iter().map(move |(low, high, weight)| Between {
                 low: low as u32,
                 high: high as u32,
-                weight: (weight * one).round_ties_even() as i32,
+                weight: (weight * one).round_ties_even() as i64,
             });
             between.collect()
         };
@@ -298,6 +299,7 @@ impl Operator for Resize {
             x_zero_point: x.zero_point(),
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
+            bound: x.widest() << (2 * WEIGHT_BITS),
         }))
     }
 }
@@ -319,17 +321,18 @@ pub struct LinearInt {
     pub rows: Vec<Between>,
     pub columns: Vec<Between>,
     pub multiplier: Multiplier,
-    pub x_zero_point: i8,
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
+    pub x_zero_point: i32,
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
+    pub bound: i64,
 }
 
 impl IntOperator for ResizeInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         match self {
-            Self::Nearest(pick) => pick.eval_i8(inputs, y),
+            Self::Nearest(pick) => pick.eval(inputs, y),
             Self::Linear(p) => {
                 let params = int::Params {
                     x_shape: p.x_shape,
@@ -340,7 +343,7 @@ impl IntOperator for ResizeInt {
                     y_zero_point: p.y_zero_point,
                     clamp: p.clamp,
                 };
-                int::resize_linear_i8(inputs[0], &params, y);
+                int::resize_linear(inputs[0], &params, y);
             }
         }
     }
@@ -348,10 +351,7 @@ impl IntOperator for ResizeInt {
     fn acc_bound(&self) -> Option<i64> {
         match self {
             Self::Nearest(_) => None,
-            Self::Linear(p) => {
-                let z = p.x_zero_point as i64;
-                Some((128 + z).max(127 - z) << (2 * WEIGHT_BITS))
-            }
+            Self::Linear(p) => Some(p.bound),
         }
     }
 }

@@ -332,5 +332,5 @@ fn lowering(graph: &crate::graph::Graph) -> Lowering<'_> {
         quant: graph.values[v].quant.as_ref().unwrap(),
         codes: None,
     };
-    Lowering { inputs: vec![operand(0)], output: operand(1), clamp: (i8::MIN, i8::MAX) }
+    Lowering { inputs: vec![operand(0)], output: operand(1), clamp: (-128, 127) }
 }

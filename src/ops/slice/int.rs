@@ -1,13 +1,15 @@
 //! Integer reference of every operator that picks elements by their position along each axis: slice,
 //! padding, nearest-neighbour resize. `core` only: it can be deployed as it is.
 
-/// Stands in [`pick_i8`]'s offsets where there is no element to be picked.
+use crate::arith::Code;
+
+/// Stands in [`pick`]'s offsets where there is no element to be picked.
 pub const NONE: u32 = u32::MAX;
 
 /// `y[i_0, i_1, …] = x[offsets_0[i_0] + offsets_1[i_1] + …]`, or `fill` if one of them is [`NONE`].
 ///
 /// `offsets` holds the lists of all axes one after the other; their lengths are `shape`, that of `y`.
-pub fn pick_i8(x: &[i8], shape: &[usize], offsets: &[u32], fill: i8, y: &mut [i8]) {
+pub fn pick<X: Code>(x: &[X], shape: &[usize], offsets: &[u32], fill: X, y: &mut [X]) {
     for (i, y) in y.iter_mut().enumerate() {
         let (mut rest, mut end) = (i, offsets.len());
         let mut index = Some(0);

@@ -8,6 +8,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operand, Operator, OutputParams, expect_inputs};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
 
@@ -208,24 +209,24 @@ impl Picks {
             let stride = x.strides()[axis];
             self.axes[axis].iter().map(move |i| i.map_or(int::NONE, |i| (i * stride) as u32))
         });
-        Ok(PickInt { shape: y.stored_shape(), offsets: offsets.collect(), fill: fill as i8 })
+        Ok(PickInt { shape: y.stored_shape(), offsets: offsets.collect(), fill })
     }
 }
 
-/// See [`int::pick_i8`].
+/// See [`int::pick`].
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct PickInt {
     pub shape: Shape,
     pub offsets: Vec<u32>,
-    pub fill: i8,
+    pub fill: i32,
 }
 
 impl IntOperator for PickInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        int::pick_i8(inputs[0], &self.shape, &self.offsets, self.fill, y);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::pick(inputs[0], &self.shape, &self.offsets, X::code(0, self.fill, (self.fill, self.fill)), y);
     }
 }
 

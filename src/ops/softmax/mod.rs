@@ -9,8 +9,8 @@ mod tests;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
 use crate::arith::Multiplier;
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor};
 
 /// `y_i = exp(x_i) / Σ_j exp(x_j)` along `axis`.
@@ -72,9 +72,8 @@ impl Operator for Softmax {
         y
     }
 
-    /// Results lie in 0..1 whatever the data: `1/256` wastes no code, under either scheme.
     fn output_params(&self) -> OutputParams {
-        OutputParams::Fixed(QuantParams::per_tensor(1.0 / 256.0, -128, 8))
+        OutputParams::Unit
     }
 
     fn lower(&self, node: &Lowering) -> Result<SoftmaxInt> {
@@ -86,11 +85,14 @@ impl Operator for Softmax {
         if size >= 1 << 24 {
             bail!(Range, "the sum of {size} exponentials can exceed 47 bits");
         }
+        // `libm` gives the same digits on every host; the system's `exp` need not.
+        let exp = |len: usize, step: f64, one: i64| -> Vec<i32> {
+            let entry = |i| libm::exp(-(i as f64) * step * x_scale) * one as f64;
+            (0..len).map(|i| entry(i).round_ties_even() as i32).collect()
+        };
         Ok(SoftmaxInt {
-            // `libm` gives the same digits on every host; the system's `exp` need not.
-            exp: Box::new(std::array::from_fn(|d| {
-                (libm::exp(-(d as f64) * x_scale) * EXP_ONE as f64).round_ties_even() as i32
-            })),
+            fine: exp(256, 1.0, EXP_ONE),
+            coarse: exp(1 << (node.inputs[0].quant.bits - 8), 256.0, 1 << 30),
             multiplier,
             y_zero_point: node.output.zero_point(),
             clamp: node.clamp,
@@ -107,10 +109,11 @@ const EXP_ONE: i64 = 1 << 23;
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct SoftmaxInt {
-    pub exp: Box<[i32; 256]>,
+    pub fine: Vec<i32>,
+    pub coarse: Vec<i32>,
     pub multiplier: Multiplier,
-    pub y_zero_point: i8,
-    pub clamp: (i8, i8),
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
     pub size: usize,
     pub stride: usize,
 }
@@ -118,16 +121,17 @@ pub struct SoftmaxInt {
 impl IntOperator for SoftmaxInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         let params = int::Params {
-            exp: &self.exp,
+            fine: &self.fine,
+            coarse: &self.coarse,
             multiplier: self.multiplier,
             y_zero_point: self.y_zero_point,
             clamp: self.clamp,
             size: self.size,
             stride: self.stride,
         };
-        int::softmax_i8(inputs[0], &params, y);
+        int::softmax(inputs[0], &params, y);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -62,7 +62,8 @@ fn codes_are_the_rounded_quotients_of_the_table() {
 }
 
 /// The table is the rounded exponential, and the rest is exact: each code is the rounded quotient of
-/// entries. An entry is wrong by 1/2 at most, and that of the maximum, 2^23, not at all; so the sum
+/// entries. An entry is wrong by 1/2 at most (for 16-bit codes, the product of two, by twice that and a
+/// little: so is the bound), and that of the maximum, 2^23, not at all; so the sum
 /// of `n` is at least 2^23 and wrong by (n − 1)/2 at most, and the quotient by
 /// (1/2 + (n − 1)/2) / 2^23 = n · 2^-24. A code is within `1/2 + n · 2^-24 / y_scale` steps, and the
 /// rounding of `1 / y_scale` to 24 bits adds 2^-24 of the quotient.
@@ -74,14 +75,17 @@ fn check_codes(graph: &Graph, codes: &Tensor<i32>, context: &str) {
         IntOp::Softmax(int) => Some(int),
         _ => None,
     });
-    let table = &int.unwrap().exp;
+    let SoftmaxInt { fine, coarse, .. } = int.unwrap();
+    let table = |d: usize| rounded(coarse[d >> 8] as i128 * fine[d & 255] as i128, 1 << 30);
     let [x, y] = [node.inputs[0], node.output].map(|v| graph.values[v].quant.as_ref().unwrap());
     let (x_scale, y_scale, zero) = (x.scale[0] as f64, y.scale[0] as f64, y.zero_point as f64);
-    for (d, &entry) in table.iter().enumerate() {
+    let wrong = if x.bits == 8 { 0.5 } else { 1.0 + 2f64.powi(-8) };
+    for d in 0..1 << x.bits {
         let exact = (-(d as f64) * x_scale).exp() * 2f64.powi(23);
-        assert!((entry as f64 - exact).abs() <= 0.5 + 1e-6, "exp(-{d} · {x_scale}) is {entry}");
+        let entry = table(d);
+        assert!((entry as f64 - exact).abs() <= wrong + 1e-6, "exp(-{d} · {x_scale}) is {entry}");
     }
-    assert_eq!(table[0], 1 << 23);
+    assert_eq!(table(0), 1 << 23);
 
     let result = run_int(graph, std::slice::from_ref(codes));
     let factor = (1.0 / y.scale[0]) as f64 * 2f64.powi(40);
@@ -89,17 +93,19 @@ fn check_codes(graph: &Graph, codes: &Tensor<i32>, context: &str) {
     let expected = tabulate(codes.shape(), |position| {
         let lane = lane(codes.shape(), axis, position);
         let max = lane.iter().map(|j| at(codes, j)).max().unwrap();
-        let exp = |j: &[usize]| table[(max - at(codes, j)) as usize] as i128;
+        let exp = |j: &[usize]| table((max - at(codes, j)) as usize);
         let sum: i128 = lane.iter().map(|j| exp(j)).sum();
         let steps = rounded(exp(position) * factor as i128, sum << 40);
 
         let real = |j: &[usize]| (at(codes, j) as f64 * x_scale - max as f64 * x_scale).exp();
         let exact = real(position) / lane.iter().map(|j| real(j)).sum::<f64>() / y_scale;
-        let (nearest, n) = (exact.clamp(-128.0 - zero, 127.0 - zero), lane.len() as f64);
+        let (lowest, highest) = y.code_range();
+        let nearest = exact.clamp(lowest as f64 - zero, highest as f64 - zero);
+        let n = 2.0 * wrong * lane.len() as f64;
         let distance = (at(&result, position) as f64 - zero - nearest).abs();
         let bound = 0.5 + n * 2f64.powi(-24) / y_scale + exact * 2f64.powi(-23);
         assert!(distance <= bound, "{distance} > {bound}, {context}");
-        (steps + y.zero_point as i128).clamp(-128, 127) as i8
+        (steps + y.zero_point as i128).clamp(lowest.into(), highest.into()) as i32
     });
     assert_eq!(result, expected, "{context}");
 }

@@ -87,7 +87,7 @@ pub fn random_inputs(graph: &Graph, rng: &mut Rng, magnitude: f32) -> Vec<Tensor
     graph.inputs.iter().map(|&v| rng.reals(&graph.values[v].shape, magnitude)).collect()
 }
 
-/// How codes are chosen: any, −128, 127, or either of these at random.
+/// How codes are chosen: any, the lowest, the highest, or either of these at random.
 #[derive(Clone, Copy, Debug)]
 pub enum Pattern {
     Any,
@@ -101,11 +101,16 @@ pub const PATTERNS: [Pattern; 4] = [Pattern::Any, Pattern::Lowest, Pattern::High
 
 /// Codes for the inputs of a quantized graph.
 pub fn pattern_codes(graph: &Graph, rng: &mut Rng, pattern: Pattern) -> Vec<Tensor<i32>> {
+    let (lowest, highest) = match graph.inputs.first().and_then(|&v| graph.values[v].quant.as_ref())
+    {
+        Some(quant) => quant.code_range(),
+        None => (-128, 127),
+    };
     let list: Vec<i32> = match pattern {
-        Pattern::Any => (-128..=127).collect(),
-        Pattern::Lowest => vec![-128],
-        Pattern::Highest => vec![127],
-        Pattern::Ends => vec![-128, 127],
+        Pattern::Any => (lowest..=highest).collect(),
+        Pattern::Lowest => vec![lowest],
+        Pattern::Highest => vec![highest],
+        Pattern::Ends => vec![lowest, highest],
     };
     let shapes = graph.inputs.iter().map(|&v| &graph.values[v].shape);
     shapes.map(|shape| tabulate(shape, |_| rng.pick(&list))).collect()

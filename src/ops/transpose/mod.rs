@@ -9,6 +9,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs};
+use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, permuted, strides};
 
@@ -86,7 +87,7 @@ impl TransposeInt {
 impl IntOperator for TransposeInt {
     const RUST: &'static str = include_str!("int.rs");
 
-    fn eval_i8(&self, inputs: &[&[i8]], y: &mut [i8]) {
-        int::transpose_i8(inputs[0], &self.shape, &self.strides, y);
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::transpose(inputs[0], &self.shape, &self.strides, y);
     }
 }

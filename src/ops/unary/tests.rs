@@ -161,13 +161,13 @@ fn all_256_codes() {
 }
 
 /// ONNX leaves open what is no number: it is real 0 here.
-fn expected(real: f32, y: &QuantParams, (lo, hi): (f32, f32)) -> i8 {
+fn expected(real: f32, y: &QuantParams, (lo, hi): (f32, f32)) -> i32 {
     let code = |real: f32| {
         let steps = (real / y.scale[0]).round_ties_even();
         (steps + y.zero_point as f32).clamp(-128.0, 127.0)
     };
     let code_of_real = if real.is_nan() { y.zero_point as f32 } else { code(real) };
-    code_of_real.clamp(code(lo), code(hi)) as i8
+    code_of_real.clamp(code(lo), code(hi)) as i32
 }
 
 #[test]

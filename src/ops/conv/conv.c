@@ -1,0 +1,313 @@
+/*
+ * y[n][oy][ox][o] = requantize(bias[o] + sum (x[n][iy][ix][c] - zx) * weight[o][ky][kx][c]), where
+ * iy = oy * stride + ky * dilation - pad, likewise ix: the integer reference `int.rs` in C99. The zero
+ * point is moved into the bias, so that positions outside the input count as the code zx.
+ *
+ * The includer has included arith.h and kernels/matmul.c. `scratch` is at a multiple of 4 bytes.
+ *
+ * Depthwise, that is in_ch = group > 1:
+ *   weight[o][ky][kx] is at (o * kh + ky) * kw + kx.
+ *   scratch holds one channel with its padding, 16 bits a position: 2 * rows * pitch bytes,
+ *     rows  = (oh - 1) * stride[0] + (kh - 1) * dilation[0] + 1
+ *     pitch = even(even(ow) * stride[1] + (kw - 1) * dilation[1]), where even() rounds up.
+ *   y may be x if oh * ow <= h * w and out_ch = in_ch: a channel is read before any of it is written.
+ *
+ * Otherwise:
+ *   weight[o][ky][kx][c] is as matmul.c says with blocks of 2 rows, k = (ky * kw + kx) * in_ch / group
+ *     + c, for the channels of each group by itself, one group after the other.
+ *   scratch holds the columns of three positions, and the codes of one before they are widened unless
+ *     in_ch / group is a multiple of 4: with depth4 = even4(kh * kw * in_ch / group), which rounds up
+ *     to a multiple of 4, 6 * depth4 bytes and then sizeof(code_t) * depth4.
+ *   y may be x if kernel = [1, 1], pad = [0, 0], group = 1, oh * ow <= h * w and out_ch <= in_ch:
+ *     output positions lie before all inputs that are still to be read.
+ */
+
+struct conv {
+    /* depth = kh * kw * in_ch / group. */
+    struct product product;
+    /* [n, h, w, c] of the input. */
+    int32_t x_shape[4];
+    /* [n, h, w, c] of the output. */
+    int32_t y_shape[4];
+    /* [kh, kw]. */
+    int32_t kernel[2];
+    /* Step of the window along [h, w]. */
+    int32_t stride[2];
+    /* Distance between taps along [h, w]. */
+    int32_t dilation[2];
+    /* Rows above and columns left of the input. */
+    int32_t pad[2];
+    /* Number of groups that channels are divided into. */
+    int32_t group;
+    /* Code of real 0 in the input. */
+    int32_t x_zero_point;
+};
+
+/* Whether no window reaches over the border along an axis: a constant. */
+INLINE int conv_inside(const struct conv *p, int axis)
+{
+    int32_t last = (p->y_shape[axis + 1] - 1) * p->stride[axis];
+    return p->pad[axis] == 0
+        && last + (p->kernel[axis] - 1) * p->dilation[axis] < p->x_shape[axis + 1];
+}
+
+/* Where the codes of a column go: to the column, or first to `stage`, in groups that need not be of 4. */
+struct conv_sink {
+    int16_t *column;
+    code_t *stage;
+};
+
+INLINE void conv_put(struct conv_sink *sink, const code_t *codes, int32_t count)
+{
+    if (sink->stage) {
+        memcpy(sink->stage, codes, (uint32_t)count * sizeof *codes);
+        sink->stage += count;
+    } else {
+        sink->column = column_put(sink->column, codes, count / 4);
+    }
+}
+
+INLINE void conv_fill(struct conv_sink *sink, int32_t code, int32_t count)
+{
+    if (sink->stage) {
+        while (count > 0) {
+            *sink->stage++ = (code_t)code;
+            count -= 1;
+        }
+    } else {
+        sink->column = column_fill(sink->column, code, count / 4);
+    }
+}
+
+/* The window of one output position, of which the first tap is at (top, left) of the image. */
+INLINE void conv_window(const struct conv *p, const code_t *image, int32_t top, int32_t left,
+                        struct conv_sink *sink)
+{
+    int32_t h = p->x_shape[1], w = p->x_shape[2], in_ch = p->x_shape[3], count = in_ch / p->group;
+    int32_t kw = p->kernel[1], ky, kx;
+    /* Taps of a row that follow one another in memory are taken at once. */
+    int whole = conv_inside(p, 1) || (left >= 0 && left + (kw - 1) * p->dilation[1] < w);
+    whole = whole && p->group == 1 && p->dilation[1] == 1;
+    for (ky = 0; ky < p->kernel[0]; ky++) {
+        int32_t iy = top + ky * p->dilation[0];
+        int row_inside = conv_inside(p, 0) || (iy >= 0 && iy < h);
+        if (!row_inside) {
+            conv_fill(sink, p->x_zero_point, kw * count);
+        } else if (whole) {
+            conv_put(sink, image + (iy * w + left) * in_ch, kw * count);
+        } else {
+            for (kx = 0; kx < kw; kx++) {
+                int32_t ix = left + kx * p->dilation[1];
+                if (conv_inside(p, 1) || (ix >= 0 && ix < w)) {
+                    conv_put(sink, image + (iy * w + ix) * in_ch, count);
+                } else {
+                    conv_fill(sink, p->x_zero_point, count);
+                }
+            }
+        }
+    }
+}
+
+/* The column of one output position. */
+INLINE void conv_column(const struct conv *p, const code_t *image, int32_t oy, int32_t ox,
+                        int16_t *columns, int32_t i)
+{
+    int32_t groups = (p->product.depth + 3) / 4;
+    code_t *stage = (code_t *)(void *)(columns + groups * 4 * COLUMNS);
+    struct conv_sink sink;
+    sink.column = column_at(columns, i);
+    sink.stage = p->x_shape[3] / p->group % 4 != 0 ? stage : 0;
+    conv_window(p, image, oy * p->stride[0] - p->pad[0], ox * p->stride[1] - p->pad[1], &sink);
+    if (sink.stage) {
+        conv_fill(&sink, 0, groups * 4 - p->product.depth);
+        column_put(sink.column, stage, groups);
+    }
+}
+
+/* The channels `first` to `end`, whose weights begin at `weight`, of one group, where `x` begins. */
+INLINE void conv_group(const struct conv *p, int32_t first, int32_t end, const weight_t *weight,
+                       const code_t *x, code_t *y, int16_t *columns)
+{
+    int32_t oh = p->y_shape[1], ow = p->y_shape[2], positions = p->y_shape[0] * oh * ow;
+    int32_t position, i, oy = 0, ox = 0;
+    code_t *to[COLUMNS];
+    for (position = 0; position < positions; position += COLUMNS) {
+        for (i = 0; i < COLUMNS; i++) {
+            conv_column(p, x, oy, ox, columns, i);
+            to[i] = y;
+            /* There are always three columns: the last ones may be of the same position. */
+            if (position + i + 1 < positions) {
+                y += p->y_shape[3];
+                ox += 1;
+                if (ox == ow) {
+                    ox = 0;
+                    oy += 1;
+                }
+                if (oy == oh) {
+                    oy = 0;
+                    x += p->x_shape[1] * p->x_shape[2] * p->x_shape[3];
+                }
+            }
+        }
+        product_3(&p->product, first, end, weight, columns, to);
+    }
+}
+
+/* Elements of a row of a plane, as said above. */
+INLINE int32_t conv_pitch(const struct conv *p)
+{
+    int32_t columns = (p->y_shape[2] + 1) / 2 * 2;
+    int32_t pitch = columns * p->stride[1] + (p->kernel[1] - 1) * p->dilation[1];
+    return (pitch + 1) / 2 * 2;
+}
+
+/* Copies one channel into the middle of the plane. */
+INLINE void conv_gather(const struct conv *p, const code_t *x, int16_t *plane, int32_t rows, int32_t pitch)
+{
+    int32_t h = p->x_shape[1], w = p->x_shape[2], in_ch = p->x_shape[3], y, n;
+    int32_t height = h < rows - p->pad[0] ? h : rows - p->pad[0];
+    int32_t width = w < pitch - p->pad[1] ? w : pitch - p->pad[1];
+    for (y = 0; y < height; y++) {
+        const code_t *from = x + y * w * in_ch;
+        int16_t *to = plane + (y + p->pad[0]) * pitch + p->pad[1];
+        for (n = width; n >= 4; n -= 4) {
+            to[0] = from[0];
+            to[1] = from[in_ch];
+            to[2] = from[2 * in_ch];
+            to[3] = from[3 * in_ch];
+            to += 4;
+            from += 4 * in_ch;
+        }
+        for (; n > 0; n--) {
+            *to++ = *from;
+            from += in_ch;
+        }
+    }
+}
+
+/* One channel of any window. */
+INLINE void conv_plane(const struct conv *p, int32_t form, int32_t o, const int16_t *plane, int32_t pitch,
+                       code_t *y)
+{
+    struct scale scale = scale_of(&p->product.requant, form, o);
+    int wide = requant_wide(&p->product.requant);
+    const weight_t *weight = p->product.weight + o * p->product.depth;
+    int32_t oy, ox, ky, kx;
+    for (oy = 0; oy < p->y_shape[1]; oy++) {
+        for (ox = 0; ox < p->y_shape[2]; ox++) {
+            const int16_t *row = plane + oy * p->stride[0] * pitch + ox * p->stride[1];
+            const weight_t *tap = weight;
+            acc_t acc = p->product.bias[o];
+            for (ky = 0; ky < p->kernel[0]; ky++) {
+                for (kx = 0; kx < p->kernel[1]; kx++) {
+                    acc += *tap++ * row[kx * p->dilation[1]];
+                }
+                row += p->dilation[0] * pitch;
+            }
+            ASSERT_BOUND(acc, p->product.bound);
+            *y = code_of(&p->product.requant, form, wide, scale, acc);
+            y += p->y_shape[3];
+        }
+    }
+}
+
+/* Weights (w0, w1) and (w1, w2) of a row of three taps. */
+struct conv_taps {
+    uint32_t w01;
+    uint32_t w12;
+};
+
+INLINE struct conv_taps conv_taps(const weight_t *weight)
+{
+    struct conv_taps taps;
+    taps.w01 = pair_of(weight[0], weight[1]);
+    taps.w12 = pair_of(weight[1], weight[2]);
+    return taps;
+}
+
+/* The window at `row`. */
+INLINE int32_t conv_left(struct conv_taps taps, const int16_t *row, int32_t acc)
+{
+    return dot_low_high(load_pair(row + 2), taps.w12, dot_pair(load_pair(row), taps.w01, acc));
+}
+
+/* The window one stride, 1 or 2, to its right. */
+INLINE int32_t conv_right(struct conv_taps taps, const int16_t *row, int32_t stride, int32_t acc)
+{
+    if (stride == 1) {
+        return dot_pair(load_pair(row + 2), taps.w12, dot_low_high(taps.w01, load_pair(row), acc));
+    }
+    return conv_left(taps, row + 2, acc);
+}
+
+/* One channel of windows of 3 x 3 taps that are neighbours, with stride[1] 1 or 2: DSP. */
+INLINE void conv_plane_3x3(const struct conv *p, int32_t form, int32_t o, const int16_t *plane,
+                           int32_t pitch, code_t *y)
+{
+    struct scale scale = scale_of(&p->product.requant, form, o);
+    int wide = requant_wide(&p->product.requant);
+    const weight_t *weight = p->product.weight + o * 9;
+    struct conv_taps k0 = conv_taps(weight), k1 = conv_taps(weight + 3), k2 = conv_taps(weight + 6);
+    int32_t bias = (int32_t)p->product.bias[o], stride = p->stride[1], out_ch = p->y_shape[3], oy, n;
+    for (oy = 0; oy < p->y_shape[1]; oy++) {
+        const int16_t *row = plane + oy * p->stride[0] * pitch;
+        for (n = p->y_shape[2]; n > 0; n -= 2) {
+            int32_t acc = conv_left(k0, row, bias), right;
+            acc = conv_left(k1, row + pitch, acc);
+            acc = conv_left(k2, row + 2 * pitch, acc);
+            right = conv_right(k0, row, stride, bias);
+            right = conv_right(k1, row + pitch, stride, right);
+            right = conv_right(k2, row + 2 * pitch, stride, right);
+            ASSERT_BOUND(acc, p->product.bound);
+            ASSERT_BOUND(right, p->product.bound);
+            *y = code_of(&p->product.requant, form, wide, scale, acc);
+            y += out_ch;
+            if (n > 1) {
+                *y = code_of(&p->product.requant, form, wide, scale, right);
+                y += out_ch;
+            }
+            row += 2 * stride;
+        }
+    }
+}
+
+INLINE void conv_depthwise(const struct conv *p, const code_t *x, code_t *y, int16_t *plane)
+{
+    int32_t in_ch = p->x_shape[3], out_ch = p->y_shape[3], per_group = out_ch / in_ch;
+    int32_t rows = (p->y_shape[1] - 1) * p->stride[0] + (p->kernel[0] - 1) * p->dilation[0] + 1;
+    int32_t pitch = conv_pitch(p), form = p->product.requant.form, image, c, o, i;
+    int small = MATMUL_DSP && p->kernel[0] == 3 && p->kernel[1] == 3 && p->dilation[0] == 1
+        && p->dilation[1] == 1 && p->stride[1] <= 2;
+    /* What lies around the input is the same for all channels. */
+    for (i = 0; i < rows * pitch; i++) {
+        plane[i] = (int16_t)p->x_zero_point;
+    }
+    for (image = 0; image < p->x_shape[0]; image++) {
+        for (c = 0; c < in_ch; c++) {
+            conv_gather(p, x + c, plane, rows, pitch);
+            for (o = c * per_group; o < (c + 1) * per_group; o++) {
+                if (small) {
+                    conv_plane_3x3(p, form, o, plane, pitch, y + o);
+                } else {
+                    conv_plane(p, form, o, plane, pitch, y + o);
+                }
+            }
+        }
+        x += p->x_shape[1] * p->x_shape[2] * in_ch;
+        y += p->y_shape[1] * p->y_shape[2] * out_ch;
+    }
+}
+
+INLINE void conv(const struct conv *p, const code_t *x, code_t *y, void *scratch)
+{
+    int32_t g, in_per_group = p->x_shape[3] / p->group, out_per_group = p->y_shape[3] / p->group;
+    int32_t weights = (out_per_group + 1) / 2 * 2 * ((p->product.depth + 3) / 4 * 4);
+    if (p->group > 1 && in_per_group == 1) {
+        conv_depthwise(p, x, y, scratch);
+        return;
+    }
+    for (g = 0; g < p->group; g++) {
+        conv_group(p, g * out_per_group, (g + 1) * out_per_group, p->product.weight + g * weights,
+                   x + g * in_per_group, y, scratch);
+    }
+}

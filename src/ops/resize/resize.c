@@ -1,0 +1,86 @@
+/*
+ * y = clamp(round(sum * multiplier) + zy),
+ * sum = (x00 * (1 - u) + x01 * u) * (1 - v) + (x10 * (1 - u) + x11 * u) * v, each x less zx: linear
+ * interpolation, the integer reference `int.rs` in C99. Both interpolations are summed exactly,
+ * rescaled and rounded once.
+ *
+ * The includer has included arith.h. y is not x.
+ *
+ * Along a row there are CODE_BITS + 11 bits, in all CODE_BITS + 22 (30 or 38), and a sign; times
+ * the significand at most 62.
+ */
+#ifndef KERNEL
+#define KERNEL static inline
+#endif
+#ifndef ASSERT_BOUND
+#define ASSERT_BOUND(acc, bound) ((void)0)
+#endif
+
+/* Weights of an interpolation are multiples of 2^-RESIZE_WEIGHT_BITS. */
+#define RESIZE_WEIGHT_BITS 11
+
+/* An output position between two input positions. */
+struct between {
+    /* Index of the lower neighbour. */
+    uint32_t low;
+    /* Index of the upper neighbour. */
+    uint32_t high;
+    /* Weight of the upper neighbour, in units of 2^-RESIZE_WEIGHT_BITS: 0..2^RESIZE_WEIGHT_BITS. */
+    int32_t weight;
+};
+
+struct resize_linear {
+    /* [n, h, w, c] of the input. */
+    int32_t x_shape[4];
+    /* For each output row. */
+    const struct between *rows;
+    /* For each output column. */
+    const struct between *columns;
+    /* x_scale / y_scale; shift <= 40. */
+    struct multiplier multiplier;
+    /* Code of real 0 in the input. */
+    int32_t x_zero_point;
+    /* Code of real 0 in the output. */
+    int32_t y_zero_point;
+    /* Output range. */
+    int32_t clamp[2];
+    /* Number of `rows` and of `columns`. */
+    int32_t y_size[2];
+    /* The largest |x - zx| * 2^22; it need not fit acc_t. */
+    int64_t bound;
+};
+
+KERNEL void resize_linear(const struct resize_linear *p, const code_t *x, code_t *y)
+{
+    int32_t h = p->x_shape[1], w = p->x_shape[2], c = p->x_shape[3], one = 1 << RESIZE_WEIGHT_BITS;
+    int32_t image, oy, ox, i;
+    for (image = 0; image < p->x_shape[0]; image++) {
+        for (oy = 0; oy < p->y_size[0]; oy++) {
+            struct between row = p->rows[oy];
+            for (ox = 0; ox < p->y_size[1]; ox++) {
+                struct between column = p->columns[ox];
+                const code_t *x00 = x + ((int32_t)row.low * w + (int32_t)column.low) * c;
+                const code_t *x01 = x + ((int32_t)row.low * w + (int32_t)column.high) * c;
+                const code_t *x10 = x + ((int32_t)row.high * w + (int32_t)column.low) * c;
+                const code_t *x11 = x + ((int32_t)row.high * w + (int32_t)column.high) * c;
+                for (i = 0; i < c; i++) {
+                    int32_t low = (x00[i] - p->x_zero_point) * (one - column.weight)
+                                  + (x01[i] - p->x_zero_point) * column.weight;
+                    int32_t high = (x10[i] - p->x_zero_point) * (one - column.weight)
+                                   + (x11[i] - p->x_zero_point) * column.weight;
+#if CODE_BITS == 8
+                    int32_t sum = low * (one - row.weight) + high * row.weight;
+#else
+                    int64_t sum = (int64_t)low * (one - row.weight) + (int64_t)high * row.weight;
+#endif
+                    int64_t q;
+                    ASSERT_BOUND(sum, p->bound);
+                    q = round_shift((int64_t)sum * p->multiplier.significand,
+                                    p->multiplier.shift + 2 * RESIZE_WEIGHT_BITS);
+                    *y++ = clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
+                }
+            }
+        }
+        x += h * w * c;
+    }
+}
