@@ -47,6 +47,14 @@ impl Codes {
         }
     }
 
+    /// Name of their type in Rust.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::I8(_) => "i8",
+            Self::I16(_) => "i16",
+        }
+    }
+
     /// Number of codes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

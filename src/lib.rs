@@ -71,6 +71,7 @@ pub mod arith;
 pub mod calibrate;
 pub mod codes;
 pub mod data;
+pub mod emit;
 pub mod error;
 pub mod exec;
 pub mod graph;

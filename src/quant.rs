@@ -37,6 +37,11 @@ impl QuantParams {
         Self { scale: vec![scale], zero_point, bits, granularity: Granularity::PerTensor }
     }
 
+    /// Parameters of indices: `scale = 1`, and the lowest code for 0.
+    pub fn index(bits: u32) -> Self {
+        Self::per_tensor(1.0, -(1 << (bits - 1)), bits)
+    }
+
     /// Smallest and largest code: `−2^(bits−1)` and `2^(bits−1) − 1`.
     pub fn code_range(&self) -> (i32, i32) {
         let half = 1i64 << (self.bits - 1);

@@ -9,14 +9,15 @@ use crate::passes::correct_bias;
 use crate::quant::{Granularity, QuantParams, Range, Scheme};
 use crate::tensor::Tensor;
 
-/// Quantizes a prepared float graph; `ranges` has the range of each activation.
+/// Quantizes a prepared float graph; `ranges` has the range of each activation. What has codes already,
+/// in a graph that another tool has quantized in part, keeps them.
 ///
 /// # Errors
 /// The node whose numbers have no codes (NaN, missing range), by name.
 pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Graph> {
     let ranges = &shared_ranges(graph, ranges);
     let mut quantized = graph.clone();
-    for &input in &graph.inputs {
+    for &input in graph.inputs.iter().filter(|&&v| graph.values[v].quant.is_none()) {
         quantized.values[input].quant = Some(scheme.activation(range_of(graph, ranges, input)?));
     }
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -56,7 +57,7 @@ fn shared_ranges(graph: &Graph, ranges: &[Option<Range>]) -> Vec<Option<Range>> 
         let joined = match node.op.output_params() {
             OutputParams::Shared => &node.inputs[..],
             OutputParams::SameAsInput => &node.inputs[..1],
-            OutputParams::Unit => {
+            OutputParams::Unit | OutputParams::Index => {
                 fixed[node.output] = true;
                 continue;
             }
@@ -93,12 +94,14 @@ fn quantize_node(
     scheme: Scheme,
 ) -> Result<()> {
     let node = graph.nodes[index].clone();
-    let params = match node.op.output_params() {
-        OutputParams::Calibrated | OutputParams::Shared => {
+    let params = match (node.op.output_params(), &graph.values[node.output].quant) {
+        (_, Some(given)) => given.clone(),
+        (OutputParams::Calibrated | OutputParams::Shared, _) => {
             scheme.activation(range_of(graph, ranges, node.output)?)
         }
-        OutputParams::Unit => scheme.unit(),
-        OutputParams::SameAsInput => match &graph.values[node.inputs[0]].quant {
+        (OutputParams::Unit, _) => scheme.unit(),
+        (OutputParams::Index, _) => QuantParams::index(scheme.activation_bits),
+        (OutputParams::SameAsInput, _) => match &graph.values[node.inputs[0]].quant {
             Some(params) => params.clone(),
             None => bail!(Unsupported, "the input is a constant: fold it first"),
         },

@@ -11,11 +11,13 @@ mod args;
 mod by_hand;
 mod conv;
 mod demo;
+mod deploy;
 mod eval;
 mod inspect;
 mod quantize;
 mod run;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -39,6 +41,8 @@ enum Command {
     Quantize(quantize::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Deploy(deploy::Args),
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     result.unwrap_or_else(|error| {
         let io = error.chain().find_map(|cause| {

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::Write;
 use std::path::Path;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, bail};
 
 /// Writes `bytes` to a new file beside `path`, then renames it to `path`: an interrupted run leaves
 /// the old file as it was.
@@ -24,6 +24,38 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// [`Error::Io`](crate::Error::Io), naming `path`.
 pub fn check_folder(path: &Path) -> Result<()> {
     fs::metadata(folder(path)).map(|_| ()).in_file(path)
+}
+
+/// Writes `files`, whose names may lie in subfolders, into the folder `to`. They appear all at once: in a
+/// new folder that is renamed to `to`, which must be missing or empty. With `force` they are written,
+/// file by file, into whatever is there.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) or [`Error::Invalid`](crate::Error::Invalid), naming the path.
+pub fn write_folder(to: &Path, files: &[(String, String)], force: bool) -> Result<()> {
+    let is_empty = |folder: &Path| fs::read_dir(folder).map(|mut entries| entries.next().is_none());
+    if to.exists() && !is_empty(to).in_file(to)? {
+        if !force {
+            bail!(Invalid, "{} is not empty (--force writes into it)", to.display());
+        }
+        for (name, text) in files {
+            let path = to.join(name);
+            fs::create_dir_all(folder(&path)).in_file(&path)?;
+            write_atomic(&path, text.as_bytes())?;
+        }
+        return Ok(());
+    }
+    // A trailing slash is not part of the name.
+    let to: &Path = &to.components().collect::<std::path::PathBuf>();
+    let new = tempfile::Builder::new().prefix(".naive-ptq-").tempdir_in(folder(to)).in_file(to)?;
+    // Its own mode is private to this user; a folder made in it has the ordinary one.
+    let inner = new.path().join("folder");
+    for (name, text) in files {
+        let path = inner.join(name);
+        fs::create_dir_all(folder(&path)).in_file(&path)?;
+        fs::write(&path, text).in_file(&path)?;
+    }
+    fs::rename(&inner, to).in_file(to)
 }
 
 fn folder(path: &Path) -> &Path {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use crate::error::{Context, Result, bail};
 use crate::tensor::Tensor;
 
-pub use atomic::{check_folder, write_atomic};
+pub use atomic::{check_folder, write_atomic, write_folder};
 pub use npy::Array;
 pub use preprocess::{Filter, Layout, Preprocess};
 

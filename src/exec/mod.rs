@@ -2,6 +2,7 @@
 
 pub mod float;
 pub mod int;
+pub mod plan;
 #[cfg(test)]
 mod random_graphs;
 

@@ -47,7 +47,13 @@ INLINE int32_t high_half(uint32_t pair)
 /* (low, high) in one word. */
 INLINE uint32_t pair_of(int32_t low, int32_t high)
 {
+#if DSP_ASM
+    uint32_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(low), "r"(high));
+    return pair;
+#else
     return ((uint32_t)low & 0xFFFF) | (uint32_t)high << 16;
+#endif
 }
 
 /* The pair at `from`, which the DSP cores read at any address. */
@@ -59,6 +65,16 @@ INLINE uint32_t load_pair(const int16_t *from)
     return word;
 #else
     return pair_of(from[0], from[1]);
+#endif
+}
+
+INLINE void store_pair(int16_t *to, uint32_t pair)
+{
+#if DSP_ASM
+    memcpy(to, &pair, sizeof pair);
+#else
+    to[0] = (int16_t)low_half(pair);
+    to[1] = (int16_t)high_half(pair);
 #endif
 }
 
@@ -152,6 +168,18 @@ INLINE int32_t dot_low_high(uint32_t a, uint32_t b, int32_t acc)
 #endif
 }
 
+/* value, or the nearest number of 8 bits. */
+INLINE int32_t saturate(int32_t value)
+{
+#if DSP_ASM
+    int32_t code;
+    __asm__("ssat %0, #8, %1" : "=r"(code) : "r"(value) : "cc");
+    return code;
+#else
+    return value < -128 ? -128 : value > 127 ? 127 : value;
+#endif
+}
+
 /* (a * b >> 32) + c. */
 INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
 {
@@ -164,10 +192,29 @@ INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
 #endif
 }
 
+/* Arguments of codes_2x3, of which the assembly below knows the offsets. */
+struct codes_2x3 {
+    /* Of dot_2x3. */
+    int32_t groups;
+    const int16_t *columns;
+    const int8_t *weight;
+    /* For each channel. */
+    const int32_t *bias;
+    const int32_t *factor;
+    /* A code is ((sum * factor >> 32) + offset) >> shift, or the nearest code. */
+    int32_t offset;
+    int32_t shift;
+    /* Where the codes of three positions go. */
+    int8_t *y[3];
+    /* Half the number of channels, > 0. */
+    int32_t pairs;
+};
+
 #if DSP_ASM
 /*
- * Two inner loops are functions in assembly as a whole, because they use all registers but sp: operands
- * of an asm statement could not, for a compiler wants some of them for itself.
+ * The inner loops are functions in assembly as a whole, because they use all registers but sp: the
+ * operands of an asm statement could not, for a compiler wants some of them for itself. Their twins below
+ * say what they do.
  */
 #if defined(__clang__)
 #define NAKED static __attribute__((naked, noinline, unused))
@@ -217,6 +264,67 @@ NAKED void dot_2x3(ARGUMENT int32_t sums[6], ARGUMENT const int16_t *x, ARGUMENT
         "bne     1b                   \n"
         "ldr     r0, [sp]             \n"
         "stmia   r0, {r6-r11}         \n"
+        "pop     {r0, r3-r11, pc}     \n" ::: "memory");
+}
+
+/* As above. Outside the inner loop, r0, r3: factors. r4, r5: offset and shift. r1, r12, lr: y. */
+#define CODE_OF(sum, factor)                    \
+    "smmla   " sum ", " sum ", " factor ", r4\n" \
+    "asr     " sum ", " sum ", r5           \n" \
+    "ssat    " sum ", #8, " sum "           \n"
+
+NAKED void codes_2x3(ARGUMENT struct codes_2x3 *p)
+{
+    __asm__ volatile(
+        "ldrd    r1, r3, [r0]         \n" /* groups, columns */
+        "add     r1, r1, r1, lsl #1   \n"
+        "add     r3, r3, r1, lsl #3   \n" /* x + 24 bytes * groups */
+        "ldr     r2, [r0, #8]         \n" /* weight */
+        "push    {r0, r3-r11, lr}     \n"
+        "0:                           \n"
+        "ldr     r12, [r0, #12]       \n" /* bias */
+        "ldrd    r6, r9, [r12], #8    \n"
+        "str     r12, [r0, #12]       \n"
+        "mov     r7, r6               \n"
+        "mov     r8, r6               \n"
+        "mov     r10, r9              \n"
+        "mov     r11, r9              \n"
+        "ldrd    r3, r1, [r0]         \n" /* groups, columns */
+        "lsls    r3, r3, #31          \n"
+        "bne     2f                   \n"
+        "1:                           \n"
+        DOT_2X3_GROUP
+        "2:                           \n"
+        DOT_2X3_GROUP
+        "ldr     lr, [sp, #4]         \n"
+        "cmp     r1, lr               \n"
+        "bne     1b                   \n"
+        "ldr     r12, [sp]            \n"
+        "ldr     r1, [r12, #16]       \n" /* factor */
+        "ldrd    r0, r3, [r1], #8     \n"
+        "str     r1, [r12, #16]       \n"
+        "ldrd    r4, r5, [r12, #20]   \n" /* offset, shift */
+        "add     r12, r12, #28        \n"
+        "ldmia   r12, {r1, r12, lr}   \n" /* y */
+        CODE_OF("r6", "r0")
+        CODE_OF("r7", "r0")
+        CODE_OF("r8", "r0")
+        CODE_OF("r9", "r3")
+        CODE_OF("r10", "r3")
+        CODE_OF("r11", "r3")
+        "strb    r6, [r1], #1         \n"
+        "strb    r9, [r1], #1         \n"
+        "strb    r7, [r12], #1        \n"
+        "strb    r10, [r12], #1       \n"
+        "strb    r8, [lr], #1         \n"
+        "strb    r11, [lr], #1        \n"
+        "ldr     r0, [sp]             \n"
+        "add     r3, r0, #28          \n"
+        "stmia   r3, {r1, r12, lr}    \n"
+        "ldr     r3, [r0, #40]        \n" /* pairs */
+        "subs    r3, r3, #1           \n"
+        "str     r3, [r0, #40]        \n"
+        "bne     0b                   \n"
         "pop     {r0, r3-r11, pc}     \n" ::: "memory");
 }
 
@@ -275,6 +383,27 @@ OUTLINE void dot_2x3(int32_t sums[6], const int16_t *x, const int8_t *weight, in
         }
         x += 12;
         weight += 8;
+    }
+}
+
+/* The rescaled codes of pairs of channels at three positions; all pointers move on. */
+OUTLINE void codes_2x3(struct codes_2x3 *p)
+{
+    int32_t i, o;
+    for (; p->pairs > 0; p->pairs--) {
+        int32_t sums[6];
+        sums[0] = sums[1] = sums[2] = p->bias[0];
+        sums[3] = sums[4] = sums[5] = p->bias[1];
+        dot_2x3(sums, p->columns, p->weight, p->groups);
+        for (o = 0; o < 2; o++) {
+            for (i = 0; i < 3; i++) {
+                int32_t q = high_product(sums[o * 3 + i], p->factor[o], p->offset) >> p->shift;
+                *p->y[i]++ = (int8_t)saturate(q);
+            }
+        }
+        p->weight += p->groups * 8;
+        p->bias += 2;
+        p->factor += 2;
     }
 }
 

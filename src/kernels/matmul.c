@@ -29,9 +29,17 @@
 #define MATMUL_DSP \
     (NET_DSP && CODE_BITS == 8 && sizeof(weight_t) == 1 && sizeof(acc_t) == sizeof(int32_t))
 
+/* Whether the sums of conv may stay in registers, where they cannot be checked. */
+#ifdef NET_ASSERT
+#define MATMUL_PAIRS 0
+#else
+#define MATMUL_PAIRS MATMUL_DSP
+#endif
+
 /*
  * Forms of requantize(acc) = clamp(rne(acc * significand * 2^-s) + zy). All give the same codes where
- * they may be used. `bound` limits |acc|; s' and n may differ between channels, the form may not.
+ * they may be used: the generator proves what is said here, for each channel with its own `bound` of
+ * |acc|. s' and n may differ between channels, the form may not.
  *
  * REQUANT_GENERAL: any multiplier that `rescale` takes.
  *
@@ -67,7 +75,8 @@ struct requant {
 struct product {
     /* As above; depthwise and transposed convolutions have an order of their own. */
     const weight_t *weight;
-    /* [out_ch], with the zero point of x moved into it: q_b[o] - zx * sum_k weight[o][k]. */
+    /* [out_ch], with the zero point of x moved into it, q_b[o] - zx * sum_k weight[o][k], but see
+       conv_transpose. */
     const acc_t *bias;
     /* Number of weights of one output channel. */
     int32_t depth;
@@ -77,46 +86,88 @@ struct product {
     int64_t bound;
 };
 
-/* What rescaling an accumulator of one channel takes, held in registers for several of them. */
+/* What REQUANT_HIGH and REQUANT_SHIFT take for one channel, held in registers. */
 struct scale {
     int32_t factor;
     int32_t offset;
     int32_t shift;
-    struct multiplier multiplier;
 };
 
-INLINE struct scale scale_of(const struct requant *r, int32_t form, int32_t channel)
+INLINE struct scale scale_by(const struct requant *r, int32_t form, int32_t shift)
 {
-    struct scale scale = {0, 0, 0, {0, 0}};
-    if (form == REQUANT_GENERAL) {
-        scale.multiplier = r->multiplier[channel];
-        return scale;
-    }
-    scale.shift = r->shifts ? r->shifts[channel] : r->shift;
+    struct scale scale = {0, 0, 0};
     if (form == REQUANT_HIGH) {
-        scale.shift -= 32;
-        scale.factor = r->factor[channel];
+        scale.shift = shift - 32;
         scale.offset = r->y_zero_point * (1 << scale.shift) + (1 << (scale.shift - 1));
-    } else {
-        scale.offset = (1 << (scale.shift - 1)) - 1;
+    } else if (form == REQUANT_SHIFT) {
+        scale.shift = shift;
+        scale.offset = (1 << (shift - 1)) - 1;
     }
     return scale;
 }
 
-/* The output code of an accumulator. `wide`: the range is that of all codes. */
-INLINE code_t code_of(const struct requant *r, int32_t form, int wide, struct scale scale, acc_t acc)
+/* That of all channels, but for the factor, if they have one shift. */
+INLINE struct scale scale_common(const struct requant *r, int32_t form)
 {
-    int32_t lo = wide ? CODE_MIN : r->clamp[0], hi = wide ? CODE_MAX : r->clamp[1], q;
-    if (form == REQUANT_GENERAL || sizeof(acc_t) != sizeof q) {
-        return requantize(acc, scale.multiplier, r->y_zero_point, lo, hi);
+    struct scale none = {0, 0, 0};
+    return r->shifts ? none : scale_by(r, form, r->shift);
+}
+
+INLINE struct scale scale_of(const struct requant *r, int32_t form, struct scale scale, int32_t channel)
+{
+    if (form != REQUANT_GENERAL && r->shifts) {
+        scale = scale_by(r, form, r->shifts[channel]);
     }
-    q = (int32_t)acc;
+    if (form == REQUANT_HIGH) {
+        scale.factor = r->factor[channel];
+    }
+    return scale;
+}
+
+/*
+ * rescale() for 26 <= shift <= 55 in 32 bits: the high word of acc * significand * 2^7 is rounded half up,
+ * and put right if that was a tie. It is below 2^30, as is the half.
+ */
+INLINE int32_t rescale_high(int32_t acc, struct multiplier m)
+{
+    int64_t product = (int64_t)acc * (m.significand * 128);
+    int32_t high = (int32_t)(product >> 32), shift = m.shift + 7 - 32, half = 1 << (shift - 1);
+    int32_t q = (high + half) >> shift;
+    int tie = (uint32_t)product == 0 && (high & (2 * half - 1)) == half;
+    return tie ? q - (q & 1) : q;
+}
+
+OUTLINE code_t code_general(const struct requant *r, int32_t channel, acc_t acc)
+{
+    struct multiplier m = r->multiplier[channel];
+    if (sizeof acc == sizeof(int32_t) && m.shift >= 26 && m.shift <= 55) {
+        int32_t q = rescale_high((int32_t)acc, m) + r->y_zero_point;
+        q = q < r->clamp[0] ? r->clamp[0] : q;
+        q = q > r->clamp[1] ? r->clamp[1] : q;
+        return (code_t)q;
+    }
+    return requantize(acc, r->multiplier[channel], r->y_zero_point, r->clamp[0], r->clamp[1]);
+}
+
+/* The output code of an accumulator. `wide`: the range is that of all codes. */
+INLINE code_t code_of(const struct requant *r, int32_t form, int wide, struct scale scale, int32_t channel,
+                      acc_t acc)
+{
+    int32_t q = (int32_t)acc;
+    if (form == REQUANT_GENERAL || sizeof acc != sizeof q) {
+        return code_general(r, channel, acc);
+    }
     if (form == REQUANT_HIGH) {
         q = high_product(q, scale.factor, scale.offset) >> scale.shift;
     } else {
         q = ((q + scale.offset + ((q >> scale.shift) & 1)) >> scale.shift) + r->y_zero_point;
     }
-    return (code_t)(q < lo ? lo : q > hi ? hi : q);
+    if (wide && CODE_BITS == 8) {
+        return (code_t)saturate(q);
+    }
+    q = q < r->clamp[0] ? r->clamp[0] : q;
+    q = q > r->clamp[1] ? r->clamp[1] : q;
+    return (code_t)q;
 }
 
 INLINE int requant_wide(const struct requant *r)
@@ -131,34 +182,63 @@ INLINE int requant_wide(const struct requant *r)
  *     DSP        pairs     (x[k], x[k + 2]) of position i at k / 4 * 6 + i, for k % 4 = 0, and
  *                          (x[k + 1], x[k + 3]) three words on: the pairs that SXTB16 makes
  *
- * Both take 24 bytes a group. A position of a column is a pointer to its first number.
+ * Both take 24 bytes a group.
  */
 #define COLUMNS 3
 
-/* The column of position i. */
+/* Where the column of position i begins; its next group is 24 bytes on. */
 INLINE int16_t *column_at(int16_t *columns, int32_t i)
 {
     return columns + i * (MATMUL_DSP ? 2 : 4);
 }
 
-/* Writes `groups` groups of codes and returns the place of the next. */
+/* Writes one group of codes. */
+INLINE void column_group(int16_t *column, const code_t *codes)
+{
+    if (MATMUL_DSP) {
+        uint32_t four = load_codes((const int8_t *)(const void *)codes);
+        store_pair(column, even_codes(four));
+        store_pair(column + 2 * COLUMNS, odd_codes(four));
+    } else {
+        column[0] = codes[0];
+        column[1] = codes[1];
+        column[2] = codes[2];
+        column[3] = codes[3];
+    }
+}
+
+/* Writes up to 4 groups of codes, best a constant number, and returns the place of the next. */
+INLINE int16_t *column_short(int16_t *column, const code_t *codes, int32_t groups)
+{
+    const int32_t next = 4 * COLUMNS;
+    if (groups > 0) {
+        column_group(column, codes);
+    }
+    if (groups > 1) {
+        column_group(column + next, codes + 4);
+    }
+    if (groups > 2) {
+        column_group(column + 2 * next, codes + 8);
+    }
+    if (groups > 3) {
+        column_group(column + 3 * next, codes + 12);
+    }
+    return column + groups * next;
+}
+
+/* Writes any number of groups. */
 OUTLINE int16_t *column_put(int16_t *column, const code_t *codes, int32_t groups)
 {
-    const code_t *end = codes + groups * 4;
-    while (codes != end) {
-        if (MATMUL_DSP) {
-            uint32_t four = load_codes((const int8_t *)(const void *)codes);
-            uint32_t even = even_codes(four), odd = odd_codes(four);
-            memcpy(column, &even, sizeof even);
-            memcpy(column + 6, &odd, sizeof odd);
-        } else {
-            column[0] = codes[0];
-            column[1] = codes[1];
-            column[2] = codes[2];
-            column[3] = codes[3];
-        }
-        codes += 4;
-        column += 12;
+    for (; groups >= 4; groups -= 4) {
+        column = column_short(column, codes, 4);
+        codes += 16;
+    }
+    if (groups & 2) {
+        column = column_short(column, codes, 2);
+        codes += 8;
+    }
+    if (groups & 1) {
+        column = column_short(column, codes, 1);
     }
     return column;
 }
@@ -166,44 +246,68 @@ OUTLINE int16_t *column_put(int16_t *column, const code_t *codes, int32_t groups
 /* Writes `groups` groups of one code. */
 OUTLINE int16_t *column_fill(int16_t *column, int32_t code, int32_t groups)
 {
-    while (groups > 0) {
-        int32_t odd = MATMUL_DSP ? 6 : 2;
-        column[0] = column[1] = column[odd] = column[odd + 1] = (int16_t)code;
-        groups -= 1;
-        column += 12;
+    for (; groups > 0; groups--) {
+        store_pair(column, pair_of(code, code));
+        store_pair(column + (MATMUL_DSP ? 2 * COLUMNS : 2), pair_of(code, code));
+        column += 4 * COLUMNS;
     }
     return column;
 }
 
-/* Adds to sums, [2][3], the products of two rows of weights and three columns. */
-INLINE void product_sums(acc_t sums[2 * COLUMNS], const int16_t *x, const weight_t *weight, int32_t groups)
+/* The sums of two channels, a and b, at three positions, in registers. */
+struct sums_2x3 {
+    acc_t a0, a1, a2;
+    acc_t b0, b1, b2;
+};
+
+/* Adds the products of one k, at x and weight; the column of the next position is 4 further on. */
+INLINE struct sums_2x3 sums_add(struct sums_2x3 s, const int16_t *x, const weight_t *weight)
 {
-    int32_t i, j;
-    if (MATMUL_DSP) {
-        dot_2x3((int32_t *)(void *)sums, x, (const int8_t *)(const void *)weight, groups);
-        return;
-    }
-    for (; groups > 0; groups--) {
-        for (j = 0; j < 4; j++) {
-            int32_t a = weight[j], b = weight[j + 4];
-            for (i = 0; i < COLUMNS; i++) {
-                sums[i] += a * x[i * 4 + j];
-                sums[i + COLUMNS] += b * x[i * 4 + j];
-            }
-        }
+    int32_t a = weight[0], b = weight[4];
+    s.a0 += a * x[0];
+    s.a1 += a * x[4];
+    s.a2 += a * x[8];
+    s.b0 += b * x[0];
+    s.b1 += b * x[4];
+    s.b2 += b * x[8];
+    return s;
+}
+
+/* The sums of channels a and b. */
+INLINE void product_sums(const struct product *p, acc_t sums[2 * COLUMNS], const int16_t *x,
+                         const weight_t *weight, int32_t a, int32_t b)
+{
+    int32_t groups = (p->depth + 3) / 4;
+    struct sums_2x3 s;
+    s.a0 = s.a1 = s.a2 = p->bias[a];
+    s.b0 = s.b1 = s.b2 = p->bias[b];
+    for (; !MATMUL_DSP && groups > 0; groups--) {
+        s = sums_add(s, x, weight);
+        s = sums_add(s, x + 1, weight + 1);
+        s = sums_add(s, x + 2, weight + 2);
+        s = sums_add(s, x + 3, weight + 3);
         x += 4 * COLUMNS;
         weight += 8;
+    }
+    sums[0] = s.a0;
+    sums[1] = s.a1;
+    sums[2] = s.a2;
+    sums[3] = s.b0;
+    sums[4] = s.b1;
+    sums[5] = s.b2;
+    if (MATMUL_DSP) {
+        dot_2x3((int32_t *)(void *)sums, x, (const int8_t *)(const void *)weight, groups);
     }
 }
 
 /* Writes one channel of three positions. Codes may alias anything, so they are stored last. */
-INLINE void store_3(const struct product *p, int32_t form, int wide, int32_t channel,
+INLINE void store_3(const struct product *p, int32_t form, int wide, struct scale common, int32_t channel,
                     const acc_t sums[COLUMNS], code_t *const y[COLUMNS])
 {
-    struct scale scale = scale_of(&p->requant, form, channel);
-    code_t q0 = code_of(&p->requant, form, wide, scale, sums[0]);
-    code_t q1 = code_of(&p->requant, form, wide, scale, sums[1]);
-    code_t q2 = code_of(&p->requant, form, wide, scale, sums[2]);
+    struct scale scale = scale_of(&p->requant, form, common, channel);
+    code_t q0 = code_of(&p->requant, form, wide, scale, channel, sums[0]);
+    code_t q1 = code_of(&p->requant, form, wide, scale, channel, sums[1]);
+    code_t q2 = code_of(&p->requant, form, wide, scale, channel, sums[2]);
     code_t *y0 = y[0], *y1 = y[1], *y2 = y[2];
     y0[channel] = q0;
     y1[channel] = q1;
@@ -211,11 +315,36 @@ INLINE void store_3(const struct product *p, int32_t form, int wide, int32_t cha
 }
 
 /* Writes two channels. They are one where the number of channels is odd; then `a` is the right one. */
-INLINE void store_2x3(const struct product *p, int32_t form, int wide, int32_t a, int32_t b,
-                      const acc_t sums[2 * COLUMNS], code_t *const y[COLUMNS])
+INLINE void store_2x3(const struct product *p, int32_t form, int wide, struct scale common, int32_t a,
+                      int32_t b, const acc_t sums[2 * COLUMNS], code_t *const y[COLUMNS])
 {
-    store_3(p, form, wide, b, sums + COLUMNS, y);
-    store_3(p, form, wide, a, sums, y);
+    store_3(p, form, wide, common, b, sums + COLUMNS, y);
+    store_3(p, form, wide, common, a, sums, y);
+}
+
+/* As product_3 for the most frequent rescaling. Returns the channel that is left if their number is odd. */
+INLINE int32_t product_pairs(const struct product *p, int32_t first, int32_t end, const weight_t *weight,
+                             const int16_t *columns, code_t *const y[COLUMNS])
+{
+    struct codes_2x3 codes;
+    struct scale scale = scale_common(&p->requant, REQUANT_HIGH);
+    int32_t i;
+    if (end - first < 2) {
+        return first;
+    }
+    codes.groups = (p->depth + 3) / 4;
+    codes.columns = columns;
+    codes.weight = (const int8_t *)(const void *)weight;
+    codes.bias = (const int32_t *)(const void *)(p->bias + first);
+    codes.factor = p->requant.factor + first;
+    codes.offset = scale.offset;
+    codes.shift = scale.shift;
+    codes.pairs = (end - first) / 2;
+    for (i = 0; i < COLUMNS; i++) {
+        codes.y[i] = (int8_t *)(void *)(y[i] + first);
+    }
+    codes_2x3(&codes);
+    return first + (end - first) / 2 * 2;
 }
 
 /* The channels `first` to `end` of three positions, whose weights begin at `weight`. */
@@ -224,24 +353,28 @@ OUTLINE void product_3(const struct product *p, int32_t first, int32_t end, cons
 {
     int32_t groups = (p->depth + 3) / 4, form = p->requant.form, a, i;
     int wide = requant_wide(&p->requant);
+    struct scale common = scale_common(&p->requant, form);
+    if (MATMUL_PAIRS && form == REQUANT_HIGH && wide && !p->requant.shifts) {
+        int32_t rest = product_pairs(p, first, end, weight, columns, y);
+        weight += (rest - first) * groups * 4;
+        first = rest;
+    }
     for (a = first; a < end; a += 2) {
         int32_t b = a + 1 < end ? a + 1 : a;
         acc_t sums[2 * COLUMNS];
-        sums[0] = sums[1] = sums[2] = p->bias[a];
-        sums[3] = sums[4] = sums[5] = p->bias[b];
-        product_sums(sums, columns, weight, groups);
+        product_sums(p, sums, columns, weight, a, b);
         weight += groups * 8;
         for (i = 0; i < 2 * COLUMNS; i++) {
             ASSERT_BOUND(sums[i], p->bound);
         }
         if (form == REQUANT_HIGH && wide) {
-            store_2x3(p, REQUANT_HIGH, 1, a, b, sums, y);
+            store_2x3(p, REQUANT_HIGH, 1, common, a, b, sums, y);
         } else if (form == REQUANT_HIGH) {
-            store_2x3(p, REQUANT_HIGH, 0, a, b, sums, y);
+            store_2x3(p, REQUANT_HIGH, 0, common, a, b, sums, y);
         } else if (form == REQUANT_SHIFT) {
-            store_2x3(p, REQUANT_SHIFT, 0, a, b, sums, y);
+            store_2x3(p, REQUANT_SHIFT, 0, common, a, b, sums, y);
         } else {
-            store_2x3(p, REQUANT_GENERAL, 0, a, b, sums, y);
+            store_2x3(p, REQUANT_GENERAL, 0, common, a, b, sums, y);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Elementwise operators of two tensors, broadcast to each other.
 
+use super::source::CNode;
 use super::{Lowering, Operand};
 use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
 
@@ -29,4 +30,16 @@ pub fn strided(node: &Lowering) -> (Shape, [Vec<usize>; 2]) {
         return (vec![shape.iter().product()], [vec![1], vec![1]]);
     }
     (shape, steps)
+}
+
+/// What [`strided`] returned, as members of the constants in C; arguments that lie like the result need
+/// none of it.
+pub fn emit_strided(c: &mut CNode, shape: &[usize], steps: &[Vec<usize>; 2]) {
+    let dense = strides(shape);
+    let same = steps.iter().all(|s| *s == dense);
+    if !same {
+        c.value("rank", shape.len().max(1)).sizes("shape", shape);
+        c.sizes("strides[0]", &steps[0]).sizes("strides[1]", &steps[1]);
+    }
+    c.value("size", shape.iter().product::<usize>()).value("same_shape", same);
 }

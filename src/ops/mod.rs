@@ -4,6 +4,7 @@
 pub mod accumulator;
 mod broadcast;
 mod onnx_node;
+pub mod source;
 mod window;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ pub(crate) mod testing;
 pub use onnx_node::{Attribute, Input, OnnxNode};
 pub use window::Window;
 
+use self::source::{CNode, Kernel, RustNode};
 use crate::arith::Multiplier;
 use crate::codes::{CodeType, Codes};
 use crate::error::{Result, bail};
@@ -72,8 +74,13 @@ pub trait Operator: Sized {
 
 /// The integer form of an operator: constants and the exact computation on codes.
 pub trait IntOperator {
-    /// `no_std` Rust source of the kernel: the integer reference itself.
-    const RUST: &'static str;
+    /// The code: the integer reference, which is deployed as it is, and its twin in C.
+    const KERNELS: &'static [Kernel];
+
+    /// That of them which this node needs.
+    fn kernel(&self) -> &'static Kernel {
+        &Self::KERNELS[0]
+    }
 
     /// Integer semantics: what every deployment of the model computes.
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]);
@@ -82,13 +89,47 @@ pub trait IntOperator {
     fn acc_bound(&self) -> Option<i64> {
         None
     }
+
+    /// Bits of its weights.
+    fn weight_bits(&self) -> u32 {
+        8
+    }
+
+    /// Whether the C code sums in 64 bits, however small the bound is.
+    fn sums_are_64_bits(&self) -> bool {
+        false
+    }
+
+    /// Whether the C code may write the result over argument `index`, if nobody reads that later.
+    fn writes_over(&self, _index: usize) -> bool {
+        false
+    }
+
+    /// Bytes that the C code needs for itself, if it takes memory at all.
+    fn scratch(&self, _bits: u32) -> Option<usize> {
+        None
+    }
+
+    /// Constants and call in C99.
+    fn emit_c(&self, c: &mut CNode);
+
+    /// Constants and call in Rust.
+    fn emit_rust(&self, r: &mut RustNode);
 }
 
 /// An operator without integer form: passes must have replaced it.
 impl IntOperator for std::convert::Infallible {
-    const RUST: &'static str = "";
+    const KERNELS: &'static [Kernel] = &[];
 
     fn eval<X: CodeType>(&self, _: &[&[X]], _: &mut [X]) {
+        match *self {}
+    }
+
+    fn emit_c(&self, _: &mut CNode) {
+        match *self {}
+    }
+
+    fn emit_rust(&self, _: &mut RustNode) {
         match *self {}
     }
 }
@@ -136,6 +177,8 @@ pub enum OutputParams {
     Shared,
     /// The result lies in 0..1, whatever the data: scale `2^-bits`, and the lowest code for 0.
     Unit,
+    /// The result is an index, whatever the data: scale 1, and the lowest code for 0.
+    Index,
 }
 
 /// One argument or the result of a node that is being lowered.
@@ -286,9 +329,37 @@ macro_rules! ops {
             pub fn acc_bound(&self) -> Option<i64> {
                 match self { $(Self::$op(op) => op.acc_bound()),* }
             }
-            /// Name and source of every integer kernel ([`IntOperator::RUST`]).
-            pub fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
-                [$((stringify!($module), <<$module::$op as Operator>::Int as IntOperator>::RUST)),*].into_iter()
+            /// See [`IntOperator::weight_bits`].
+            pub fn weight_bits(&self) -> u32 {
+                match self { $(Self::$op(op) => op.weight_bits()),* }
+            }
+            /// See [`IntOperator::sums_are_64_bits`].
+            pub fn sums_are_64_bits(&self) -> bool {
+                match self { $(Self::$op(op) => op.sums_are_64_bits()),* }
+            }
+            /// See [`IntOperator::writes_over`].
+            pub fn writes_over(&self, index: usize) -> bool {
+                match self { $(Self::$op(op) => op.writes_over(index)),* }
+            }
+            /// See [`IntOperator::scratch`].
+            pub fn scratch(&self, bits: u32) -> Option<usize> {
+                match self { $(Self::$op(op) => op.scratch(bits)),* }
+            }
+            /// See [`IntOperator::kernel`].
+            pub fn kernel(&self) -> &'static Kernel {
+                match self { $(Self::$op(op) => op.kernel()),* }
+            }
+            /// See [`IntOperator::emit_c`].
+            pub fn emit_c(&self, c: &mut CNode) {
+                match self { $(Self::$op(op) => op.emit_c(c)),* }
+            }
+            /// See [`IntOperator::emit_rust`].
+            pub fn emit_rust(&self, r: &mut RustNode) {
+                match self { $(Self::$op(op) => op.emit_rust(r)),* }
+            }
+            /// The code of all operators.
+            pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
+                [$(<<$module::$op as Operator>::Int as IntOperator>::KERNELS),*].into_iter().flatten()
             }
         }
     };
@@ -296,6 +367,7 @@ macro_rules! ops {
 
 ops! {
     add::Add,
+    argmax::ArgMax,
     average_pool::AveragePool,
     batch_norm::BatchNorm,
     clip::Clip,

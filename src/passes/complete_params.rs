@@ -1,15 +1,16 @@
-//! What a quantized file leaves unsaid: parameters of values whose codes are only moved, and codes of
-//! biases that were left real.
+//! What a quantized file leaves unsaid: parameters of values whose codes are only moved, those of
+//! indices, and codes of biases that were left real.
 
 use crate::error::{Context, Result};
 use crate::graph::{Constant, Graph};
 use crate::ops::{OutputParams, Role};
+use crate::quant::QuantParams;
 use crate::quantize::{bias_params, duplicate};
 use crate::tensor::Tensor;
 
 /// Gives the result of a node that only moves codes its argument's parameters, and the other way
-/// round where nothing else uses the argument; both are exact. Real biases become codes in units of
-/// the accumulator. Does nothing to a float graph.
+/// round where nothing else uses the argument; both are exact. So are indices, which have scale 1. Real
+/// biases become codes in units of the accumulator. Does nothing to a float graph.
 ///
 /// # Errors
 /// The node whose bias cannot be quantized.
@@ -25,6 +26,13 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
     for i in 0..graph.nodes.len() {
         if let Some((x, y)) = moves(graph, i).filter(|&(_, y)| graph.values[y].quant.is_none()) {
             graph.values[y].quant = graph.values[x].quant.clone();
+        }
+    }
+    for node in &graph.nodes {
+        let bits = graph.values[node.inputs[0]].quant.as_ref().map(|quant| quant.bits);
+        let y = &mut graph.values[node.output].quant;
+        if let (OutputParams::Index, Some(bits), None) = (node.op.output_params(), bits, &y) {
+            *y = Some(QuantParams::index(bits));
         }
     }
     for i in (0..graph.nodes.len()).rev() {

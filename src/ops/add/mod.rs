@@ -7,13 +7,14 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::broadcast::{elementwise, strided};
+use super::broadcast::{elementwise, emit_strided, strided};
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::tensor::{Shape, Tensor, broadcast};
+use crate::tensor::{Shape, Tensor, broadcast, strides};
 
 /// `y = a + b`, or `y = a − b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,9 @@ pub struct AddInt {
     pub bound: i64,
 }
 
-impl IntOperator for AddInt {
-    const RUST: &'static str = include_str!("int.rs");
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        let params = int::Params {
+impl AddInt {
+    fn params(&self) -> int::Params<'_> {
+        int::Params {
             factor: self.factor,
             shift: self.shift,
             zero_point: self.zero_point,
@@ -105,8 +104,75 @@ impl IntOperator for AddInt {
             clamp: self.clamp,
             shape: &self.shape,
             strides: [&self.strides[0], &self.strides[1]],
-        };
-        int::add(inputs[0], inputs[1], &params, y);
+        }
+    }
+
+    /// The formula of `add.c` with everything that does not depend on codes in one constant: factors,
+    /// shift and constant, and what they reach; `None` where it does not apply.
+    fn folded(&self, bits: u32) -> Option<([i64; 2], u32, i64, i64)> {
+        let spare = (self.factor[0] | self.factor[1]).trailing_zeros().min(self.shift - 1);
+        let factor = self.factor.map(|f| f >> spare);
+        let shift = self.shift - spare;
+        let magnitudes = factor[0].checked_abs()?.checked_add(factor[1].checked_abs()?)?;
+        let zeros = factor.iter().zip(self.zero_point).map(|(&f, z)| f as i128 * z as i128);
+        let above = (self.y_zero_point - self.clamp.0) as i128;
+        let offset = (above << shift) + (1 << (shift - 1)) - zeros.sum::<i128>();
+        let reach = offset.abs() + ((magnitudes as i128) << (bits - 1));
+        let fits = factor.iter().all(|f| i32::try_from(*f).is_ok());
+        (fits && reach < 1 << 62 && reach >> shift < 1 << 30)
+            .then_some((factor, shift, offset as i64, reach as i64))
+    }
+
+    /// Whether a pair of codes may be a tie: 8-bit codes are tried.
+    fn ties(factor: [i64; 2], shift: u32, offset: i64, bits: u32) -> bool {
+        let tie = |a: i64, b: i64| (offset + a * factor[0] + b * factor[1]) & ((1 << shift) - 1) == 0;
+        bits > 8 || (-128..128).any(|a| (-128..128).any(|b| tie(a, b)))
+    }
+}
+
+struct_in_rust!(
+    int::Params<'_>, "add::Params",
+    factor, shift, zero_point, y_zero_point, clamp, shape, strides
+);
+
+impl IntOperator for AddInt {
+    const KERNELS: &'static [Kernel] = &[kernel!("add")];
+
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::add(inputs[0], inputs[1], &self.params(), y);
+    }
+
+    fn writes_over(&self, argument: usize) -> bool {
+        self.strides[argument] == strides(&self.shape)
+    }
+
+    fn sums_are_64_bits(&self) -> bool {
+        true
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let folded = self.folded(c.bits);
+        let (factor, shift, offset, bound) =
+            folded.unwrap_or((self.factor, self.shift, 0, self.bound));
+        c.value("factor", factor)
+            .value("shift", shift)
+            .value("zero_point", self.zero_point)
+            .value("y_zero_point", self.y_zero_point)
+            .value("clamp", self.clamp);
+        emit_strided(c, &self.shape, &self.strides);
+        let narrow = folded.is_some() && bound < 1 << 31;
+        let ties = folded.is_none() || Self::ties(factor, shift, offset, c.bits);
+        c.value("folded", folded.is_some())
+            .value("offset", offset)
+            .value("narrow", narrow)
+            .value("ties", ties)
+            .value("bound", bound)
+            .call("add", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "add::Params", &self.params());
+        r.call("add::add", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

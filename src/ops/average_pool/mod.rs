@@ -10,6 +10,7 @@ mod tests;
 use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, multiplier, nhwc};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -100,11 +101,37 @@ pub struct AveragePoolInt {
     pub bound: i64,
 }
 
+struct_in_rust!(
+    int::Params, "average_pool::Params",
+    x_shape, y_shape, kernel, stride, pads, count_include_pad, multiplier, x_zero_point, y_zero_point, clamp
+);
+
 impl IntOperator for AveragePoolInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("average_pool")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::average_pool(inputs[0], &self.params, y);
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let p = &self.params;
+        c.value("x_shape", p.x_shape)
+            .value("y_shape", p.y_shape)
+            .value("kernel", p.kernel)
+            .value("stride", p.stride)
+            .value("pads", p.pads)
+            .value("count_include_pad", p.count_include_pad)
+            .value("multiplier", p.multiplier)
+            .value("x_zero_point", p.x_zero_point)
+            .value("y_zero_point", p.y_zero_point)
+            .value("clamp", p.clamp)
+            .value("bound", self.bound)
+            .call("average_pool", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "average_pool::Params", &self.params);
+        r.call("average_pool::average_pool", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

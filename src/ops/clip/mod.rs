@@ -9,7 +9,8 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
-use crate::codes::{CodeType, Codes};
+use super::source::{CNode, Kernel, RustNode, kernel};
+use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
 use crate::quant::QuantParams;
@@ -107,9 +108,24 @@ impl TableInt {
 }
 
 impl IntOperator for TableInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("clip")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::table(inputs[0], X::slice(&self.0), y);
+    }
+
+    fn writes_over(&self, _: usize) -> bool {
+        true
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let size = c.size;
+        c.array("table", "code_t", self.0.iter()).value("size", size).call("table", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let of = format!("&[{}]", r.code);
+        let table = with_codes!(&self.0, codes => r.constant("", &of, &codes.as_slice()));
+        r.call("clip::table", table, None);
     }
 }

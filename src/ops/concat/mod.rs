@@ -10,6 +10,7 @@ use super::clip::TableInt;
 use super::onnx_node::OnnxNode;
 use super::slice::with_axis;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams};
+use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
@@ -108,19 +109,71 @@ pub struct Part {
     pub table: Option<TableInt>,
 }
 
+impl Part {
+    fn params<X: CodeType>(&self) -> int::Params<'_, X> {
+        int::Params {
+            shape: &self.shape,
+            x_strides: &self.x_strides,
+            y_strides: &self.y_strides,
+            offset: self.offset,
+            table: self.table.as_ref().map(|t| X::slice(&t.0)),
+        }
+    }
+
+    /// Length of the runs that stay together in the result, and the distance between them.
+    fn block(&self) -> Option<(usize, usize)> {
+        let dense = strides(&self.shape);
+        let together = (0..self.shape.len()).rev().take_while(|&k| self.y_strides[k] == dense[k]);
+        let axis = self.shape.len() - together.count();
+        let block = self.shape[axis..].iter().product();
+        let pitch = if axis == 0 { block } else { self.y_strides[axis - 1] };
+        let outer = strides(&self.shape[..axis]).iter().map(|s| s * pitch).collect::<Vec<_>>();
+        (self.x_strides == dense && outer == self.y_strides[..axis]).then_some((block, pitch))
+    }
+}
+
+struct_in_rust!(
+    [X: Rust] int::Params<'_, X>, "concat::Params",
+    shape, x_strides, y_strides, offset, table
+);
+
 impl IntOperator for ConcatInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("concat")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         for (x, part) in inputs.iter().zip(&self.0) {
-            let params = int::Params {
-                shape: &part.shape,
-                x_strides: &part.x_strides,
-                y_strides: &part.y_strides,
-                offset: part.offset,
-                table: part.table.as_ref().map(|t| X::slice(&t.0)),
+            int::concat(x, &part.params(), y);
+        }
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        for (i, part) in self.0.iter().enumerate() {
+            let (block, pitch) = part.block().unwrap_or((0, 0));
+            if block == 0 {
+                c.value("rank", part.shape.len().max(1))
+                    .sizes("shape", &part.shape)
+                    .sizes("x_strides", &part.x_strides)
+                    .sizes("y_strides", &part.y_strides);
+            }
+            if let Some(TableInt(table)) = &part.table {
+                c.array("table", "code_t", table.iter());
+            }
+            c.value("offset", part.offset)
+                .value("size", part.shape.iter().product::<usize>())
+                .value("block", block)
+                .value("pitch", pitch)
+                .call("concat", Some(i));
+        }
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        for (i, part) in self.0.iter().enumerate() {
+            let of = format!("concat::Params<{}>", r.code);
+            let name = match r.code {
+                "i8" => r.constant(&format!("_{i}"), &of, &part.params::<i8>()),
+                _ => r.constant(&format!("_{i}"), &of, &part.params::<i16>()),
             };
-            int::concat(x, &params, y);
+            r.call("concat::concat", format!("&{name}"), Some(i));
         }
     }
 }

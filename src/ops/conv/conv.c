@@ -18,8 +18,8 @@
  *   scratch holds the columns of three positions, and the codes of one before they are widened unless
  *     in_ch / group is a multiple of 4: with depth4 = even4(kh * kw * in_ch / group), which rounds up
  *     to a multiple of 4, 6 * depth4 bytes and then sizeof(code_t) * depth4.
- *   y may be x if kernel = [1, 1], pad = [0, 0], group = 1, oh * ow <= h * w and out_ch <= in_ch:
- *     output positions lie before all inputs that are still to be read.
+ *   y may be x if kernel = [1, 1], pad = [0, 0], group = 1, oh <= h, ow <= w and out_ch <= in_ch: no
+ *     position of y lies behind the input it is computed from.
  */
 
 struct conv {
@@ -51,31 +51,38 @@ INLINE int conv_inside(const struct conv *p, int axis)
         && last + (p->kernel[axis] - 1) * p->dilation[axis] < p->x_shape[axis + 1];
 }
 
-/* Where the codes of a column go: to the column, or first to `stage`, in groups that need not be of 4. */
+/* Whether runs of codes are no whole groups, so that a window is put together before it is widened. */
+INLINE int conv_staged(const struct conv *p)
+{
+    return p->x_shape[3] / p->group % 4 != 0;
+}
+
+/* Where the next codes of a window go: to `stage` if there is one, else to the column. */
 struct conv_sink {
     int16_t *column;
     code_t *stage;
 };
 
-INLINE void conv_put(struct conv_sink *sink, const code_t *codes, int32_t count)
+INLINE void conv_put(const struct conv *p, struct conv_sink *sink, const code_t *codes, int32_t count)
 {
-    if (sink->stage) {
+    if (conv_staged(p)) {
         memcpy(sink->stage, codes, (uint32_t)count * sizeof *codes);
         sink->stage += count;
+    } else if (count <= 16) {
+        sink->column = column_short(sink->column, codes, count / 4);
     } else {
         sink->column = column_put(sink->column, codes, count / 4);
     }
 }
 
-INLINE void conv_fill(struct conv_sink *sink, int32_t code, int32_t count)
+INLINE void conv_fill(const struct conv *p, struct conv_sink *sink, int32_t code, int32_t count)
 {
-    if (sink->stage) {
-        while (count > 0) {
-            *sink->stage++ = (code_t)code;
-            count -= 1;
-        }
-    } else {
+    if (!conv_staged(p)) {
         sink->column = column_fill(sink->column, code, count / 4);
+        return;
+    }
+    for (; count > 0; count--) {
+        *sink->stage++ = (code_t)code;
     }
 }
 
@@ -92,16 +99,16 @@ INLINE void conv_window(const struct conv *p, const code_t *image, int32_t top, 
         int32_t iy = top + ky * p->dilation[0];
         int row_inside = conv_inside(p, 0) || (iy >= 0 && iy < h);
         if (!row_inside) {
-            conv_fill(sink, p->x_zero_point, kw * count);
+            conv_fill(p, sink, p->x_zero_point, kw * count);
         } else if (whole) {
-            conv_put(sink, image + (iy * w + left) * in_ch, kw * count);
+            conv_put(p, sink, image + (iy * w + left) * in_ch, kw * count);
         } else {
             for (kx = 0; kx < kw; kx++) {
                 int32_t ix = left + kx * p->dilation[1];
                 if (conv_inside(p, 1) || (ix >= 0 && ix < w)) {
-                    conv_put(sink, image + (iy * w + ix) * in_ch, count);
+                    conv_put(p, sink, image + (iy * w + ix) * in_ch, count);
                 } else {
-                    conv_fill(sink, p->x_zero_point, count);
+                    conv_fill(p, sink, p->x_zero_point, count);
                 }
             }
         }
@@ -116,10 +123,10 @@ INLINE void conv_column(const struct conv *p, const code_t *image, int32_t oy, i
     code_t *stage = (code_t *)(void *)(columns + groups * 4 * COLUMNS);
     struct conv_sink sink;
     sink.column = column_at(columns, i);
-    sink.stage = p->x_shape[3] / p->group % 4 != 0 ? stage : 0;
+    sink.stage = stage;
     conv_window(p, image, oy * p->stride[0] - p->pad[0], ox * p->stride[1] - p->pad[1], &sink);
-    if (sink.stage) {
-        conv_fill(&sink, 0, groups * 4 - p->product.depth);
+    if (conv_staged(p)) {
+        conv_fill(p, &sink, 0, groups * 4 - p->product.depth);
         column_put(sink.column, stage, groups);
     }
 }
@@ -161,6 +168,19 @@ INLINE int32_t conv_pitch(const struct conv *p)
     return (pitch + 1) / 2 * 2;
 }
 
+/* Copies 2, 4 or 8 neighbours of one channel. */
+INLINE void conv_widen(int16_t *to, const code_t *from, int32_t in_ch, int32_t count)
+{
+    store_pair(to, pair_of(from[0], from[in_ch]));
+    if (count >= 4) {
+        store_pair(to + 2, pair_of(from[2 * in_ch], from[3 * in_ch]));
+    }
+    if (count >= 8) {
+        store_pair(to + 4, pair_of(from[4 * in_ch], from[5 * in_ch]));
+        store_pair(to + 6, pair_of(from[6 * in_ch], from[7 * in_ch]));
+    }
+}
+
 /* Copies one channel into the middle of the plane. */
 INLINE void conv_gather(const struct conv *p, const code_t *x, int16_t *plane, int32_t rows, int32_t pitch)
 {
@@ -170,26 +190,37 @@ INLINE void conv_gather(const struct conv *p, const code_t *x, int16_t *plane, i
     for (y = 0; y < height; y++) {
         const code_t *from = x + y * w * in_ch;
         int16_t *to = plane + (y + p->pad[0]) * pitch + p->pad[1];
-        for (n = width; n >= 4; n -= 4) {
-            to[0] = from[0];
-            to[1] = from[in_ch];
-            to[2] = from[2 * in_ch];
-            to[3] = from[3 * in_ch];
+        for (n = width; n >= 8; n -= 8) {
+            conv_widen(to, from, in_ch, 8);
+            to += 8;
+            from += 8 * in_ch;
+        }
+        if (n >= 4) {
+            conv_widen(to, from, in_ch, 4);
             to += 4;
             from += 4 * in_ch;
         }
-        for (; n > 0; n--) {
-            *to++ = *from;
-            from += in_ch;
+        if (n % 4 >= 2) {
+            conv_widen(to, from, in_ch, 2);
+            to += 2;
+            from += 2 * in_ch;
+        }
+        if (n % 2 != 0) {
+            *to = *from;
         }
     }
+}
+
+INLINE struct scale plane_scale(const struct requant *r, int32_t form, int32_t o)
+{
+    return scale_of(r, form, scale_common(r, form), o);
 }
 
 /* One channel of any window. */
 INLINE void conv_plane(const struct conv *p, int32_t form, int32_t o, const int16_t *plane, int32_t pitch,
                        code_t *y)
 {
-    struct scale scale = scale_of(&p->product.requant, form, o);
+    struct scale scale = plane_scale(&p->product.requant, form, o);
     int wide = requant_wide(&p->product.requant);
     const weight_t *weight = p->product.weight + o * p->product.depth;
     int32_t oy, ox, ky, kx;
@@ -199,13 +230,20 @@ INLINE void conv_plane(const struct conv *p, int32_t form, int32_t o, const int1
             const weight_t *tap = weight;
             acc_t acc = p->product.bias[o];
             for (ky = 0; ky < p->kernel[0]; ky++) {
-                for (kx = 0; kx < p->kernel[1]; kx++) {
-                    acc += *tap++ * row[kx * p->dilation[1]];
+                if (p->kernel[1] == 3) {
+                    acc += tap[0] * row[0];
+                    acc += tap[1] * row[p->dilation[1]];
+                    acc += tap[2] * row[2 * p->dilation[1]];
+                    tap += 3;
+                } else {
+                    for (kx = 0; kx < p->kernel[1]; kx++) {
+                        acc += *tap++ * row[kx * p->dilation[1]];
+                    }
                 }
                 row += p->dilation[0] * pitch;
             }
             ASSERT_BOUND(acc, p->product.bound);
-            *y = code_of(&p->product.requant, form, wide, scale, acc);
+            *y = code_of(&p->product.requant, form, wide, scale, o, acc);
             y += p->y_shape[3];
         }
     }
@@ -244,29 +282,36 @@ INLINE int32_t conv_right(struct conv_taps taps, const int16_t *row, int32_t str
 INLINE void conv_plane_3x3(const struct conv *p, int32_t form, int32_t o, const int16_t *plane,
                            int32_t pitch, code_t *y)
 {
-    struct scale scale = scale_of(&p->product.requant, form, o);
-    int wide = requant_wide(&p->product.requant);
+    const struct requant *r = &p->product.requant;
+    struct scale scale = plane_scale(r, form, o);
     const weight_t *weight = p->product.weight + o * 9;
     struct conv_taps k0 = conv_taps(weight), k1 = conv_taps(weight + 3), k2 = conv_taps(weight + 6);
-    int32_t bias = (int32_t)p->product.bias[o], stride = p->stride[1], out_ch = p->y_shape[3], oy, n;
+    int32_t bias = (int32_t)p->product.bias[o], stride = p->stride[1], out_ch = p->y_shape[3];
+    int32_t oy, n, left, right;
+    int wide = requant_wide(r);
     for (oy = 0; oy < p->y_shape[1]; oy++) {
         const int16_t *row = plane + oy * p->stride[0] * pitch;
-        for (n = p->y_shape[2]; n > 0; n -= 2) {
-            int32_t acc = conv_left(k0, row, bias), right;
-            acc = conv_left(k1, row + pitch, acc);
-            acc = conv_left(k2, row + 2 * pitch, acc);
+        for (n = p->y_shape[2]; n >= 2; n -= 2) {
+            left = conv_left(k0, row, bias);
+            left = conv_left(k1, row + pitch, left);
+            left = conv_left(k2, row + 2 * pitch, left);
             right = conv_right(k0, row, stride, bias);
             right = conv_right(k1, row + pitch, stride, right);
             right = conv_right(k2, row + 2 * pitch, stride, right);
-            ASSERT_BOUND(acc, p->product.bound);
+            ASSERT_BOUND(left, p->product.bound);
             ASSERT_BOUND(right, p->product.bound);
-            *y = code_of(&p->product.requant, form, wide, scale, acc);
-            y += out_ch;
-            if (n > 1) {
-                *y = code_of(&p->product.requant, form, wide, scale, right);
-                y += out_ch;
-            }
+            y[0] = code_of(r, form, wide, scale, o, left);
+            y[out_ch] = code_of(r, form, wide, scale, o, right);
+            y += 2 * out_ch;
             row += 2 * stride;
+        }
+        if (n > 0) {
+            left = conv_left(k0, row, bias);
+            left = conv_left(k1, row + pitch, left);
+            left = conv_left(k2, row + 2 * pitch, left);
+            ASSERT_BOUND(left, p->product.bound);
+            *y = code_of(r, form, wide, scale, o, left);
+            y += out_ch;
         }
     }
 }

@@ -66,15 +66,16 @@ KERNEL void conv_transpose(const struct conv_transpose *p, const code_t *x, code
 {
     int32_t in_per_group = p->x_shape[3] / p->group, out_per_group = p->y_shape[3] / p->group;
     int32_t form = p->product.requant.form, image, oy, ox, o;
+    struct scale common = scale_common(&p->product.requant, form);
     for (image = 0; image < p->x_shape[0]; image++) {
         for (oy = 0; oy < p->y_shape[1]; oy++) {
             for (ox = 0; ox < p->y_shape[2]; ox++) {
                 for (o = 0; o < p->y_shape[3]; o++) {
                     const code_t *group = x + o / out_per_group * in_per_group;
                     acc_t acc = conv_transpose_sum(p, group, oy, ox, o);
-                    struct scale scale = scale_of(&p->product.requant, form, o);
+                    struct scale scale = scale_of(&p->product.requant, form, common, o);
                     ASSERT_BOUND(acc, p->product.bound);
-                    *y++ = code_of(&p->product.requant, form, 0, scale, acc);
+                    *y++ = code_of(&p->product.requant, form, 0, scale, o, acc);
                 }
             }
         }

@@ -9,6 +9,8 @@ mod tests;
 use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode, sizes};
 use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
+use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
+use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -182,24 +184,52 @@ pub struct ConvTransposeInt {
     pub conv: ConvTranspose,
 }
 
+impl ConvTransposeInt {
+    fn params<'a, W>(&self, products: Products<'a, W>) -> int::Params<'a, W> {
+        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
+        let (x_shape, y_shape, pad, group) = (self.x_shape, self.y_shape, [top, left], self.conv.group);
+        int::Params { products, x_shape, y_shape, kernel, stride, dilation, pad, group }
+    }
+}
+
+struct_in_rust!(
+    [W: Rust] int::Params<'_, W>, "conv_transpose::Params",
+    products, x_shape, y_shape, kernel, stride, dilation, pad, group
+);
+
 impl IntOperator for ConvTransposeInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("conv_transpose", products: true)];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
         with_products!(&self.acc, products, A => {
-            let params = int::Params {
-                products,
-                x_shape: self.x_shape,
-                y_shape: self.y_shape,
-                kernel,
-                stride,
-                dilation,
-                pad: [top, left],
-                group: self.conv.group,
-            };
-            int::conv_transpose::<_, _, A>(inputs[0], &params, y);
+            int::conv_transpose::<_, _, A>(inputs[0], &self.params(products), y);
         })
+    }
+
+    fn weight_bits(&self) -> u32 {
+        self.acc.weight.bits()
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        self.acc.emit_c(c, self.acc.weight.iter().collect(), false);
+        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
+        c.value("x_shape", self.x_shape)
+            .value("y_shape", self.y_shape)
+            .value("kernel", kernel)
+            .value("stride", stride)
+            .value("dilation", dilation)
+            .value("pad", [top, left])
+            .value("group", self.conv.group)
+            .value("x_zero_point", self.acc.x_zero_point)
+            .call("conv_transpose", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = with_products!(&self.acc, products, A => {
+            let _: Option<A> = None;
+            r.constant("", &format!("conv_transpose::Params<{}>", self.acc.weight.type_name()), &self.params(products))
+        });
+        r.call(format!("conv_transpose::conv_transpose::<_, _, {}>", self.acc.type_name()), format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -11,57 +11,93 @@ struct linear {
     int32_t rows;
 };
 
+/* The sums of four channels, in registers. */
+struct sums_4 {
+    acc_t s0, s1, s2, s3;
+};
+
+/* Adds the products of one code and the weights of it, which are 4 apart. */
+INLINE struct sums_4 linear_add(struct sums_4 s, int32_t code, const weight_t *weight)
+{
+    s.s0 += code * weight[0];
+    s.s1 += code * weight[4];
+    s.s2 += code * weight[8];
+    s.s3 += code * weight[12];
+    return s;
+}
+
 /* Adds to sums the products of four rows of weights and x. */
 INLINE void linear_sums(acc_t sums[4], const code_t *x, const weight_t *weight, int32_t depth)
 {
-    int32_t k = 0, i;
+    struct sums_4 s;
     if (MATMUL_DSP && depth >= 4) {
-        k = depth / 4 * 4;
         dot_4((int32_t *)(void *)sums, (const int8_t *)(const void *)x,
               (const int8_t *)(const void *)weight, depth / 4);
+        x += depth / 4 * 4;
+        weight += depth / 4 * 16;
+        depth %= 4;
     }
-    for (; k < depth; k++) {
-        const weight_t *column = weight + k / 4 * 16 + k % 4;
-        int32_t code = x[k];
-        for (i = 0; i < 4; i++) {
-            sums[i] += code * column[i * 4];
-        }
+    s.s0 = sums[0];
+    s.s1 = sums[1];
+    s.s2 = sums[2];
+    s.s3 = sums[3];
+    for (; !MATMUL_DSP && depth >= 4; depth -= 4) {
+        s = linear_add(s, x[0], weight);
+        s = linear_add(s, x[1], weight + 1);
+        s = linear_add(s, x[2], weight + 2);
+        s = linear_add(s, x[3], weight + 3);
+        x += 4;
+        weight += 16;
     }
+    for (; depth > 0; depth--) {
+        s = linear_add(s, *x++, weight++);
+    }
+    sums[0] = s.s0;
+    sums[1] = s.s1;
+    sums[2] = s.s2;
+    sums[3] = s.s3;
 }
 
-/* Writes the codes of up to four channels. */
-INLINE void linear_store(const struct product *p, int32_t form, int wide, int32_t first,
-                         const acc_t sums[4], code_t *y)
+/* Writes the codes of channels `first` to `end`, at most four. */
+INLINE void linear_store(const struct product *p, int32_t form, int wide, struct scale common, int32_t first,
+                         int32_t end, const acc_t *sums, code_t *y)
 {
-    int32_t i, count = p->out_ch - first < 4 ? p->out_ch - first : 4;
-    for (i = 0; i < count; i++) {
-        struct scale scale = scale_of(&p->requant, form, first + i);
-        ASSERT_BOUND(sums[i], p->bound);
-        y[first + i] = code_of(&p->requant, form, wide, scale, sums[i]);
+    /* A copy, which codes stored into y cannot alias. */
+    const struct requant requant = p->requant;
+    for (; first < end; first++) {
+        struct scale scale = scale_of(&requant, form, common, first);
+        ASSERT_BOUND(*sums, p->bound);
+        y[first] = code_of(&requant, form, wide, scale, first, *sums++);
     }
 }
 
 OUTLINE void linear(const struct linear *layer, const code_t *x, code_t *y)
 {
     const struct product *p = &layer->product;
-    int32_t block = (p->depth + 3) / 4 * 16, form = p->requant.form, row, o, i;
+    int32_t block = (p->depth + 3) / 4 * 16, form = p->requant.form, row, o, end;
+    struct scale common = scale_common(&p->requant, form);
+    int wide = requant_wide(&p->requant);
     for (row = 0; row < layer->rows; row++) {
         const weight_t *weight = p->weight;
-        for (o = 0; o < p->out_ch; o += 4) {
-            acc_t sums[4];
-            for (i = 0; i < 4; i++) {
-                sums[i] = p->bias[o + i < p->out_ch ? o + i : o];
+        for (o = 0; o < p->out_ch; o = end) {
+            acc_t sums[4] = {0, 0, 0, 0};
+            end = o + 4;
+            if (end <= p->out_ch) {
+                memcpy(sums, p->bias + o, sizeof sums);
+            } else {
+                end = p->out_ch;
+                memcpy(sums, p->bias + o, (uint32_t)(end - o) * sizeof *sums);
             }
             linear_sums(sums, x, weight, p->depth);
             weight += block;
-            if (form == REQUANT_HIGH && requant_wide(&p->requant)) {
-                linear_store(p, REQUANT_HIGH, 1, o, sums, y);
+            if (form == REQUANT_HIGH && wide) {
+                linear_store(p, REQUANT_HIGH, 1, common, o, end, sums, y);
             } else if (form == REQUANT_HIGH) {
-                linear_store(p, REQUANT_HIGH, 0, o, sums, y);
+                linear_store(p, REQUANT_HIGH, 0, common, o, end, sums, y);
             } else if (form == REQUANT_SHIFT) {
-                linear_store(p, REQUANT_SHIFT, 0, o, sums, y);
+                linear_store(p, REQUANT_SHIFT, 0, common, o, end, sums, y);
             } else {
-                linear_store(p, REQUANT_GENERAL, 0, o, sums, y);
+                linear_store(p, REQUANT_GENERAL, 0, common, o, end, sums, y);
             }
         }
         x += p->depth;

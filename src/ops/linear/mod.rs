@@ -11,6 +11,7 @@ mod tests;
 use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
+use super::source::{CNode, Kernel, RustNode, kernel};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
@@ -135,10 +136,29 @@ impl Operator for Linear {
 pub struct LinearInt(pub Accumulator);
 
 impl IntOperator for LinearInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("linear", products: true)];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         with_products!(&self.0, products, A => int::linear::<_, _, A>(inputs[0], &products, y))
+    }
+
+    fn weight_bits(&self) -> u32 {
+        self.0.weight.bits()
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        self.0.emit_c(c, self.0.blocked(1, 4), true);
+        let rows = c.size / self.0.bias.len();
+        c.value("rows", rows).call("linear", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let of = format!("Products<{}>", self.0.weight.type_name());
+        let params = with_products!(&self.0, products, A => {
+            let _: Option<A> = None;
+            r.constant("", &of, &products)
+        });
+        r.call(format!("linear::linear::<_, _, {}>", self.0.type_name()), format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

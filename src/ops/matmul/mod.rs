@@ -10,6 +10,7 @@ mod tests;
 use super::accumulator::{check_bound, is_wide};
 use super::onnx_node::{Input, OnnxNode};
 use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -115,12 +116,10 @@ pub struct MatMulInt {
     pub bound: i64,
 }
 
-impl IntOperator for MatMulInt {
-    const RUST: &'static str = include_str!("int.rs");
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+impl MatMulInt {
+    fn params(&self) -> int::Params<'_> {
         let [m, k, n] = self.sizes;
-        let params = int::Params {
+        int::Params {
             batch: &self.batch,
             strides: [&self.strides[0], &self.strides[1]],
             m,
@@ -130,11 +129,47 @@ impl IntOperator for MatMulInt {
             zero_point: self.zero_point,
             y_zero_point: self.y_zero_point,
             clamp: self.clamp,
-        };
-        match is_wide(self.bound) {
-            false => int::matmul::<X, i32>(inputs[0], inputs[1], &params, y),
-            true => int::matmul::<X, i64>(inputs[0], inputs[1], &params, y),
         }
+    }
+}
+
+struct_in_rust!(
+    int::Params<'_>, "matmul::Params",
+    batch, strides, m, k, n, multiplier, zero_point, y_zero_point, clamp
+);
+
+impl IntOperator for MatMulInt {
+    const KERNELS: &'static [Kernel] = &[kernel!("matmul")];
+
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        match is_wide(self.bound) {
+            false => int::matmul::<X, i32>(inputs[0], inputs[1], &self.params(), y),
+            true => int::matmul::<X, i64>(inputs[0], inputs[1], &self.params(), y),
+        }
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let [m, k, n] = self.sizes;
+        c.value("rank", self.batch.len())
+            .sizes("batch", &self.batch)
+            .sizes("strides[0]", &self.strides[0])
+            .sizes("strides[1]", &self.strides[1])
+            .value("m", m)
+            .value("k", k)
+            .value("n", n)
+            .value("multiplier", self.multiplier)
+            .value("zero_point", self.zero_point)
+            .value("y_zero_point", self.y_zero_point)
+            .value("clamp", self.clamp)
+            .value("count", self.batch.iter().product::<usize>())
+            .value("bound", self.bound)
+            .call("matmul", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "matmul::Params", &self.params());
+        let acc = if is_wide(self.bound) { "i64" } else { "i32" };
+        r.call(format!("matmul::matmul::<_, {acc}>"), format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

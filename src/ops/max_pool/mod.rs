@@ -8,6 +8,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams, Window, expect_inputs, nhwc};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -59,10 +60,31 @@ impl Operator for MaxPool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaxPoolInt(pub int::Params);
 
+struct_in_rust!(
+    int::Params, "max_pool::Params",
+    x_shape, y_shape, kernel, stride, dilation, pad
+);
+
 impl IntOperator for MaxPoolInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("max_pool")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::max_pool(inputs[0], &self.0, y);
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let p = &self.0;
+        c.value("x_shape", p.x_shape)
+            .value("y_shape", p.y_shape)
+            .value("kernel", p.kernel)
+            .value("stride", p.stride)
+            .value("dilation", p.dilation)
+            .value("pad", p.pad)
+            .call("max_pool", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "max_pool::Params", &self.0);
+        r.call("max_pool::max_pool", format!("&{params}"), None);
     }
 }

@@ -10,6 +10,7 @@ mod tests;
 use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -112,11 +113,9 @@ pub struct MeanInt {
     pub bound: i64,
 }
 
-impl IntOperator for MeanInt {
-    const RUST: &'static str = include_str!("int.rs");
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        let params = int::Params {
+impl MeanInt {
+    fn params(&self) -> int::Params<'_> {
+        int::Params {
             kept: &self.kept.0,
             kept_strides: &self.kept.1,
             reduced: &self.reduced.0,
@@ -126,8 +125,43 @@ impl IntOperator for MeanInt {
             x_zero_point: self.x_zero_point,
             y_zero_point: self.y_zero_point,
             clamp: self.clamp,
-        };
-        int::mean(inputs[0], &params, y);
+        }
+    }
+}
+
+struct_in_rust!(
+    int::Params<'_>, "mean::Params",
+    kept, kept_strides, reduced, reduced_strides, count, multiplier, x_zero_point, y_zero_point, clamp
+);
+
+impl IntOperator for MeanInt {
+    const KERNELS: &'static [Kernel] = &[kernel!("mean")];
+
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::mean(inputs[0], &self.params(), y);
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let size = c.size;
+        c.value("kept_rank", self.kept.0.len())
+            .sizes("kept", &self.kept.0)
+            .sizes("kept_strides", &self.kept.1)
+            .value("reduced_rank", self.reduced.0.len())
+            .sizes("reduced", &self.reduced.0)
+            .sizes("reduced_strides", &self.reduced.1)
+            .value("count", self.reduced.0.iter().product::<usize>())
+            .value("multiplier", self.multiplier)
+            .value("x_zero_point", self.x_zero_point)
+            .value("y_zero_point", self.y_zero_point)
+            .value("clamp", self.clamp)
+            .value("size", size)
+            .value("bound", self.bound)
+            .call("mean", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "mean::Params", &self.params());
+        r.call("mean::mean", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

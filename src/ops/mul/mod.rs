@@ -7,13 +7,14 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::broadcast::{elementwise, strided};
+use super::broadcast::{elementwise, emit_strided, strided};
 use super::onnx_node::{Input, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::tensor::{Shape, Tensor, broadcast};
+use crate::tensor::{Shape, Tensor, broadcast, strides};
 
 /// `y = a · b`. A division by a constant is a multiplication by its reciprocal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,19 +77,47 @@ pub struct MulInt {
     pub bound: i64,
 }
 
-impl IntOperator for MulInt {
-    const RUST: &'static str = include_str!("int.rs");
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        let params = int::Params {
+impl MulInt {
+    fn params(&self) -> int::Params<'_> {
+        int::Params {
             multiplier: self.multiplier,
             zero_point: self.zero_point,
             y_zero_point: self.y_zero_point,
             clamp: self.clamp,
             shape: &self.shape,
             strides: [&self.strides[0], &self.strides[1]],
-        };
-        int::mul(inputs[0], inputs[1], &params, y);
+        }
+    }
+}
+
+struct_in_rust!(
+    int::Params<'_>, "mul::Params",
+    multiplier, zero_point, y_zero_point, clamp, shape, strides
+);
+
+impl IntOperator for MulInt {
+    const KERNELS: &'static [Kernel] = &[kernel!("mul")];
+
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::mul(inputs[0], inputs[1], &self.params(), y);
+    }
+
+    fn writes_over(&self, argument: usize) -> bool {
+        self.strides[argument] == strides(&self.shape)
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        c.value("multiplier", self.multiplier)
+            .value("zero_point", self.zero_point)
+            .value("y_zero_point", self.y_zero_point)
+            .value("clamp", self.clamp);
+        emit_strided(c, &self.shape, &self.strides);
+        c.value("bound", self.bound).call("mul", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "mul::Params", &self.params());
+        r.call("mul::mul", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

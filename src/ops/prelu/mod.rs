@@ -10,6 +10,7 @@ use super::accumulator::weight_codes;
 use super::broadcast::elementwise;
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
+use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
@@ -86,11 +87,9 @@ pub struct PReluInt {
     pub bound: i64,
 }
 
-impl IntOperator for PReluInt {
-    const RUST: &'static str = include_str!("int.rs");
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        with_codes!(&self.slope, slope => int::prelu(inputs[0], &int::Params {
+impl PReluInt {
+    fn params<'a, W>(&'a self, slope: &'a [W]) -> int::Params<'a, W> {
+        int::Params {
             slope,
             negative: &self.negative,
             positive: self.positive,
@@ -99,7 +98,50 @@ impl IntOperator for PReluInt {
             clamp: self.clamp,
             shape: &self.shape,
             strides: &self.strides,
-        }, y));
+        }
+    }
+}
+
+struct_in_rust!(
+    [W: Rust] int::Params<'_, W>, "prelu::Params",
+    slope, negative, positive, x_zero_point, y_zero_point, clamp, shape, strides
+);
+
+impl IntOperator for PReluInt {
+    const KERNELS: &'static [Kernel] = &[kernel!("prelu")];
+
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        with_codes!(&self.slope, slope => int::prelu(inputs[0], &self.params(slope), y));
+    }
+
+    fn writes_over(&self, _: usize) -> bool {
+        true
+    }
+
+    fn weight_bits(&self) -> u32 {
+        self.slope.bits()
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let size = c.size;
+        c.array("slope", "weight_t", self.slope.iter())
+            .array("negative", "struct multiplier", self.negative.iter().copied())
+            .value("positive", self.positive)
+            .value("x_zero_point", self.x_zero_point)
+            .value("y_zero_point", self.y_zero_point)
+            .value("clamp", self.clamp)
+            .value("rank", self.shape.len().max(1))
+            .sizes("shape", &self.shape)
+            .sizes("strides", &self.strides)
+            .value("size", size)
+            .value("bound", self.bound)
+            .call("prelu", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let of = format!("prelu::Params<{}>", self.slope.type_name());
+        let params = with_codes!(&self.slope, slope => r.constant("", &of, &self.params(slope)));
+        r.call("prelu::prelu", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -10,6 +10,7 @@ mod tests;
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::slice::{PickInt, Picks};
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc};
+use super::source::{C, CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -327,23 +328,84 @@ pub struct LinearInt {
     pub bound: i64,
 }
 
+impl LinearInt {
+    fn params(&self) -> int::Params<'_> {
+                int::Params {
+                    x_shape: self.x_shape,
+                    rows: &self.rows,
+                    columns: &self.columns,
+                    multiplier: self.multiplier,
+                    x_zero_point: self.x_zero_point,
+                    y_zero_point: self.y_zero_point,
+                    clamp: self.clamp,
+                }
+    }
+}
+
+impl Rust for Between {
+    fn rust(&self) -> String {
+        let Self { low, high, weight } = self;
+        format!("resize::Between {{ low: {low}, high: {high}, weight: {weight} }}")
+    }
+}
+
+impl C for Between {
+    fn c(&self) -> String {
+        format!("{{{}, {}, {}}}", self.low, self.high, self.weight)
+    }
+}
+
+struct_in_rust!(
+    int::Params<'_>, "resize::Params",
+    x_shape, rows, columns, multiplier, x_zero_point, y_zero_point, clamp
+);
+
 impl IntOperator for ResizeInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("resize")];
+
+    fn kernel(&self) -> &'static Kernel {
+        match self {
+            Self::Nearest(pick) => pick.kernel(),
+            Self::Linear(_) => &Self::KERNELS[0],
+        }
+    }
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         match self {
             Self::Nearest(pick) => pick.eval(inputs, y),
             Self::Linear(p) => {
-                let params = int::Params {
-                    x_shape: p.x_shape,
-                    rows: &p.rows,
-                    columns: &p.columns,
-                    multiplier: p.multiplier,
-                    x_zero_point: p.x_zero_point,
-                    y_zero_point: p.y_zero_point,
-                    clamp: p.clamp,
-                };
-                int::resize_linear(inputs[0], &params, y);
+                int::resize_linear(inputs[0], &p.params(), y);
+            }
+        }
+    }
+
+    fn sums_are_64_bits(&self) -> bool {
+        true
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let p = match self {
+            Self::Nearest(pick) => return pick.emit_c(c),
+            Self::Linear(p) => p,
+        };
+        c.value("x_shape", p.x_shape)
+            .array("rows", "struct between", p.rows.iter().copied())
+            .array("columns", "struct between", p.columns.iter().copied())
+            .value("multiplier", p.multiplier)
+            .value("x_zero_point", p.x_zero_point)
+            .value("y_zero_point", p.y_zero_point)
+            .value("clamp", p.clamp)
+            .value("y_size", [p.rows.len(), p.columns.len()])
+            .value("bound", p.bound)
+            .call("resize_linear", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        match self {
+            Self::Nearest(pick) => pick.emit_rust(r),
+            Self::Linear(p) => {
+                let params = r.constant("", "resize::Params", &p.params());
+                r.call("resize::resize_linear", format!("&{params}"), None);
             }
         }
     }

@@ -8,6 +8,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::{IntOperator, Layout, Lowering, Operand, Operator, OutputParams, expect_inputs};
+use super::source::{CNode, Kernel, RustNode, kernel};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
@@ -223,10 +224,31 @@ pub struct PickInt {
 }
 
 impl IntOperator for PickInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("slice")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::pick(inputs[0], &self.shape, &self.offsets, X::code(0, self.fill, (self.fill, self.fill)), y);
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let size = c.size;
+        let last = self.offsets.len() - self.shape.last().copied().unwrap_or(0);
+        let dense = self.offsets[last..].windows(2).all(|w| w[0].checked_add(1) == Some(w[1]));
+        let nowhere = self.offsets[last..].contains(&int::NONE);
+        c.value("rank", self.shape.len().max(1))
+            .sizes("shape", &self.shape)
+            .array("offsets", "uint32_t", self.offsets.iter().copied())
+            .value("fill", self.fill)
+            .value("size", size)
+            .value("offset_count", self.offsets.len())
+            .value("dense", dense && !nowhere)
+            .call("pick", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let shape = r.constant("_SHAPE", "&[usize]", &self.shape.as_slice());
+        let offsets = r.constant("_OFFSETS", "&[u32]", &self.offsets.as_slice());
+        r.call("slice::pick", format!("{shape}, {offsets}, {}", self.fill), None);
     }
 }
 

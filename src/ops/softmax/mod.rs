@@ -8,6 +8,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
+use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -118,11 +119,9 @@ pub struct SoftmaxInt {
     pub stride: usize,
 }
 
-impl IntOperator for SoftmaxInt {
-    const RUST: &'static str = include_str!("int.rs");
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        let params = int::Params {
+impl SoftmaxInt {
+    fn params(&self) -> int::Params<'_> {
+        int::Params {
             fine: &self.fine,
             coarse: &self.coarse,
             multiplier: self.multiplier,
@@ -130,8 +129,49 @@ impl IntOperator for SoftmaxInt {
             clamp: self.clamp,
             size: self.size,
             stride: self.stride,
-        };
-        int::softmax(inputs[0], &params, y);
+        }
+    }
+}
+
+struct_in_rust!(
+    int::Params<'_>, "softmax::Params",
+    fine, coarse, multiplier, y_zero_point, clamp, size, stride
+);
+
+impl IntOperator for SoftmaxInt {
+    const KERNELS: &'static [Kernel] = &[kernel!("softmax")];
+
+    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        int::softmax(inputs[0], &self.params(), y);
+    }
+
+    fn writes_over(&self, _: usize) -> bool {
+        true
+    }
+
+    fn sums_are_64_bits(&self) -> bool {
+        true
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        let count = c.size / self.size;
+        c.array("fine", "int32_t", self.fine.iter().copied());
+        if c.bits > 8 {
+            c.array("coarse", "int32_t", self.coarse.iter().copied());
+        }
+        c.value("multiplier", self.multiplier)
+            .value("y_zero_point", self.y_zero_point)
+            .value("clamp", self.clamp)
+            .value("size", self.size)
+            .value("stride", self.stride)
+            .value("count", count)
+            .value("bound", self.size as i64 * EXP_ONE)
+            .call("softmax", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let params = r.constant("", "softmax::Params", &self.params());
+        r.call("softmax::softmax", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

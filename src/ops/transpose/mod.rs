@@ -9,6 +9,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs};
+use super::source::{CNode, Kernel, RustNode, kernel};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, permuted, strides};
@@ -84,10 +85,35 @@ impl TransposeInt {
     }
 }
 
+impl TransposeInt {
+    /// Whether codes stay where they are.
+    pub fn is_copy(&self) -> bool {
+        self.strides == strides(&self.shape)
+    }
+}
+
 impl IntOperator for TransposeInt {
-    const RUST: &'static str = include_str!("int.rs");
+    const KERNELS: &'static [Kernel] = &[kernel!("transpose")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::transpose(inputs[0], &self.shape, &self.strides, y);
+    }
+
+    fn writes_over(&self, _: usize) -> bool {
+        self.is_copy()
+    }
+
+    fn emit_c(&self, c: &mut CNode) {
+        c.value("rank", self.shape.len().max(1))
+            .sizes("shape", &self.shape)
+            .sizes("strides", &self.strides)
+            .value("size", self.shape.iter().product::<usize>())
+            .call("transpose", None);
+    }
+
+    fn emit_rust(&self, r: &mut RustNode) {
+        let shape = r.constant("_SHAPE", "&[usize]", &self.shape.as_slice());
+        let strides = r.constant("_STRIDES", "&[usize]", &self.strides.as_slice());
+        r.call("transpose::transpose", format!("{shape}, {strides}"), None);
     }
 }

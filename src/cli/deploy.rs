@@ -1,0 +1,182 @@
+//! `naive-ptq deploy`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use naive_ptq::Tensor;
+use naive_ptq::codes::Codes;
+use naive_ptq::data::{Dataset, check_folder, write_folder};
+use naive_ptq::emit::{self, File, Memory, TestVector};
+use naive_ptq::exec::Network;
+use naive_ptq::lower::IntGraph;
+use serde_json::json;
+
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
+
+/// Write a quantized network as source code, C99 or no_std Rust, that computes the same bits
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{DATA_HELP}
+
+Examples:
+  naive-ptq deploy int8.onnx --target c -o net/ && make -C net test
+  naive-ptq deploy int8.onnx --target rust -o net-rs/ --name keywords
+  naive-ptq deploy int8.onnx --target c -o net/ --test-vectors 10 --data test.npz"))]
+pub struct Args {
+    /// The quantized model
+    model: PathBuf,
+    /// The language
+    #[arg(long, value_enum)]
+    target: Target,
+    /// The folder that is written
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// What names of files and functions begin with
+    #[arg(long, default_value = "net")]
+    name: String,
+    /// How many inputs to write with the outputs that they must give
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    test_vectors: usize,
+    /// Samples for the test vectors; random codes without it
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// Write into a folder that is not empty
+    #[arg(long)]
+    force: bool,
+    /// Print what the network needs as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    shapes: ShapeArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+}
+
+/// A language to deploy in.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Target {
+    /// C99
+    C,
+    /// A no_std crate
+    Rust,
+}
+
+impl Target {
+    /// The files of a network.
+    pub fn emit(
+        self,
+        graph: &IntGraph,
+        name: &str,
+        vectors: &[TestVector],
+    ) -> anyhow::Result<Vec<File>> {
+        Ok(match self {
+            Self::C => emit::c::emit(graph, name, vectors)?,
+            Self::Rust => emit::rust::emit(graph, name, vectors)?,
+        })
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    check_folder(&args.output)?;
+    let count = args.test_vectors;
+    let data = args.data.as_ref().map(|path| args.preprocess.open(path, None)).transpose()?;
+    let graph = quantized(&args.model, &args.shapes, data.as_ref())?;
+    let vectors = match &data {
+        Some(data) if data.len() < count => {
+            bail!("--test-vectors {count}: the data has {} samples", data.len())
+        }
+        Some(data) => (0..count)
+            .map(|i| TestVector::new(&graph, &[data.sample(i)?]))
+            .collect::<naive_ptq::Result<Vec<_>>>()?,
+        None => (0..count)
+            .map(|i| TestVector::new(&graph, &random_inputs(&graph, i as u64)))
+            .collect::<naive_ptq::Result<Vec<_>>>()?,
+    };
+    let files = args.target.emit(&graph, &args.name, &vectors)?;
+    write_folder(&args.output, &files, args.force)?;
+    report(args, &graph, &files)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The integer network of a quantized model.
+pub fn quantized(
+    model: &Path,
+    shapes: &ShapeArgs,
+    data: Option<&Dataset>,
+) -> anyhow::Result<IntGraph> {
+    match Network::load_with(model, &shapes.shapes(data)?)? {
+        Network::Int(graph) => Ok(graph),
+        Network::Float(_) => bail!("{} is not quantized (naive-ptq quantize)", model.display()),
+    }
+}
+
+/// Inputs with any codes, which depend on `seed` only.
+fn random_inputs(graph: &IntGraph, seed: u64) -> Vec<Tensor<f32>> {
+    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as u32
+    };
+    let inputs = graph.inputs.iter().map(|&v| &graph.values[v]);
+    let mut random = |value: &naive_ptq::lower::IntValue| {
+        let (lowest, _) = value.quant.code_range();
+        let mask = (1 << value.quant.bits) - 1;
+        let real = |_| value.quant.dequantize((next() & mask) as i32 + lowest, 0);
+        Tensor::new(value.shape.clone(), (0..value.len()).map(real).collect()).unwrap_or_default()
+    };
+    inputs.map(&mut random).collect()
+}
+
+fn report(args: &Args, graph: &IntGraph, files: &[File]) -> anyhow::Result<()> {
+    let memory = match args.target {
+        Target::C => Memory::for_c(graph),
+        Target::Rust => Memory::for_rust(graph),
+    };
+    let constants = emit::c::constant_bytes(graph);
+    if args.json {
+        let summary = json!({
+            "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "ram_bytes": memory.size, "ram_bound_bytes": memory.bound, "constant_bytes": constants,
+        });
+        say!("{summary:#}");
+        return Ok(());
+    }
+    say!("wrote {} files to {}", files.len(), args.output.display());
+    say!(
+        "RAM        {:8} bytes: inputs, outputs and everything between; no plan needs less than {}",
+        memory.size,
+        memory.bound
+    );
+    say!("constants  {constants:8} bytes of flash, and the code");
+    if args.test_vectors > 0 {
+        say!(
+            "next       {}",
+            match args.target {
+                Target::C => format!("make -C {} test", args.output.display()),
+                Target::Rust => format!(
+                    "cargo test --manifest-path {}",
+                    args.output.join("Cargo.toml").display()
+                ),
+            }
+        );
+    }
+    Ok(())
+}
+
+/// The codes as bytes, the low one first.
+pub fn to_bytes(codes: &[i32], bits: u32) -> Vec<u8> {
+    let bytes = bits as usize / 8;
+    codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(bytes)).collect()
+}
+
+/// The reverse of [`to_bytes`].
+pub fn from_bytes(bytes: &[u8], bits: u32) -> Codes {
+    match bits {
+        8 => Codes::I8(bytes.iter().map(|&b| b as i8).collect()),
+        _ => Codes::I16(bytes.as_chunks().0.iter().map(|&b| i16::from_le_bytes(b)).collect()),
+    }
+}
