@@ -26,9 +26,9 @@ pub fn check_folder(path: &Path) -> Result<()> {
     fs::metadata(folder(path)).map(|_| ()).in_file(path)
 }
 
-/// Writes `files`, whose names may lie in subfolders, into the folder `to`. They appear all at once: in a
-/// new folder that is renamed to `to`, which must be missing or empty. With `force` they are written,
-/// file by file, into whatever is there.
+/// Writes `files`, whose names may lie in subfolders, into the folder `to`, which must be missing or empty.
+/// They are written to a folder beside it, or in it if it is there, and moved when all are whole. With
+/// `force` they are written, file by file, into whatever is there.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) or [`Error::Invalid`](crate::Error::Invalid), naming the path.
@@ -47,7 +47,9 @@ pub fn write_folder(to: &Path, files: &[(String, String)], force: bool) -> Resul
     }
     // A trailing slash is not part of the name.
     let to: &Path = &to.components().collect::<std::path::PathBuf>();
-    let new = tempfile::Builder::new().prefix(".naive-ptq-").tempdir_in(folder(to)).in_file(to)?;
+    let is_there = to.exists();
+    let beside = if is_there { to } else { folder(to) };
+    let new = tempfile::Builder::new().prefix(".naive-ptq-").tempdir_in(beside).in_file(to)?;
     // Its own mode is private to this user; a folder made in it has the ordinary one.
     let inner = new.path().join("folder");
     for (name, text) in files {
@@ -55,7 +57,15 @@ pub fn write_folder(to: &Path, files: &[(String, String)], force: bool) -> Resul
         fs::create_dir_all(folder(&path)).in_file(&path)?;
         fs::write(&path, text).in_file(&path)?;
     }
-    fs::rename(&inner, to).in_file(to)
+    if !is_there {
+        return fs::rename(&inner, to).in_file(to);
+    }
+    // It may be a link, a mount, or where the shell is: it stays.
+    for entry in fs::read_dir(&inner).in_file(to)? {
+        let entry = entry.in_file(to)?;
+        fs::rename(entry.path(), to.join(entry.file_name())).in_file(to)?;
+    }
+    Ok(())
 }
 
 fn folder(path: &Path) -> &Path {

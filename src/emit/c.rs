@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::{
     File, Memory, TestVector, code_bits, comment, describe, fnv1a, is_nothing, total, wide,
 };
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode};
 use crate::ops::source::{CNode, Kernel};
@@ -14,7 +14,7 @@ use crate::ops::source::{CNode, Kernel};
 /// The files of a network called `name`; without `vectors` there is no `main.c`.
 ///
 /// # Errors
-/// A name that is no identifier.
+/// A name that is no identifier, or that of another file.
 pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
     super::check_name(name)?;
     let emitter = Emitter { graph, name, upper: name.to_uppercase(), memory: Memory::for_c(graph) };
@@ -26,13 +26,17 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
     ];
     let kernels = emitter.kernels();
     if kernels.iter().any(|kernel| kernel.products) {
-        files.push(("matmul.c".into(), include_str!("../kernels/matmul.c").into()));
+        files.push(("product.c".into(), include_str!("../kernels/product.c").into()));
         files.push(("dsp.h".into(), include_str!("../kernels/dsp.h").into()));
     }
     files.extend(kernels.iter().map(|kernel| (file_of(kernel), kernel.c.into())));
     if !vectors.is_empty() {
         files.push(("main.c".into(), emitter.fill(include_str!("c/main.c"))));
         files.push(("vectors.h".into(), emitter.vectors(vectors)));
+    }
+    let stem = |i: usize| files[i].0.split('.').next();
+    if (2..files.len()).any(|i| stem(i) == Some(name)) {
+        bail!(Invalid, "\"{name}\" cannot be the network's name: another file is called so");
     }
     Ok(files)
 }
@@ -119,8 +123,7 @@ impl Emitter<'_> {
         }
         let [input, output] = [&graph.inputs, &graph.outputs].map(|values| total(graph, values));
         let edges = [("INPUT", &graph.inputs), ("OUTPUT", &graph.outputs)];
-        let parameters: String =
-            edges.iter().map(|(what, values)| self.parameters(what, values)).collect();
+        let parameters = edges.map(|(what, values)| self.parameters(what, values)).join("\n");
         let fill = include_str!("c/net.h")
             .replace("@BITS", &code_bits(graph).to_string())
             .replace("@INPUT_SIZE", &input.to_string())
@@ -153,7 +156,7 @@ impl Emitter<'_> {
         text += "\n";
         let kernels = self.kernels();
         if kernels.iter().any(|kernel| kernel.products) {
-            text += "#include \"matmul.c\"\n";
+            text += "#include \"product.c\"\n";
         }
         kernels.iter().for_each(|kernel| text += &format!("#include \"{}\"\n", file_of(kernel)));
         let nodes = self.nodes();

@@ -190,22 +190,25 @@ pub fn check_name(name: &str) -> Result<()> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_lowercase());
     let rest = chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    match first && rest && !RESERVED.contains(&name) {
+    let taken = RESERVED.contains(&name) || IntOp::kernels().any(|kernel| kernel.name == name);
+    match first && rest && !taken {
         true => Ok(()),
         false => bail!(
             Invalid,
             "\"{name}\" cannot be a network's name in C and Rust: expected lower case letters, digits \
-             and _, a letter first, no keyword"
+             and _, a letter first, no keyword, no kernel"
         ),
     }
 }
 
-/// Keywords of C99 and Rust, and files that are written beside the network's.
+/// Keywords of C99 and Rust, and names of files that are written beside the network's.
 const RESERVED: &[&str] = &[
-    "as", "async", "await", "auto", "break", "case", "char", "const", "continue", "crate",
-    "default", "do", "double", "dyn", "else", "enum", "extern", "false", "float", "fn", "for",
-    "goto", "if", "impl", "in", "inline", "int", "let", "long", "loop", "main", "match", "mod",
-    "move", "mut", "pub", "ref", "register", "restrict", "return", "self", "short", "signed",
-    "sizeof", "static", "struct", "super", "switch", "test", "trait", "true", "type", "typedef",
-    "union", "unsafe", "unsigned", "use", "vectors", "void", "volatile", "where", "while",
+    "abstract", "alloc", "arith", "as", "async", "auto", "await", "become", "box", "break", "case",
+    "char", "const", "continue", "core", "crate", "default", "do", "double", "dsp", "dyn", "else",
+    "enum", "extern", "false", "final", "float", "fn", "for", "gen", "goto", "if", "impl", "in",
+    "inline", "int", "let", "long", "loop", "macro", "main", "match", "mod", "move", "mut",
+    "override", "priv", "product", "pub", "ref", "register", "restrict", "return", "self", "short",
+    "signed", "sizeof", "static", "std", "struct", "super", "switch", "test", "trait", "true",
+    "try", "type", "typedef", "typeof", "union", "unsafe", "unsigned", "unsized", "use", "vectors",
+    "virtual", "void", "volatile", "where", "while", "yield",
 ];

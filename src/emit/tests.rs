@@ -1,1 +1,107 @@
+use crate::calibrate::{Calibrator, Observer};
+use crate::exec::float::FloatExecutor;
+use crate::exec::random_graphs::random_network;
+use crate::graph::Graph;
+use crate::lower::lower;
+use crate::ops::testing::{PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started};
+use crate::passes;
+use crate::quant::Scheme;
+use crate::quantize::quantize;
 
+use super::{Memory, TestVector, check_name, code_bits, rust};
+
+fn quantized(seed: u64, scheme: Scheme) -> Graph {
+    let mut float = random_network(seed, 9);
+    passes::prepare(&mut float);
+    let mut observer = Observer::new(&float);
+    let x = random_inputs(&float, &mut Rng(seed), 1.0);
+    observer.observe(&FloatExecutor::new(&float), &float, &x).unwrap();
+    quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap()
+}
+
+/// Whole networks of all operators: one memory, results written over arguments.
+#[test]
+fn random_networks_compute_the_same_in_c() {
+    let nets = (0..28).map(|seed| {
+        let graph = quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]);
+        let codes = PATTERNS.map(|p| pattern_codes(&graph, &mut Rng(seed), p)).to_vec();
+        (graph, codes)
+    });
+    check_c(&nets.collect::<Vec<_>>());
+}
+
+#[test]
+fn random_networks_compute_the_same_in_rust() {
+    for seed in 30..37 {
+        let graph = quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]);
+        let int = lower(&graph).unwrap();
+        let vectors: Vec<TestVector> = (0..3)
+            .map(|i| TestVector::new(&int, &random_inputs(&graph, &mut Rng(i), 1.0)).unwrap())
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let files = rust::emit(&int, "net", &vectors).unwrap();
+        crate::data::write_folder(&folder.path().join("net"), &files, false).unwrap();
+        let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+        let compile = |arguments: &[&str]| {
+            let mut command = std::process::Command::new(&rustc);
+            command.args(["--edition=2024", "-Dwarnings", "-Copt-level=1"]).args(arguments);
+            started(command.current_dir(folder.path()), "rustc").map(|output| {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "seed {seed}: {errors}");
+            })
+        };
+        if compile(&["--crate-type=rlib", "--crate-name=net", "net/src/lib.rs"]).is_none() {
+            return;
+        }
+        compile(&["--test", "--extern=net=libnet.rlib", "net/tests/vectors.rs", "-o", "vectors"]);
+        let mut test = std::process::Command::new(folder.path().join("vectors"));
+        let output = test.output().unwrap();
+        assert!(
+            output.status.success(),
+            "seed {seed}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+}
+
+/// Values that are alive at one time do not overlap.
+#[test]
+fn plans_keep_what_is_still_read() {
+    for seed in 0..40 {
+        let int = lower(&quantized(seed, SCHEMES[seed as usize % SCHEMES.len()])).unwrap();
+        let bytes = code_bits(&int) as usize / 8;
+        for memory in [Memory::for_c(&int), Memory::for_rust(&int)] {
+            let last = |v: usize| match int.outputs.contains(&v) {
+                true => int.nodes.len(),
+                false => int.nodes.iter().rposition(|n| n.inputs.contains(&v)).unwrap_or(0),
+            };
+            for (i, node) in int.nodes.iter().enumerate() {
+                let place = |v: usize| {
+                    let start = memory.values[v].unwrap();
+                    start..start + int.values[v].len() * bytes
+                };
+                let y = place(node.output);
+                assert!(y.end <= memory.size, "seed {seed}");
+                let computed =
+                    int.inputs.iter().copied().chain(int.nodes[..i].iter().map(|n| n.output));
+                for v in computed.filter(|&v| last(v) > i) {
+                    let x = place(v);
+                    assert!(
+                        x.end <= y.start || y.end <= x.start,
+                        "seed {seed}, node {i}, value {v}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names_are_identifiers() {
+    for name in ["net", "keywords_2", "a"] {
+        check_name(name).unwrap();
+    }
+    for name in ["", "9x", "Net", "a-b", "int", "fn", "main", "x y", "ä", "_a"] {
+        assert!(check_name(name).is_err(), "{name}");
+    }
+}

@@ -4,7 +4,7 @@ pub mod float;
 pub mod int;
 pub mod plan;
 #[cfg(test)]
-mod random_graphs;
+pub(crate) mod random_graphs;
 
 use std::path::Path;
 

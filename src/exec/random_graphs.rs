@@ -31,7 +31,7 @@ use crate::tensor::Tensor;
 use crate::{onnx, passes};
 
 /// A network of `nodes` random nodes on one image, with a linear layer behind it.
-fn random_network(seed: u64, nodes: usize) -> Graph {
+pub fn random_network(seed: u64, nodes: usize) -> Graph {
     let mut net = Net::new(seed);
     let channels = net.rng.pick(&[1, 2, 3, 8]);
     let mut images = vec![net.input(&[1, channels, 6, 7])];

@@ -65,7 +65,7 @@ pub fn accumulators(
             None => bail!(Unsupported, "the bias must be a constant"),
         },
     };
-    let weight = weight_codes(&w, &weight);
+    let weight = weight_codes(&w, &weight)?;
     let per_channel = (weight.len() / out_ch.max(1)).max(1);
     let mut bound = 0;
     for (o, &bias) in bias.iter().enumerate() {
@@ -85,11 +85,15 @@ pub fn accumulators(
 }
 
 /// The codes of a weight, made symmetric: a zero point is subtracted, for which 8-bit codes become
-/// wider.
-pub fn weight_codes(w: &Operand, codes: &Tensor<i32>) -> Codes {
+/// wider. Those of 16 bits may not.
+pub fn weight_codes(w: &Operand, codes: &Tensor<i32>) -> Result<Codes> {
     let zero_point = w.quant.zero_point;
     let bits = if zero_point == 0 { w.quant.bits } else { 16 };
-    Codes::new(bits, codes.data().iter().map(|code| code - zero_point))
+    let symmetric = codes.data().iter().map(|code| code - zero_point);
+    if let Some(far) = symmetric.clone().find(|&code| i16::try_from(code).is_err()) {
+        bail!(Unsupported, "a weight is {far} steps from its zero point, beyond 16 bits");
+    }
+    Ok(Codes::new(bits, symmetric))
 }
 
 /// Whether an accumulator needs 64 bits.
@@ -157,7 +161,7 @@ impl Accumulator {
         self.weight.len() / self.bias.len().max(1)
     }
 
-    /// The weights in the order of `kernels/matmul.c`, in blocks of `rows` output channels, for the
+    /// The weights in the order of `kernels/product.c`, in blocks of `rows` output channels, for the
     /// channels of each group by itself.
     pub fn blocked(&self, groups: usize, rows: usize) -> Vec<i32> {
         let (depth, out_ch) = (self.depth(), self.bias.len() / groups);
@@ -190,7 +194,7 @@ impl Accumulator {
         c.value("product.bound", self.bound);
     }
 
-    /// How sums are rescaled: the first form of `kernels/matmul.c` whose conditions all channels meet.
+    /// How sums are rescaled: the first form of `kernels/product.c` whose conditions all channels meet.
     fn emit_requant(&self, c: &mut CNode) {
         let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.wide) {
             ("REQUANT_SHIFT", shifts)
@@ -246,7 +250,9 @@ impl Accumulator {
     }
 }
 
-/// A bias is added to the products as it is, so its codes must count in units of theirs.
+/// A bias is added to the products as it is, so its codes must count in units of theirs. Others compute
+/// that unit in another way: it may be off by a few roundings, if no code then stands for another real
+/// number by more than half a unit.
 fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Result<()> {
     if b.quant.zero_point != 0 || b.quant.bits != 32 {
         let (bits, zero) = (b.quant.bits, b.quant.zero_point);
@@ -255,7 +261,9 @@ fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Resul
     let scale = |quant: &QuantParams, o: usize| quant.scale[o % quant.scale.len()];
     for o in 0..out_ch {
         let (expected, got) = (x.scale() * scale(w.quant, o), scale(b.quant, o));
-        if expected != got {
+        let code = b.codes.map_or(0, |codes| codes.data()[o % codes.data().len().max(1)]);
+        let excess = got as f64 / expected as f64 - 1.0;
+        if excess.abs() > 1e-6 || (code as f64 * excess).abs() > 0.5 {
             bail!(
                 Unsupported,
                 "the bias of channel {o} has scale {got:e}, expected {expected:e}: input times weight"

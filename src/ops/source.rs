@@ -13,7 +13,7 @@ pub struct Kernel {
     pub rust: &'static str,
     /// C99.
     pub c: &'static str,
-    /// Whether the C code is built on `kernels/matmul.c`.
+    /// Whether the C code is built on `kernels/product.c`.
     pub products: bool,
 }
 
@@ -137,7 +137,9 @@ impl CNode {
         of: &str,
         items: impl IntoIterator<Item = T>,
     ) -> &mut Self {
-        let name = format!("{}_{}", self.name, member.replace(['.', '['], "_").replace(']', ""));
+        let call = if self.calls.is_empty() { "".into() } else { format!("_{}", self.calls.len()) };
+        let member_name = member.replace(['.', '['], "_").replace(']', "");
+        let name = format!("{}{call}_{member_name}", self.name);
         let items: Vec<String> = items.into_iter().map(|item| item.c()).collect();
         self.bytes += items.len()
             * match of {

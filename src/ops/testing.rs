@@ -9,6 +9,7 @@ mod emitted;
 mod net;
 
 pub use broadcast::{broadcast_at, broadcast_shape};
+pub use emitted::{check_c, started};
 pub use net::{Net, PATTERNS, Pattern, Rng, pattern_codes, random_inputs, run_float};
 
 use std::fmt::Debug;
@@ -183,6 +184,7 @@ pub fn check_exact(
     real: fn(&Op, &[Tensor<f64>]) -> Fractions<f64>,
     exact: fn(&Op, &[Tensor<i128>]) -> Fractions<i128>,
 ) {
+    let mut emitted = Vec::new();
     for (seed, case) in cases.iter().enumerate() {
         let float = case.graph(seed as u64);
         let mut rng = Rng(seed as u64);
@@ -191,13 +193,20 @@ pub fn check_exact(
         let (_, observed) =
             run_float(&Graph { nodes: unclamped(&float), ..float.clone() }, &inputs);
         for (n, quantized) in quantizations(&float, &observed).enumerate() {
+            let mut runs = Vec::new();
             for pattern in PATTERNS {
                 let codes = pattern_codes(&quantized, &mut rng, pattern);
                 let context = format!("{case:?}, seed {seed}, quantization {n}, {pattern:?} codes");
                 check_codes(&quantized, &codes, real, exact, &context);
+                runs.push(codes);
+            }
+            // Of each case a few quantizations, other ones than of the case before.
+            if n % 53 == 17 * seed % 53 {
+                emitted.push((quantized, runs));
             }
         }
     }
+    check_c(&emitted);
 }
 
 fn unclamped(graph: &Graph) -> Vec<Node> {

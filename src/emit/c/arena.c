@@ -5,7 +5,7 @@ void net_run(const net_code_t *input, net_code_t *output, void *arena)
 #else
 static union {
     code_t codes[NET_ARENA_SIZE / sizeof(code_t)];
-    int64_t at_a_multiple_of_its_size;
+    int32_t at_a_multiple_of_its_size;
 } arena;
 
 net_code_t *net_input(void)

@@ -7,7 +7,7 @@
 #include "vectors.h"
 
 #ifdef NET_CALLER_ARENA
-static int64_t arena[(NET_ARENA_SIZE + 7) / 8];
+static int32_t arena[NET_ARENA_SIZE / 4];
 #define RUN(input, output) net_run(input, output, arena)
 #else
 #define RUN(input, output) net_run(input, output)

@@ -23,7 +23,7 @@ typedef int@BITS_t net_code_t;
  * Computes the codes of the output from those of the input.
  *
  * The memory is static: one call at a time. To bring your own, compile with -DNET_CALLER_ARENA: `arena`
- * has NET_ARENA_SIZE bytes, at a multiple of 8.
+ * has NET_ARENA_SIZE bytes, at a multiple of 4.
  *
  * `input` may be net_input(), and `output` net_output(), places within this memory: then nothing is
  * copied. What is there does not outlive the next call.

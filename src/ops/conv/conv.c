@@ -3,7 +3,7 @@
  * iy = oy * stride + ky * dilation - pad, likewise ix: the integer reference `int.rs` in C99. The zero
  * point is moved into the bias, so that positions outside the input count as the code zx.
  *
- * The includer has included arith.h and kernels/matmul.c. `scratch` is at a multiple of 4 bytes.
+ * The includer has included arith.h and kernels/product.c. `scratch` is at a multiple of 4 bytes.
  *
  * Depthwise, that is in_ch = group > 1:
  *   weight[o][ky][kx] is at (o * kh + ky) * kw + kx.
@@ -13,7 +13,7 @@
  *   y may be x if oh * ow <= h * w and out_ch = in_ch: a channel is read before any of it is written.
  *
  * Otherwise:
- *   weight[o][ky][kx][c] is as matmul.c says with blocks of 2 rows, k = (ky * kw + kx) * in_ch / group
+ *   weight[o][ky][kx][c] is as product.c says with blocks of 2 rows, k = (ky * kw + kx) * in_ch / group
  *     + c, for the channels of each group by itself, one group after the other.
  *   scratch holds the columns of three positions, and the codes of one before they are widened unless
  *     in_ch / group is a multiple of 4: with depth4 = even4(kh * kw * in_ch / group), which rounds up

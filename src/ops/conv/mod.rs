@@ -258,7 +258,7 @@ impl IntOperator for ConvInt {
         } else {
             let in_per_group = self.x_shape[3] / self.conv.group;
             let depth = (kh * kw * in_per_group).next_multiple_of(4);
-            let stage = if in_per_group % 4 == 0 { 0 } else { bits as usize / 8 * depth };
+            let stage = if in_per_group.is_multiple_of(4) { 0 } else { bits as usize / 8 * depth };
             6 * depth + stage
         })
     }

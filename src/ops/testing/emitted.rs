@@ -1,7 +1,15 @@
 //! The integer kernels as the sources that they are copied as.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::real_inputs;
+use crate::emit::{self, TestVector};
+use crate::graph::Graph;
+use crate::lower::lower;
 use crate::ops::IntOp;
 use crate::ops::source::Kernel;
+use crate::tensor::Tensor;
 
 #[test]
 fn emitted_rust_compiles_without_std_unsafe_and_floats() {
@@ -23,16 +31,81 @@ fn emitted_rust_compiles_without_std_unsafe_and_floats() {
     }
     write("lib.rs", &lib);
     let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
-    let mut command = std::process::Command::new(rustc);
+    let mut command = Command::new(rustc);
     command.args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "-Dwarnings", "lib.rs"]);
-    match command.current_dir(&folder).output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let Some(output) = started(command.current_dir(&folder), "rustc") else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The emitted C of each quantized graph against the engine, on these codes. Undefined behaviour traps.
+/// Every other net is compiled for the instructions of the DSP extension, in their portable form, and
+/// every other pair with assertions on the bound of each accumulator.
+pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let (mut main, mut input, mut expected) = ("#include <stdio.h>\n".to_string(), vec![], vec![]);
+    let mut calls = String::new();
+    for (i, (graph, runs)) in nets.iter().enumerate() {
+        let (int, name) = (lower(graph).unwrap(), format!("net{i}"));
+        let assert =
+            if i / 2 % 2 == 1 { format!("#define NET{i}_ASSERT\n") } else { String::new() };
+        let options = format!("#define NET_DSP {}\n{assert}", i % 2);
+        for (file, text) in emit::c::emit(&int, &name, &[]).unwrap() {
+            write(
+                &file,
+                &if file == format!("{name}.c") { format!("{options}{text}") } else { text },
+            );
         }
+        for codes in runs {
+            let vector = TestVector::new(&int, &real_inputs(graph, codes)).unwrap();
+            let bytes = |codes: &[i32]| {
+                let size = emit::code_bits(&int) as usize / 8;
+                let bytes = codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(size));
+                bytes.collect::<Vec<u8>>()
+            };
+            input.extend(bytes(&vector.input));
+            expected.push((format!("net {i}, {codes:?}"), bytes(&vector.output)));
+        }
+        main += &format!("#include \"{name}.h\"\n");
+        let (upper, count) = (name.to_uppercase(), runs.len());
+        calls += &format!(
+            "{{ static {name}_code_t x[{upper}_INPUT_SIZE], y[{upper}_OUTPUT_SIZE]; int i;\n\
+             for (i = 0; i < {count}; i++) {{ if (fread(x, sizeof x, 1, stdin) != 1) return 1;\n\
+             {name}_run(x, y); fwrite(y, sizeof y, 1, stdout); }} }}\n"
+        );
+    }
+    write("main.c", &format!("{main}int main(void)\n{{\n{calls}return 0;\n}}\n"));
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1"]);
+    cc.args(["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", "main.c"]);
+    cc.args((0..nets.len()).map(|i| format!("net{i}.c"))).args(["-o", "main"]);
+    let Some(output) = started(cc.current_dir(&folder), "cc") else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut child = Command::new(folder.path().join("main"));
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    let mut rest = &output.stdout[..];
+    for (context, expected) in &expected {
+        assert!(rest.len() >= expected.len(), "the program fails: {}, {context}", output.status);
+        let (got, after) = rest.split_at(expected.len());
+        assert_eq!(got, expected, "{context}");
+        rest = after;
+    }
+    assert!(output.status.success() && rest.is_empty(), "{}", output.status);
+    writer.join().unwrap().unwrap();
+}
+
+/// What a tool answers, or a visible skip if it is not there.
+pub fn started(command: &mut Command, tool: &str) -> Option<std::process::Output> {
+    match command.output() {
+        Ok(output) => Some(output),
         Err(error) => {
             let required = std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|v| v == "1");
-            assert!(!required, "rustc does not start: {error}");
-            eprintln!("skipped: rustc does not start: {error}");
+            assert!(!required, "{tool} does not start: {error}");
+            eprintln!("skipped: {tool} does not start: {error}");
+            None
         }
     }
 }

@@ -13,15 +13,18 @@
  * where depth4 is depth rounded up to a multiple of 4, as out_ch is to one of B. What this adds is 0.
  * The weights of DSP code are at a multiple of 4 bytes.
  */
-#ifndef KERNELS_MATMUL_C
-#define KERNELS_MATMUL_C
+#ifndef KERNELS_PRODUCT_C
+#define KERNELS_PRODUCT_C
 
 #include "dsp.h"
 
 #ifndef KERNEL
 #define KERNEL static inline
 #endif
-#ifndef ASSERT_BOUND
+#ifdef ASSERT_BOUND
+#define ASSERTS 1
+#else
+#define ASSERTS 0
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
@@ -30,11 +33,7 @@
     (NET_DSP && CODE_BITS == 8 && sizeof(weight_t) == 1 && sizeof(acc_t) == sizeof(int32_t))
 
 /* Whether the sums of conv may stay in registers, where they cannot be checked. */
-#ifdef NET_ASSERT
-#define MATMUL_PAIRS 0
-#else
-#define MATMUL_PAIRS MATMUL_DSP
-#endif
+#define MATMUL_PAIRS (MATMUL_DSP && !ASSERTS)
 
 /*
  * Forms of requantize(acc) = clamp(rne(acc * significand * 2^-s) + zy). All give the same codes where
