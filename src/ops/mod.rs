@@ -261,6 +261,10 @@ macro_rules! ops {
                 })*
                 None
             }
+            /// Folders of the operators.
+            pub fn folders() -> impl Iterator<Item = &'static str> {
+                [$(stringify!($module)),*].into_iter()
+            }
             /// Operator types in ONNX that are imported.
             pub fn onnx_types() -> impl Iterator<Item = &'static str> {
                 [$($module::$op::ONNX),*].into_iter().flatten().copied()

@@ -59,7 +59,7 @@ impl Operator for PRelu {
             multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale())
         });
         Ok(PReluInt {
-            slope: weight_codes(&slope, codes),
+            slope: weight_codes(&slope, codes)?,
             bound: x.widest() << 15,
             negative: negative.collect::<Result<_>>()?,
             positive: multiplier(x.scale() / y.scale())?,
