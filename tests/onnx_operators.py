@@ -197,6 +197,16 @@ def softmax_cases():
     case("softmax_13", (3, 4), node("Softmax"), opsets=(13, 99))
 
 
+def argmax_cases():
+    cast = node("Cast", to=1)
+    case("argmax", (10,), node("ArgMax", axis=1), cast)
+    case("argmax_conv", IMAGE, node("Conv", real(5, 2, 3, 3)), node("ArgMax", axis=1, keepdims=0), cast)
+    ties = node("Clip", np.float32(-0.5), np.float32(0.5))
+    for last in 0, 1:
+        argmax = node("ArgMax", axis=-1, select_last_index=last)
+        case(f"argmax_{last}", (3, 20), ties, argmax, cast, opsets=(12, 99))
+
+
 def constant_cases():
     value = numpy_helper.from_array
     for name, first, tensor, attributes in [
@@ -270,7 +280,7 @@ def newest():
 def make(folder):
     for build in (
         conv_cases, batch_norm_cases, limit_cases, pool_cases, shape_cases,
-        sum_cases, linear_cases, softmax_cases, constant_cases,
+        sum_cases, linear_cases, softmax_cases, argmax_cases, constant_cases,
     ):  # fmt: skip
         build()
     index = []

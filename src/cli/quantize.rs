@@ -10,6 +10,7 @@ use naive_ptq::data::{Dataset, check_folder, write_atomic};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::ops::accumulator::is_wide;
 use naive_ptq::quant::Scheme;
 use naive_ptq::quantize::{quantize, quantize_corrected};
 use naive_ptq::{onnx, passes};
@@ -144,10 +145,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let data =
         args.calib.as_ref().map(|path| args.preprocess.open(path, args.samples)).transpose()?;
     let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(data.as_ref())?)?;
-    if graph.has_codes() {
-        bail!("{} is quantized already", args.model.display());
-    }
     passes::prepare(&mut graph);
+    if graph.has_codes() {
+        // Some tools leave a few values real; those are calibrated, the others keep their codes.
+        passes::complete_params(&mut graph)?;
+        if graph.activations().all(|v| graph.values[v].quant.is_some()) {
+            bail!("{} is quantized already", args.model.display());
+        }
+    }
     let mut observer = match &data {
         Some(data) => observe(&graph, data)?,
         None => Observer::new(&graph),
@@ -189,7 +194,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if let Some((node, bound)) = bound {
         let bits = (bound as f64).log2() + 1.0;
-        say!("largest accumulator: ±{bound} ({bits:.1} of 32 bits) in node \"{node}\"");
+        let of = acc_bits(bound);
+        say!("largest accumulator: ±{bound} ({bits:.1} of {of} bits) in node \"{node}\"");
     }
     say!("wrote {}: {} bytes, from {was}", output.display(), bytes.len());
     Ok(ExitCode::SUCCESS)
@@ -215,8 +221,14 @@ pub fn observe(graph: &Graph, data: &Dataset) -> anyhow::Result<Observer> {
     merged.context("no samples")?
 }
 
-/// The 32-bit accumulator that can grow largest, with its node.
+/// The accumulator that can grow largest, with its node; without sums that always have 64 bits.
 pub fn widest_accumulator(graph: &IntGraph) -> Option<(&str, i64)> {
-    let bounds = graph.nodes.iter().filter_map(|n| Some((n.name.as_str(), n.op.acc_bound()?)));
-    bounds.filter(|&(_, bound)| bound <= i32::MAX as i64).max_by_key(|&(_, bound)| bound)
+    let nodes = graph.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
+    let bounds = nodes.filter_map(|n| Some((n.name.as_str(), n.op.acc_bound()?)));
+    bounds.max_by_key(|&(_, bound)| bound)
+}
+
+/// Bits of the type that an accumulator up to `bound` needs.
+pub fn acc_bits(bound: i64) -> u32 {
+    if is_wide(bound) { 64 } else { 32 }
 }

@@ -1,7 +1,7 @@
 //! Operators that are others in disguise: each becomes a few nodes of the graph.
 
 use super::import::{Importer, Known};
-use super::proto::NodeProto;
+use super::proto::{NodeProto, data_type as dt};
 use super::shapes::squeezed;
 use crate::error::{Result, bail};
 use crate::graph::{Value, ValueId};
@@ -60,6 +60,27 @@ impl Steps<'_, '_> {
 }
 
 impl<'a> Importer<'a> {
+    /// An index is real here, whatever type the file gives it: a Cast is another name of it.
+    fn cast_of_index(&mut self, proto: &NodeProto, node: &mut OnnxNode) -> Result<bool> {
+        let (x, output) = match (&proto.op_type[..], &proto.input[..]) {
+            ("Cast", [x]) => (x, &proto.output[0]),
+            _ => return Ok(false),
+        };
+        let &Known::Index(v) = self.get(x)? else { return Ok(false) };
+        let known = match node.take_int("to")?.and_then(|to| i32::try_from(to).ok()) {
+            Some(dt::FLOAT) => Known::Value(v),
+            Some(dt::INT32 | dt::INT64) => Known::Index(v),
+            to => bail!(Unsupported, "attribute \"to\": data type {to:?} of an index"),
+        };
+        if !self.outputs.contains(x.as_str()) {
+            self.graph.values[v].name = output.clone();
+        } else if self.outputs.contains(output.as_str()) {
+            bail!(Unsupported, "\"{x}\" and \"{output}\" are both outputs");
+        }
+        self.define(output, known)?;
+        Ok(true)
+    }
+
     /// Imports a node that stands for several; `false` if it is none of those.
     pub(super) fn decompose(
         &mut self,
@@ -67,14 +88,14 @@ impl<'a> Importer<'a> {
         name: &str,
         node: &mut OnnxNode,
     ) -> Result<bool> {
-        if self.on_codes(proto, name, node)? {
+        if self.on_codes(proto, name, node)? || self.cast_of_index(proto, node)? {
             return Ok(true);
         }
         let inputs = proto.input.iter().map(|name| match name.as_str() {
             "" => Ok(None),
             name => self.get(name).map(|known| match known {
                 Known::Value(v) => Some(*v),
-                Known::Ints(..) | Known::Codes(_) => None,
+                Known::Ints(..) | Known::Codes(..) | Known::Index(_) => None,
             }),
         });
         let inputs: Vec<Option<ValueId>> = inputs.collect::<Result<_>>()?;

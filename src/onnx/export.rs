@@ -13,7 +13,7 @@ use super::proto::{
 use super::tensors::{write_codes, write_ints, write_real};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
-use crate::ops::{Attribute, Input, OnnxNode, Operator};
+use crate::ops::{Attribute, Input, OnnxNode, Operator, OutputParams};
 use crate::quant::{Granularity, QuantParams};
 use crate::tensor::Tensor;
 
@@ -116,7 +116,13 @@ impl Exporter<'_> {
         };
         let inputs: Vec<String> = node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
         let proto = node.op.export(&self.graph.input_shapes(node));
-        if node.clamp == Clip::NONE {
+        if node.op.output_params() == OutputParams::Index {
+            // An integer in ONNX, a real number here.
+            let index = self.fresh(format!("{}_int64", value.name));
+            self.push(proto, &node.name, inputs, &index);
+            let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
+            self.push(cast, &format!("{}_real", node.name), vec![index], &raw);
+        } else if node.clamp == Clip::NONE {
             self.push(proto, &node.name, inputs, &raw);
         } else {
             let unclamped = self.fresh(format!("{}_unclamped", value.name));

@@ -173,8 +173,10 @@ pub(super) enum Known {
     Value(ValueId),
     /// A constant of integers: a shape, or codes that await their DequantizeLinear.
     Ints(Tensor<i64>, i32),
-    /// The codes of a value of the graph, which has parameters.
-    Codes(ValueId),
+    /// The codes of a value of the graph, which has parameters, and their type in the file.
+    Codes(ValueId, i32),
+    /// A value of the graph that is made of integers in the file: only an output, or for a Cast.
+    Index(ValueId),
 }
 
 pub(super) struct Importer<'a> {
@@ -211,7 +213,7 @@ impl<'a> Importer<'a> {
         }
         for output in &proto.output {
             match self.known.get(&output.name) {
-                Some(&Known::Value(v)) => self.graph.outputs.push(v),
+                Some(&(Known::Value(v) | Known::Index(v))) => self.graph.outputs.push(v),
                 Some(_) => bail!(Unsupported, "output \"{}\" is not real", output.name),
                 None => bail!(Invalid, "output \"{}\" is never computed", output.name),
             }
@@ -343,7 +345,10 @@ impl<'a> Importer<'a> {
                 "" => None,
                 _ => Some(match self.get(name)? {
                     Known::Ints(t, _) => Input::Ints(t.clone()),
-                    Known::Value(v) | Known::Codes(v) => match &self.graph.values[*v] {
+                    Known::Value(v) | Known::Codes(v, _) | Known::Index(v) => match &self
+                        .graph
+                        .values[*v]
+                    {
                         Value { constant: Some(Constant::Real(t)), .. } => Input::Real(t.clone()),
                         Value { constant: Some(Constant::Codes(t)), .. } => {
                             Input::Codes(t.shape().to_vec())
@@ -394,7 +399,7 @@ impl<'a> Importer<'a> {
         let known = self.get(x)?.clone();
         let known = match known {
             // An output has a name of its own, so it is a value of its own.
-            Known::Value(v) if self.outputs.contains(output) => {
+            Known::Value(v) | Known::Index(v) if self.outputs.contains(output) => {
                 let shape = self.graph.values[v].shape.clone();
                 Known::Value(self.emit(output, Op::Reshape(Reshape { shape }), vec![v], output)?)
             }
@@ -426,8 +431,9 @@ impl<'a> Importer<'a> {
         while node.inputs.last().is_some_and(Option::is_none) {
             node.inputs.pop();
         }
+        let is_index = op.output_params() == OutputParams::Index;
         let mut inputs = Vec::new();
-        let mut codes = false;
+        let mut codes = None;
         for (index, (name, input)) in proto.input.iter().zip(&node.inputs).enumerate() {
             if let Some(tensor) = node.replaced.remove(&index) {
                 let name = self.graph.fresh_name(format!("{name}.scaled"));
@@ -443,26 +449,32 @@ impl<'a> Importer<'a> {
                     )
                 }
                 Some(&Known::Value(v)) => inputs.push(v),
-                Some(&Known::Codes(v)) if op.output_params() == OutputParams::SameAsInput => {
-                    codes = true;
+                // The order of codes is that of the real values.
+                Some(&Known::Codes(v, _)) if is_index => inputs.push(v),
+                Some(&Known::Codes(v, data_type))
+                    if op.output_params() == OutputParams::SameAsInput =>
+                {
+                    codes = Some(data_type);
                     inputs.push(v);
                 }
                 Some(_) => bail!(Unsupported, "input \"{name}\" is made of integers"),
                 None => bail!(Unsupported, "input {index} is absent, but not the last one"),
             }
         }
-        if codes && matches!(&op, Op::Pad(pad) if matches!(pad.mode, Padding::Constant(_))) {
+        if codes.is_some()
+            && matches!(&op, Op::Pad(pad) if matches!(pad.mode, Padding::Constant(_)))
+        {
             bail!(Unsupported, "padding of codes with a constant code");
         }
         let name = if proto.name.is_empty() { output } else { name };
         let Some(&first) = inputs.first() else { bail!(Invalid, "the node has no input") };
         let v = self.emit(name, op, inputs, output)?;
-        if codes {
+        if let Some(data_type) = codes {
             // A node that moves codes without having them dequantized first.
             self.graph.values[v].quant = self.graph.values[first].quant.clone();
-            return self.define(output, Known::Codes(v));
+            return self.define(output, Known::Codes(v, data_type));
         }
-        self.define(output, Known::Value(v))
+        self.define(output, if is_index { Known::Index(v) } else { Known::Value(v) })
     }
 
     /// Adds a node and its result, called `output`; a result that is constant is computed now.

@@ -13,8 +13,43 @@ use crate::tensor::Tensor;
 struct Written {
     /// For the codes as we store them, signed.
     params: QuantParams,
-    /// What has to be subtracted from codes to make them signed.
-    to_signed: i64,
+    /// What has to be subtracted from the file's codes to make them those: a number for the tensor, or one
+    /// for each of its channels.
+    offsets: Vec<i64>,
+    /// Their type there, and its smallest and largest code.
+    data_type: i32,
+    range: (i64, i64),
+}
+
+impl Written {
+    /// The offset of each element of a tensor of `shape`.
+    fn offsets(&self, shape: &[usize]) -> impl Iterator<Item = i64> {
+        let inner: usize = match self.params.granularity {
+            Granularity::PerChannel { axis } => shape[axis + 1..].iter().product(),
+            Granularity::PerTensor => 1,
+        };
+        (0..).map(move |i| self.offsets[i / inner.max(1) % self.offsets.len()])
+    }
+
+    /// The codes of a constant in the file, as we store them.
+    fn stored(&self, codes: &Tensor<i64>) -> Result<Tensor<i32>> {
+        let codes_and_offsets = codes.data().iter().zip(self.offsets(codes.shape()));
+        Tensor::new(
+            codes.shape(),
+            codes_and_offsets.map(|(c, offset)| (c - offset) as i32).collect(),
+        )
+    }
+
+    /// The codes that the file's QuantizeLinear makes of a constant, as we store them.
+    fn quantized(&self, real: &Tensor<f32>) -> Result<Tensor<i32>> {
+        let (lowest, highest) = self.range;
+        let codes = self.params.quantize_all(real.data(), real.shape());
+        let codes = codes.into_iter().zip(self.offsets(real.shape()));
+        let limited = |(code, offset): (i32, i64)| {
+            (code as i64).clamp(lowest - offset, highest - offset) as i32
+        };
+        Tensor::new(real.shape(), codes.map(limited).collect())
+    }
 }
 
 impl Importer<'_> {
@@ -27,6 +62,7 @@ impl Importer<'_> {
         if node.take_int("saturate")?.is_some_and(|s| s != 1) {
             bail!(Unsupported, "attribute \"saturate\"");
         }
+        let declared = node.take_int("output_dtype")?.filter(|&t| t != 0).map(|t| t as i32);
         let axis = take_axis(node)?;
         let [x, scale, zero_point @ ..] = &proto.input[..] else {
             bail!(Invalid, "expected 2 or 3 inputs");
@@ -34,19 +70,20 @@ impl Importer<'_> {
         let &Known::Value(v) = self.get(x)? else {
             bail!(Unsupported, "input \"{x}\" is not real");
         };
-        let Written { params, .. } = self.params(scale, zero_point.first(), axis, None, v)?;
+        let written = self.params(scale, zero_point.first(), axis, declared, v)?;
+        let data_type = written.data_type;
         if let Some(real) = self.graph.real_constant(v) {
-            let codes = params.quantize_all(real.data(), real.shape());
-            let constant = Some(Constant::Codes(Tensor::new(real.shape(), codes)?));
+            let constant = Some(Constant::Codes(written.quantized(real)?));
             let (name, shape) = (self.graph.fresh_name(output.into()), real.shape().to_vec());
-            let v = self.graph.add_value(Value { name, shape, constant, quant: Some(params) });
-            return self.define(output, Known::Codes(v));
+            let quant = Some(written.params);
+            let v = self.graph.add_value(Value { name, shape, constant, quant });
+            return self.define(output, Known::Codes(v, data_type));
         }
         if self.read_as_real.contains(x.as_str()) {
             bail!(Unsupported, "\"{x}\" is used both with and without being quantized");
         }
-        self.set_params(v, params)?;
-        self.define(output, Known::Codes(v))
+        self.set_params(v, written.params)?;
+        self.define(output, Known::Codes(v, data_type))
     }
 
     fn set_params(&mut self, v: ValueId, params: QuantParams) -> Result<()> {
@@ -64,6 +101,9 @@ impl Importer<'_> {
         output: &str,
         node: &mut OnnxNode,
     ) -> Result<()> {
+        if node.take_int("output_dtype")?.is_some_and(|t| t != 0 && t != dt::FLOAT as i64) {
+            bail!(Unsupported, "attribute \"output_dtype\"");
+        }
         let axis = take_axis(node)?;
         let [codes, scale, zero_point @ ..] = &proto.input[..] else {
             bail!(Invalid, "expected 2 or 3 inputs");
@@ -88,15 +128,16 @@ impl Importer<'_> {
             Known::Ints(codes, data_type) => {
                 let shape = codes.shape().to_vec();
                 let name = self.graph.fresh_name(name.into());
-                let v = self.graph.add_value(Value { name, shape, ..Value::default() });
+                let constant = Some(Constant::Codes(codes.map(|&code| code as i32)));
+                let v = self.graph.add_value(Value { name, shape, constant, quant: None });
                 let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
-                let codes = codes.map(|&code| (code - written.to_signed) as i32);
-                self.graph.values[v].constant = Some(Constant::Codes(codes));
+                self.graph.values[v].constant = Some(Constant::Codes(written.stored(&codes)?));
                 self.graph.values[v].quant = Some(written.params);
                 Ok(v)
             }
-            Known::Codes(v) => {
-                let Written { params, .. } = self.params(scale, zero_point, axis, None, v)?;
+            Known::Codes(v, data_type) => {
+                let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
+                let params = written.params;
                 if self.graph.values[v].quant.as_ref() != Some(&params) {
                     bail!(
                         Unsupported,
@@ -105,7 +146,9 @@ impl Importer<'_> {
                 }
                 Ok(v)
             }
-            Known::Value(_) => bail!(Unsupported, "input \"{codes}\" is not made of codes"),
+            Known::Value(_) | Known::Index(_) => {
+                bail!(Unsupported, "input \"{codes}\" is not made of codes")
+            }
         }
     }
 
@@ -133,23 +176,32 @@ impl Importer<'_> {
                 _ => bail!(Unsupported, "the zero point must be a constant of integers"),
             },
         };
-        let (bits, to_signed): (u32, i64) = match data_type {
-            dt::INT8 => (8, 0),
-            dt::UINT8 => (8, 128),
-            dt::INT16 => (16, 0),
-            dt::UINT16 => (16, 0x8000),
-            dt::INT32 => (32, 0),
+        let (file_bits, lowest): (u32, i64) = match data_type {
+            dt::INT8 => (8, -0x80),
+            dt::UINT8 => (8, 0),
+            dt::INT16 => (16, -0x8000),
+            dt::UINT16 => (16, 0),
+            dt::INT32 => (32, i32::MIN as i64),
             other => bail!(Unsupported, "codes of data type {other}"),
         };
-        let [zero_point, rest @ ..] = &zero_points[..] else { bail!(Invalid, "no zero point") };
-        if rest.iter().any(|other| other != zero_point) {
+        let half = 1i64 << (file_bits - 1);
+        let range = (lowest, lowest + 2 * half - 1);
+        let misplaced =
+            |z: &&i64| !(range.0..=range.1).contains(*z) || (file_bits == 32 && **z != 0);
+        if let Some(wrong) = zero_points.iter().find(misplaced) {
+            bail!(Invalid, "zero point {wrong} of {file_bits}-bit codes");
+        }
+        let Some(&first) = zero_points.first() else { bail!(Invalid, "no zero point") };
+        let differ = zero_points.iter().any(|&z| z != first);
+        let is_constant = self.graph.values[v].constant.is_some();
+        if differ && !(is_constant && file_bits == 8 && zero_points.len() == scale.data().len()) {
             bail!(Unsupported, "zero points differ between channels");
         }
-        let half = 1i64 << (bits - 1);
-        let signed = zero_point - to_signed;
-        if !(-half..half).contains(&signed) || (bits == 32 && signed != 0) {
-            bail!(Invalid, "zero point {zero_point} of {bits}-bit codes");
-        }
+        // With all zero points subtracted, codes of a constant have one more bit, and one zero point.
+        let (bits, zero_point, offsets) = match differ {
+            true => (16, 0, zero_points),
+            false => (file_bits, first - lowest - half, vec![lowest + half]),
+        };
         let shape = &self.graph.values[v].shape;
         let granularity = match scale.shape() {
             [] | [1] => Granularity::PerTensor,
@@ -157,9 +209,9 @@ impl Importer<'_> {
             other => bail!(Unsupported, "scales of shape {other:?}"),
         };
         let scale = scale.data().to_vec();
-        let params = QuantParams { scale, zero_point: signed as i32, bits, granularity };
+        let params = QuantParams { scale, zero_point: zero_point as i32, bits, granularity };
         params.check(shape)?;
-        Ok(Written { params, to_signed })
+        Ok(Written { params, offsets, data_type, range })
     }
 
     /// Operators on codes: each is the real operator between its parameters. `false` for others.
@@ -233,9 +285,9 @@ impl Importer<'_> {
         let output = &proto.output[0];
         let v = self.emit(name, op?, inputs, output)?;
         let Some(scale) = text(result) else { return missing().map(|_| true) };
-        let Written { params, .. } = self.params(scale, text(result + 1), 0, None, v)?;
-        self.set_params(v, params)?;
-        self.define(output, Known::Codes(v))?;
+        let written = self.params(scale, text(result + 1), 0, None, v)?;
+        self.set_params(v, written.params)?;
+        self.define(output, Known::Codes(v, written.data_type))?;
         Ok(true)
     }
 
@@ -263,7 +315,7 @@ impl Importer<'_> {
 
 /// Takes `axis`, and what must have its default.
 fn take_axis(node: &mut OnnxNode) -> Result<i64> {
-    for name in ["block_size", "output_dtype", "precision"] {
+    for name in ["block_size", "precision"] {
         if node.take_int(name)?.is_some_and(|t| t != 0) {
             bail!(Unsupported, "attribute \"{name}\"");
         }

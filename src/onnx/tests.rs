@@ -16,7 +16,7 @@ use super::proto::{
     TypeProto, ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::*;
-use crate::graph::Graph;
+use crate::graph::{Constant, Graph};
 use crate::lower::lower;
 use crate::{Result, passes};
 use damaged::survive;

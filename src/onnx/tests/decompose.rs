@@ -340,3 +340,42 @@ fn means_and_maxima() {
     let (x, y) = run(&noop);
     close(&y[0], &x.map(|&x| 1.0 / (1.0 + (-x as f64).exp())));
 }
+
+/// An index is an integer in the file and a real number here.
+#[test]
+fn argmax_and_its_cast() {
+    let argmax = |x: &str, y: &str| node("ArgMax", &[x], y).with(int("axis", 1));
+    let cast = |to: i64| node("Cast", &["i"], "y").with(int("to", to));
+    for nodes in
+        [vec![argmax("x", "y")], vec![argmax("x", "i"), cast(1)], vec![argmax("x", "i"), cast(6)]]
+    {
+        let graph = read(&model(nodes, vec![])).unwrap();
+        assert_eq!((graph.nodes.len(), graph.values[graph.outputs[0]].name.as_str()), (1, "y"));
+        let again = import(&export(&graph), None).unwrap();
+        assert_eq!(again.nodes[0].op, graph.nodes[0].op);
+    }
+    refused(&model(vec![argmax("x", "i"), cast(9)], vec![]), "data type Some(9) of an index");
+    refused(
+        &model(vec![argmax("x", "i"), node("Relu", &["i"], "y")], vec![]),
+        "in node \"y_node\" (Relu): unsupported: input \"i\" is made of integers",
+    );
+    let mut both = model(vec![argmax("x", "i"), cast(1)], vec![]);
+    graph(&mut both).output.push(value("i", &[]));
+    refused(&both, "\"i\" and \"y\" are both outputs");
+
+    // Behind codes, the index has scale 1; what is written and read again is the same.
+    let mut quantized = qdq();
+    graph(&mut quantized).node[2] = argmax("xd", "y");
+    graph(&mut quantized).node.truncate(3);
+    let mut graph = read(&quantized).unwrap();
+    passes::complete_params(&mut graph).unwrap();
+    let y = &graph.values[graph.outputs[0]];
+    assert_eq!(y.quant, Some(crate::quant::QuantParams::per_tensor(1.0, -128, 8)));
+    let mut again = import(&export(&graph), None).unwrap();
+    passes::prepare(&mut again);
+    passes::complete_params(&mut again).unwrap();
+    assert_eq!(lower(&again).unwrap(), lower(&graph).unwrap());
+    // On codes, too.
+    let on_codes = edited(quantized, |g| g.node[2].input[0] = "xq".into());
+    read(&on_codes).unwrap();
+}

@@ -139,8 +139,97 @@ fn scales_that_do_not_fit_together() {
         &with(1, 0.125),
         "in node \"r_node\" (Conv): unsupported: \"w\" has scales along axis 1, expected 0",
     );
+    // Others round that unit differently.
+    lower(&read(&with(0, 0.125f32.next_up())).unwrap()).unwrap();
+    let large = edited(with(0, 0.125f32.next_up()), |g| {
+        let codes = [1 << 30, 0].map(i32::to_le_bytes).concat();
+        g.initializer[5] = tensor("bq", dt::INT32, &[2], codes);
+    });
+    not_lowered(&large, "the bias of channel 0 has scale 1.2500001e-1, expected 1.25e-1");
     not_lowered(
         &with(0, 0.5),
         "the bias of channel 0 has scale 5e-1, expected 1.25e-1: input times weight",
     );
+}
+
+/// A weight whose channels have zero points of their own becomes symmetric codes with one more bit,
+/// whether the file holds its codes or lets QuantizeLinear make them.
+#[test]
+fn zero_points_of_channels() {
+    let with = |weight: &str, zero_points: &[u8]| {
+        let mut model = qdq();
+        let g = graph(&mut model);
+        g.node[2] = node("Conv", &["xd", "w"], "r");
+        let dq = node("DequantizeLinear", &["wq", "ws", "wz"], "w").with(int("axis", 0));
+        let q = node("QuantizeLinear", &["wr", "ws", "wz"], "wq").with(int("axis", 0));
+        g.node.insert(0, dq);
+        if weight == "wr" {
+            g.node.insert(0, q);
+        }
+        let channels = &[zero_points.len() as i64];
+        g.initializer.extend([
+            tensor("wq", dt::UINT8, &[2, 2, 1, 1], vec![0, 7, 255, 201]),
+            real("wr", &[2, 2, 1, 1], &[-9.0, -0.75, 27.5, 0.125]),
+            real("ws", &[2], &[0.25, 0.125]),
+            tensor("wz", dt::UINT8, channels, zero_points.to_vec()),
+        ]);
+        g.initializer.retain(|t| !["wq", "wr"].contains(&&*t.name) || t.name == weight);
+        model
+    };
+    for source in ["wq", "wr"] {
+        let graph = read(&with(source, &[10, 200])).unwrap();
+        let weight =
+            graph.values.iter().find(|v| v.name.starts_with("wq") || v.name == "w").unwrap();
+        let quant = weight.quant.as_ref().unwrap();
+        assert_eq!((quant.bits, quant.zero_point, &quant.scale[..]), (16, 0, &[0.25, 0.125][..]));
+        // The real ones: -9 / 0.25 is beyond code 0, 27.5 / 0.125 beyond code 255.
+        let Some(Constant::Codes(codes)) = &weight.constant else { panic!("no codes") };
+        assert_eq!(codes.data(), [-10, -3, 55, 1], "{source}");
+        lower(&graph).unwrap();
+        refused(&with(source, &[10, 200, 3]), "zero points differ between channels");
+    }
+}
+
+/// A zero point that is left out is 0 of the type that the codes have.
+#[test]
+fn the_type_of_codes() {
+    let zero_point_of_x = |model: &ModelProto| {
+        let graph = read(model).unwrap();
+        graph.values[graph.inputs[0]].quant.as_ref().unwrap().zero_point
+    };
+    let bare = edited(qdq(), |g| {
+        g.initializer[1] = int8("z", &[], &[0]);
+        g.node[1].input.truncate(2);
+    });
+    assert_eq!(zero_point_of_x(&bare), 0);
+    let of = |data_type: i32| {
+        edited(qdq(), |g| {
+            g.node[0].input.truncate(2);
+            g.node[1].input.truncate(2);
+            g.node[0].attribute.push(int("output_dtype", data_type as i64));
+        })
+    };
+    assert_eq!([dt::INT8, dt::UINT8].map(|t| zero_point_of_x(&of(t))), [0, -128]);
+    refused(&of(17), "codes of data type 17");
+    let other = edited(qdq(), |g| g.node[0].attribute.push(int("output_dtype", 2)));
+    refused(&other, "codes and zero point have different types");
+    let half = edited(qdq(), |g| g.node[1].attribute.push(int("output_dtype", 10)));
+    refused(&half, "attribute \"output_dtype\"");
+}
+
+/// Codes of 16 bits leave no room for a zero point, unless they are near it.
+#[test]
+fn weights_of_16_bits_with_a_zero_point() {
+    let with = |codes: [u16; 4]| {
+        let mut model = qdq();
+        let g = graph(&mut model);
+        g.node[2] = node("Conv", &["xd", "w"], "r");
+        g.node.insert(0, node("DequantizeLinear", &["wq", "s", "wz"], "w"));
+        let raw = codes.map(u16::to_le_bytes).concat();
+        g.initializer.push(tensor("wq", dt::UINT16, &[2, 2, 1, 1], raw));
+        g.initializer.push(tensor("wz", dt::UINT16, &[], 20000u16.to_le_bytes().to_vec()));
+        model
+    };
+    lower(&read(&with([0, 1, 20000, 52767])).unwrap()).unwrap();
+    not_lowered(&with([0; 4].map(|_| 52768)), "a weight is 32768 steps from its zero point");
 }
