@@ -2,6 +2,11 @@
 
 use serde::Serialize;
 
+use crate::error::Result;
+use crate::graph::{Graph, Node};
+use crate::lower::lower;
+use crate::quant::{Range, Scheme};
+use crate::quantize::quantize;
 use crate::tensor::Tensor;
 
 /// Signal-to-quantization-noise ratio: `10 · log10(Σ reference² / Σ (reference − x)²)` in dB.
@@ -86,9 +91,35 @@ impl Evaluation {
     }
 }
 
+/// Nodes of a prepared float graph that have no integer form, each with the reason. All targets take
+/// what has one.
+///
+/// A node is quantized and lowered by itself, as if all activations were in −16..16. What depends on
+/// their true ranges shows only when the network is quantized.
+pub fn without_integer_form(graph: &Graph, scheme: Scheme) -> Vec<(String, String)> {
+    let obstacle = |node: &Node| -> Result<()> {
+        let mut values = graph.values.clone();
+        let mut inputs = node.inputs.clone();
+        inputs.retain(|&v| values[v].constant.is_none());
+        inputs.sort_unstable();
+        inputs.dedup();
+        values.iter_mut().for_each(|v| v.quant = None);
+        let (nodes, outputs) = (vec![node.clone()], vec![node.output]);
+        let alone = Graph { values, nodes, inputs, outputs, ..Graph::default() };
+        let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); graph.values.len()];
+        lower(&quantize(&alone, &ranges, scheme)?).map(|_| ())
+    };
+    let reason = |node: &Node| Some((node.name.clone(), obstacle(node).err()?.to_string()));
+    graph.nodes.iter().filter_map(reason).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Op;
+    use crate::ops::clip::Clip;
+    use crate::ops::prelu::PRelu;
+    use crate::ops::testing::{Net, SCHEMES};
 
     #[test]
     fn sqnr_by_hand() {
@@ -98,6 +129,21 @@ mod tests {
         sqnr.add(&[0.0], &[3.0]);
         assert_eq!(sqnr.db(), 10.0);
         assert_eq!(Sqnr::default().db(), Sqnr::EXACT_DB);
+    }
+
+    #[test]
+    fn nodes_without_integer_form_are_named() {
+        let mut net = Net::new(0);
+        let (x, slope) = (net.input(&[4]), net.input(&[4]));
+        let y = net.node(Op::PRelu(PRelu), &[x, slope]);
+        let z = net.node(Op::Clip(Clip::RELU), &[y]);
+        let graph = net.finish(&[z]);
+        let found = without_integer_form(&graph, SCHEMES[3]);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].0 == "n0" && found[0].1.contains("must be a quantized constant"),
+            "{found:?}"
+        );
     }
 
     #[test]

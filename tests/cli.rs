@@ -77,13 +77,18 @@ fn inspect_shows_both_kinds_of_network() {
         assert!(float.contains(text), "{text:?} is not in {float}");
     }
     let int = prints(dir.path(), "inspect int8.onnx");
-    for text in ["scale", "zero", "|acc| bound", "largest 32-bit accumulator: ±"] {
+    for text in ["scale", "zero", "|acc| bound", "largest accumulator: ±"] {
         assert!(int.contains(text), "{text:?} is not in {int}");
     }
     let (float, int) =
         (json(dir.path(), "inspect FLOAT --json"), json(dir.path(), "inspect int8.onnx --json"));
     assert_eq!((&float["quantized"], &int["quantized"]), (&false.into(), &true.into()));
     assert_eq!(float["inputs"][0]["shape"], serde_json::json!([1, 1, 28, 28]));
+    for target in ["c", "rust"] {
+        assert!(int["ram_bytes"][target].as_u64().unwrap() >= 784, "{target}");
+    }
+    assert!(int["constant_bytes"].as_u64() > int["parameters"].as_u64());
+    assert!(float["ram_bytes"]["c"].is_null() && float["refused"] == serde_json::json!([]));
     assert_eq!(float["macs"], int["macs"]);
     for node in int["nodes"].as_array().unwrap() {
         let quant = &node["output"]["quant"];
@@ -181,7 +186,7 @@ fn results_do_not_depend_on_threads() {
 #[test]
 fn help_has_examples() {
     let dir = scratch();
-    for command in ["inspect", "quantize", "run", "eval"] {
+    for command in ["inspect", "quantize", "run", "eval", "deploy", "verify"] {
         let help = prints(dir.path(), &format!("{command} --help"));
         let example = format!("Examples:\n  naive-ptq {command} ");
         assert!(help.contains(&example) && help.contains("Usage: naive-ptq"), "{help}");

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
+use naive_ptq::analyze::without_integer_form;
+use naive_ptq::emit::{self, Memory};
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
-use naive_ptq::quant::QuantParams;
+use naive_ptq::quant::{Preset, QuantParams, Scheme};
 use naive_ptq::{onnx, passes};
 use serde_json::{Value, json};
 
 use crate::args::ShapeArgs;
-use crate::quantize::widest_accumulator;
+use crate::quantize::{acc_bits, widest_accumulator};
 use crate::table::Table;
 
 /// Show what a model file holds: nodes, shapes, parameters, multiply-accumulates; for a quantized
@@ -62,11 +64,46 @@ fn unknown(model: &Path) -> String {
     }
 }
 
-/// Activation memory of the network as it is executed, with batch norms folded and ReLUs fused.
-fn peak_live_elements(graph: &Graph) -> usize {
+/// The network as it is executed, with batch norms folded and ReLUs fused.
+fn prepared(graph: &Graph) -> Graph {
     let mut prepared = graph.clone();
     passes::prepare(&mut prepared);
-    prepared.peak_live_elements()
+    prepared
+}
+
+/// What can be deployed, and what it takes. The engine, C and Rust take the same nodes.
+struct Targets {
+    /// Nodes that none of them takes, with the reason.
+    refused: Vec<(String, String)>,
+    nodes: usize,
+    /// RAM in C and Rust, and constants, in bytes, of a quantized network.
+    bytes: Option<[usize; 3]>,
+}
+
+impl Targets {
+    fn new(prepared: &Graph, integer: Option<&IntGraph>) -> Self {
+        let scheme = Scheme::new(Preset::Scale, true);
+        let refused = match integer {
+            Some(_) => vec![],
+            None => without_integer_form(prepared, scheme),
+        };
+        let ram = |memory: Memory| memory.size;
+        let bytes = integer
+            .map(|g| [ram(Memory::for_c(g)), ram(Memory::for_rust(g)), emit::c::constant_bytes(g)]);
+        Self { refused, nodes: prepared.nodes.len(), bytes }
+    }
+
+    fn text(&self) -> String {
+        let mut text = match self.refused.len() {
+            0 => format!("\nengine, C and Rust take all {} nodes", self.nodes),
+            n => format!("\nengine, C and Rust do not take {n} of {} nodes:", self.nodes),
+        };
+        self.refused.iter().for_each(|(_, reason)| text += &format!("\n  {reason}"));
+        if let Some([c, rust, constants]) = self.bytes {
+            text += &format!("\nRAM {c} bytes in C, {rust} in Rust; constants {constants} bytes");
+        }
+        text
+    }
 }
 
 fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
@@ -80,16 +117,20 @@ fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
     let macs: u64 = graph.nodes.iter().map(|n| graph.macs(n)).sum();
     let (nodes_count, parameters) = (graph.nodes.len(), graph.parameters());
     text += &format!("\n{nodes_count} nodes, {parameters} parameters, {macs} MACs");
-    let live = peak_live_elements(graph);
-    text += &format!("\n{live} bytes of 8-bit activations are live at one time\n\n");
+    let prepared = prepared(graph);
+    let live = prepared.peak_live_elements();
+    text += &format!("\n{live} activation codes are live at one time");
+    text += &Targets::new(&prepared, integer).text();
+    text += "\n\n";
     let Some(integer) = integer else {
         return text + &nodes(graph).to_string();
     };
     text += &int_nodes(graph, integer).to_string();
     if let Some((node, bound)) = widest_accumulator(integer) {
-        let share = bound as f64 / i32::MAX as f64;
+        let bits = acc_bits(bound);
+        let share = bound as f64 / 2f64.powi(bits as i32 - 1);
         text += &format!(
-            "\nlargest 32-bit accumulator: ±{bound} in \"{node}\", {share:.4} of the limit\n"
+            "\nlargest accumulator: ±{bound} in \"{node}\", {share:.4} of the limit of {bits} bits\n"
         );
     }
     text
@@ -175,14 +216,22 @@ fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> Value {
             "acc_bound": lowered.and_then(|n| n.op.acc_bound()),
         })
     });
+    let prepared = prepared(graph);
+    let targets = Targets::new(&prepared, integer);
+    let refused = targets.refused.iter().map(|(node, why)| json!({"node": node, "reason": why}));
+    let [ram_c, ram_rust, constants] = targets.bytes.map_or([None; 3], |bytes| bytes.map(Some));
     json!({
         "name": graph.name,
         "quantized": integer.is_some(),
+        "targets": ["engine", "c", "rust"],
+        "refused": refused.collect::<Vec<_>>(),
+        "ram_bytes": {"c": ram_c, "rust": ram_rust},
+        "constant_bytes": constants,
         "inputs": graph.inputs.iter().map(|&v| value(v)).collect::<Vec<_>>(),
         "outputs": graph.outputs.iter().map(|&v| value(v)).collect::<Vec<_>>(),
         "parameters": graph.parameters(),
         "macs": graph.nodes.iter().map(|n| graph.macs(n)).sum::<u64>(),
-        "peak_live_elements": peak_live_elements(graph),
+        "peak_live_elements": prepared.peak_live_elements(),
         "nodes": nodes.collect::<Vec<_>>(),
     })
 }

@@ -83,9 +83,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let graph = quantized(&args.model, &args.shapes, Some(&data))?;
     let folder = tempfile::tempdir()?;
     let mut programs = Vec::new();
-    for (target, name) in [(Target::C, "c"), (Target::Rust, "rust")] {
+    // The C code for the DSP extension has a portable form; the other one also checks every bound.
+    let builds = [
+        (Target::C, "c", "-DNET_ASSERT"),
+        (Target::C, "c", "-DNET_DSP=1"),
+        (Target::Rust, "rust", ""),
+    ];
+    for (i, (target, name, option)) in builds.into_iter().enumerate() {
         if args.targets.iter().any(|wanted| wanted.name() == name) {
-            let program = build(target, &graph, &folder.path().join(name))?;
+            let program = build(target, &graph, &folder.path().join(i.to_string()), option)?;
             programs.push((name, Program::start(&program)?));
         }
     }
@@ -106,8 +112,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let names: Vec<&str> =
+    let mut names: Vec<&str> =
         std::iter::once("engine").chain(programs.iter().map(|(name, _)| *name)).collect();
+    names.dedup();
     report(args, &names, data.len(), found.as_ref())?;
     Ok(if found.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -145,7 +152,7 @@ fn report(
 }
 
 /// Writes and compiles the network and a program around it.
-fn build(target: Target, graph: &IntGraph, folder: &Path) -> anyhow::Result<PathBuf> {
+fn build(target: Target, graph: &IntGraph, folder: &Path, option: &str) -> anyhow::Result<PathBuf> {
     let mut files = target.emit(graph, "net", &[])?;
     match target {
         Target::C => files.push(("run.c".into(), emit::c::runner("net"))),
@@ -154,23 +161,13 @@ fn build(target: Target, graph: &IntGraph, folder: &Path) -> anyhow::Result<Path
     write_folder(folder, &files, false)?;
     match target {
         Target::C => {
-            let compiler = std::env::var_os("CC").unwrap_or("cc".into());
-            let mut command = Command::new(&compiler);
-            command.args([
-                "-std=c99",
-                "-pedantic",
-                "-Wall",
-                "-Wextra",
-                "-O2",
-                "-DNET_TRACE",
-                "-DNET_ASSERT",
-            ]);
+            // As make has it, CC may hold options.
+            let compiler = std::env::var("CC").unwrap_or("cc".into());
+            let mut words = compiler.split_whitespace();
+            let mut command = Command::new(words.next().unwrap_or("cc"));
+            command.args(words).args(["-std=c99", "-O2", "-DNET_TRACE", option]);
             command.args(["net.c", "run.c", "-o", "run"]).current_dir(folder);
-            compile(
-                command,
-                &compiler.to_string_lossy(),
-                "a C compiler (Debian: apt install gcc), or set CC",
-            )?;
+            compile(command, &compiler, "a C compiler (Debian: apt install gcc), or set CC")?;
             Ok(folder.join("run"))
         }
         Target::Rust => {

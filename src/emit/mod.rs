@@ -61,19 +61,29 @@ impl Memory {
             node.inputs.iter().chain([&node.output]).for_each(|&v| last[v] = i + 1);
         }
         graph.outputs.iter().for_each(|&v| last[v] = end);
+        // What only has another shape, or another name, stays where it is.
+        let mut home: Vec<ValueId> = (0..graph.values.len()).collect();
+        for node in graph.nodes.iter().filter(|node| leaves_codes(node)) {
+            let (x, y) = (home[node.inputs[0]], node.output);
+            if first[x].is_some() && Some(last[x]) == first[y] {
+                (home[y], last[x]) = (x, last[y]);
+            }
+        }
         let mut buffers = Vec::new();
         let mut of_value = vec![None; graph.values.len()];
         for (v, value) in graph.values.iter().enumerate() {
-            if let Some(first) = first[v] {
+            if let (Some(first), true) = (first[v], home[v] == v) {
                 of_value[v] = Some(buffers.len());
                 buffers.push(Buffer { size: bytes(value), first, last: last[v] });
             }
         }
+        let of_value: Vec<Option<usize>> = home.iter().map(|&v| of_value[v]).collect();
         let mut in_place = Vec::new();
         for node in &graph.nodes {
             for (i, v) in node.inputs.iter().enumerate() {
                 let twice = node.inputs.iter().filter(|other| *other == v).count() > 1;
                 if let (Some(argument), Some(result)) = (of_value[*v], of_value[node.output])
+                    && argument != result
                     && writes_over(node, i)
                     && !twice
                 {
@@ -111,11 +121,15 @@ fn wide(graph: &IntGraph) -> bool {
     bounds.filter_map(|n| n.op.acc_bound()).any(is_wide)
 }
 
+/// Whether the node has the codes of its argument as its result, in the same order.
+fn leaves_codes(node: &IntNode) -> bool {
+    matches!(&node.op, IntOp::Transpose(op) | IntOp::Reshape(op) if op.is_copy())
+}
+
 /// Whether the node leaves all codes where they are under this plan: then nothing has to be done.
 fn is_nothing(node: &IntNode, memory: &Memory) -> bool {
-    let stays = matches!(&node.op, IntOp::Transpose(op) | IntOp::Reshape(op) if op.is_copy());
     let place = memory.values[node.inputs[0]];
-    stays && place.is_some() && place == memory.values[node.output]
+    leaves_codes(node) && place.is_some() && place == memory.values[node.output]
 }
 
 /// What a value is, for a comment.

@@ -21,11 +21,20 @@ pub fn elementwise(a: &Tensor<f32>, b: &Tensor<f32>, f: impl Fn(f32, f32) -> f32
 
 /// Shape of the result in memory and strides of both operands along it, 0 where one is broadcast.
 ///
-/// Where all three lie alike the shape is one axis, so that positions need no division.
+/// Axes of size 1 are left out. Where all three lie alike the shape is one axis, so that positions need
+/// no division.
 pub fn strided(node: &Lowering) -> (Shape, [Vec<usize>; 2]) {
     let operands: [Operand; 2] = [node.inputs[0], node.inputs[1]];
-    let shape = node.output.stored_shape();
-    let steps = operands.map(|x| x.broadcast_strides(&node.output));
+    let stored = node.output.stored_shape();
+    let long = |list: Vec<usize>| -> Vec<usize> {
+        list.into_iter()
+            .zip(&stored)
+            .filter(|(_, size)| **size != 1)
+            .map(|(item, _)| item)
+            .collect()
+    };
+    let shape = long(stored.clone());
+    let steps = operands.map(|x| long(x.broadcast_strides(&node.output)));
     if steps.iter().all(|s| *s == strides(&shape)) {
         return (vec![shape.iter().product()], [vec![1], vec![1]]);
     }
