@@ -1,16 +1,20 @@
 """Instructions, flash and RAM of deployed networks on an emulated microcontroller, beside TFLM + CMSIS-NN.
 
-    python3 benches/microcontrollers.py [--data DIR] [--board m4|m0|rv32] [--output FILE.md] [NET ...]
+    python3 benches/microcontrollers.py [--data DIR] [--board m4|m0|rv32] [--variants] [--output FILE.md] [NET ...]
 
 NET is a folder that `naive-ptq deploy` has written. Without one, networks are quantized and deployed first: the
-bundled one and those of DIR/mlperf_tiny (*.onnx, *_calib.npz). Every test vector is compared byte for byte.
+bundled one and those of DIR/mlperf_tiny (*.onnx, *_calib.npz, *_test.npz). Every test vector is compared byte for
+byte.
 --output replaces the section of the board in FILE.md, between two comments, or appends it; without it, the
-section is printed. Needs nothing but Python, cargo and the packages in firmware/README.md.
+section is printed. --variants also measures what instructions it takes with one thing switched off. Needs nothing
+but Python, cargo and the packages in firmware/README.md.
 """
 
 import argparse
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,16 +28,16 @@ BOARDS = {
     "rv32": "RISC-V rv32imc (`qemu-system-riscv32 -M virt`)",
 }
 
-# name, model, calibration data, preprocessing
+# name, beginning of the names of its data, preprocessing
 NETWORKS = [
-    ("ic_resnet8", "mlperf_tiny/ic_resnet8.onnx", "mlperf_tiny/ic_calib.npz", []),
-    ("kws_dscnn", "mlperf_tiny/kws_dscnn.onnx", "mlperf_tiny/kws_calib.npz", []),
-    ("vww_mobilenetv1", "mlperf_tiny/vww_mobilenetv1.onnx", "mlperf_tiny/vww_calib.npz", BY_255),
-    ("ad_autoencoder", "mlperf_tiny/ad_autoencoder.onnx", "mlperf_tiny/ad_calib.npz", []),
+    ("ic_resnet8", "ic", []),
+    ("kws_dscnn", "kws", []),
+    ("vww_mobilenetv1", "vww", BY_255),
+    ("ad_autoencoder", "ad", []),
 ]
 
-# Published figures of TFLM + CMSIS-NN on a Cortex-M4: MACs and instructions in millions; code, RAM, and the least
-# RAM that the activations need, in kB (1000 bytes).
+# Given figures of TFLM + CMSIS-NN on a Cortex-M4, not measured here: MACs and instructions in millions; code and RAM
+# in kB (1000 bytes), and the activations that are alive at one time where nothing is computed in place.
 PUBLISHED = {
     "ic_resnet8": (12.50, 29.86, 51.0, 56.1, 49.2),
     "kws_dscnn": (2.66, 7.70, 53.2, 23.9, 16.0),
@@ -42,7 +46,7 @@ PUBLISHED = {
 }
 
 
-def deploy(binary, model, calib, preprocessing, scratch, to):
+def deploy(binary, model, calib, test, preprocessing, scratch, to):
     """Float ONNX file to folder of C code; returns the MACs of an inference."""
 
     def tool(*arguments):
@@ -50,22 +54,21 @@ def deploy(binary, model, calib, preprocessing, scratch, to):
 
     quantized = scratch / f"{to.name}.int8.onnx"
     tool("quantize", model, "--calib", calib, "-o", quantized, *preprocessing)
-    tool("deploy", quantized, "--target", "c", "-o", to, "--test-vectors", 4, "--data", calib, *preprocessing)
+    tool("deploy", quantized, "--target", "c", "-o", to, "--test-vectors", 2, "--data", test, *preprocessing)
     return json.loads(tool("inspect", quantized, "--json"))["macs"]
 
 
 def networks(data, scratch):
     """Deploys one network after the other: name, folder, MACs."""
     subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-    binary = ROOT / "target/release/naive-ptq"
+    binary = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/naive-ptq"
     fashion = ROOT / "models/fashion"
-    found = [("fashion", fashion / "float.onnx", fashion / "calib.npz", BY_255)]
-    for name, model, calib, preprocessing in NETWORKS if data else []:
-        if (data / model).exists():
-            found.append((name, data / model, data / calib, preprocessing))
-    for name, model, calib, preprocessing in found:
-        folder = scratch / name
-        yield name, folder, deploy(binary, model, calib, preprocessing, scratch, folder)
+    found = [("fashion", fashion / "float.onnx", fashion / "calib.npz", fashion / "test.npz", BY_255)]
+    for name, short, preprocessing in NETWORKS if data else []:
+        files = [data / "mlperf_tiny" / file for file in (f"{name}.onnx", f"{short}_calib.npz", f"{short}_test.npz")]
+        found.append((name, *files, preprocessing))
+    for name, *files, preprocessing in found:
+        yield name, scratch / name, deploy(binary, *files, preprocessing, scratch, scratch / name)
 
 
 def given(folder):
@@ -74,11 +77,12 @@ def given(folder):
     return folder.resolve().name, folder, int(macs[1]) if macs else None
 
 
-def measure(folder, board, scratch):
+def measure(folder, board, scratch, targets=("nofloat", "size", "run"), options=""):
     """What the firmware reports; a string if it does not fit on the board."""
     report = {}
-    for target in ("nofloat", "size", "run"):
-        command = ["make", "--silent", f"BOARD={board}", f"NET={folder.resolve()}", f"BUILD={scratch / 'build'}", target]
+    for target in targets:
+        command = ["make", "--silent", f"BOARD={board}", f"NET={folder.resolve()}", f"BUILD={scratch / 'build'}"]
+        command += [f"OPT=-O2 {options}", target]
         result = subprocess.run(command, cwd=ROOT / "firmware", capture_output=True, text=True)
         if result.returncode != 0:
             output = result.stdout + result.stderr
@@ -88,6 +92,62 @@ def measure(folder, board, scratch):
         if target != "nofloat":
             report.update(json.loads(result.stdout.splitlines()[-1]))
     return report
+
+
+def numbers(array, source):
+    """The elements of a constant array."""
+    return [int(n) for n in re.search(rf" {array}\[\] = {{([^}}]*)}};", source)[1].split(",")]
+
+
+def without_high_words(source):
+    """net.c with REQUANT_GENERAL in place of REQUANT_HIGH: the same multipliers, as they are."""
+    for start, layer, old in re.findall(r"(?ms)^(static const struct \w+ (layer\d+) = {)(.*?)^};", source):
+        if "REQUANT_HIGH" not in old:
+            continue
+        prefix = f"{layer}_product_requant"
+        factors = numbers(f"{prefix}_factor", source)
+        common = re.search(r"requant\.shift = (\d+)", old)
+        shifts = [int(common[1])] * len(factors) if common else numbers(f"{prefix}_shifts", source)
+        spare = [factor.bit_length() - 24 for factor in factors]
+        pairs = [f"{{{f >> k}, {s - k}}}" for f, s, k in zip(factors, shifts, spare)]
+        table = f"static const struct multiplier {prefix}_multiplier[] = {{{', '.join(pairs)}}};\n"
+        new = old.replace("REQUANT_HIGH", "REQUANT_GENERAL")
+        new = new.replace(f".factor = {prefix}_factor", f".multiplier = {prefix}_multiplier")
+        source = source.replace(start + old, table + start + new)
+    return source
+
+
+GENERAL_64 = ("product.c", lambda s: s.replace("if (sizeof acc == sizeof(int32_t) && m.shift", "if (0 && m.shift"))
+
+# What is switched off: the files that change, and how; options of the compiler.
+VARIANTS = {
+    "`REQUANT_HIGH`": ([("net.c", without_high_words)], ""),
+    "and all 32-bit rescaling": ([("net.c", without_high_words), GENERAL_64], ""),
+    "sums in registers": ([("product.c", lambda s: re.sub("define MATMUL_PAIRS .*", "define MATMUL_PAIRS 0", s))], ""),
+    "depthwise pairs": ([("conv.c", lambda s: s.replace("int small = MATMUL_DSP &&", "int small = 0 &&"))], ""),
+    "folded Add": ([("net.c", lambda s: s.replace(".folded = 1", ".folded = 0"))], ""),
+    "`NET_DSP`": ([], "-DNET_DSP=0"),
+}
+
+
+def variants(folder, board, scratch):
+    """Instructions with one thing switched off; None if that changes nothing."""
+    counts = []
+    for changes, options in VARIANTS.values():
+        copy = scratch / "variant"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy)
+        changed = bool(options)
+        for name, change in changes:
+            file = copy / name
+            old = file.read_text() if file.exists() else ""
+            if change(old) != old:
+                file.write_text(change(old))
+                changed = True
+            elif old and name != "net.c":
+                sys.exit(f"{file.name} has nothing that this variant switches off")
+        counts.append(measure(copy, board, scratch, ["run"], options)["instructions"] if changed else None)
+    return counts
 
 
 def table(header, rows):
@@ -111,12 +171,12 @@ def absolute(measured):
 
 def beside_published(measured):
     header = ["network", "M instructions", "TFLM", "ratio", "code kB", "TFLM", "ratio"]
-    header += ["RAM + stack kB", "TFLM", "ratio", "floor"]
+    header += ["RAM + stack kB", "TFLM", "ratio", "alive kB"]
     rows = []
     for name, _, r in measured:
         if name not in PUBLISHED or isinstance(r, str):
             continue
-        _, instructions, code, ram, floor = PUBLISHED[name]
+        _, instructions, code, ram, alive = PUBLISHED[name]
         row = [name]
         for ours, theirs, digits in (
             (r["instructions"] / 1e6, instructions, 2),
@@ -124,11 +184,22 @@ def beside_published(measured):
             ((r["ram_bytes"] + r["stack_bytes"]) / 1e3, ram, 1),
         ):
             row += [f"{ours:.{digits}f}", f"{theirs:.{digits}f}", f"{ours / theirs:.2f}"]
-        rows.append(row + [f"{floor:.1f}"])
+        rows.append(row + [f"{alive:.1f}"])
     return table(header, rows) if rows else ""
 
 
-def section(measured, board):
+def switched_off(measured, counts):
+    rows = []
+    for (name, _, r), row in zip(measured, counts):
+        times = [f"{n / r['instructions']:.2f}" if n not in (None, r["instructions"]) else "" for n in row]
+        rows.append([name, str(r["instructions"]), *times])
+    return (
+        "\nInstructions if one thing is switched off, as a multiple of those above. All test vectors still gave the\n"
+        "same bytes.\n\n"
+    ) + table(["network", "instructions", *VARIANTS], rows)
+
+
+def section(measured, board, counts):
     compiler = "riscv64-unknown-elf-gcc" if board == "rv32" else "arm-none-eabi-gcc"
     version = subprocess.run([compiler, "-dumpversion"], check=True, capture_output=True, text=True).stdout.strip()
     text = (
@@ -140,10 +211,10 @@ def section(measured, board):
     comparison = beside_published(measured) if board == "m4" else ""
     if comparison:
         text += (
-            "\nBeside published figures of TFLM + CMSIS-NN; a ratio below 1 means that this tool needs less. Floor: the\n"
-            "least RAM that the activations need.\n\n"
+            "\nBeside given figures of TFLM + CMSIS-NN, which this script does not measure; below 1, this tool needs less.\n"
+            "Alive: the most bytes of activations at one time, if nothing is computed in place.\n\n"
         ) + comparison
-    return text
+    return text + (switched_off(measured, counts) if counts else "")
 
 
 def write(path, board, text):
@@ -163,15 +234,18 @@ def main():
     parser.add_argument("nets", metavar="NET", type=Path, nargs="*")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--board", choices=BOARDS, default="m4")
+    parser.add_argument("--variants", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    measured = []
+    measured, counts = [], []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         for name, folder, macs in map(given, arguments.nets) if arguments.nets else networks(arguments.data, scratch):
             measured.append((name, macs, measure(folder, arguments.board, scratch)))
             print(name, measured[-1][2], file=sys.stderr, flush=True)
-    text = section(measured, arguments.board)
+            if arguments.variants:
+                counts.append(variants(folder, arguments.board, scratch))
+    text = section(measured, arguments.board, counts)
     if arguments.output:
         write(arguments.output, arguments.board, text)
     else:
