@@ -9,8 +9,11 @@ use std::process::Command;
 use naive_ptq::Tensor;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::npy::{Array, Element, read_npy, write_npy};
+use naive_ptq::data::{Dataset, Preprocess, write_folder};
+use naive_ptq::emit::{self, TestVector};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
+use naive_ptq::lower::IntGraph;
 use naive_ptq::quant::{Preset, Scheme};
 use naive_ptq::quantize::quantize;
 use naive_ptq::{onnx, passes};
@@ -32,10 +35,24 @@ pub fn python(modules: &str) -> Option<String> {
     if import.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    let required = std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-    assert!(!required, "{python} has not all of {modules}");
+    assert!(!tools_required(), "{python} has not all of {modules}");
     eprintln!("skipped: {python} has not all of {modules} (NAIVE_PTQ_PYTHON names another)");
     None
+}
+
+fn tools_required() -> bool {
+    std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|value| value == "1")
+}
+
+/// Whether all these programs are there; if not, as with [`python`], a visible note or a failure.
+pub fn programs(names: &[&str]) -> bool {
+    let is_there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty() || !tools_required(), "no {}", missing.join(", "));
+    if !missing.is_empty() {
+        eprintln!("skipped: no {}", missing.join(", "));
+    }
+    missing.is_empty()
 }
 
 /// Runs `tests/<script>` and returns what it printed.
@@ -125,4 +142,33 @@ pub fn observe(graph: &Graph, samples: &[Tensor<f32>]) -> Observer {
 
 pub fn quantized(graph: &Graph, seen: &Observer, scheme: Scheme) -> Graph {
     quantize(graph, &seen.ranges(Calibrator::MinMax), scheme).unwrap()
+}
+
+/// The first samples of a `.npz`.
+pub fn first_samples(path: &Path, scale: f32, count: usize) -> Vec<Tensor<f32>> {
+    let preprocess = Preprocess { scale, ..Preprocess::default() };
+    let data = Dataset::open(path, &preprocess).unwrap().take(count);
+    (0..data.len()).map(|i| data.sample(i).unwrap()).collect()
+}
+
+/// Writes `graph` in C to `folder`, with `samples` as test vectors.
+pub fn deploy_c(folder: &Path, graph: &IntGraph, name: &str, samples: &[Tensor<f32>]) {
+    write_folder(folder, &emit::c::emit(graph, name, &vectors(graph, samples)).unwrap(), false)
+        .unwrap();
+}
+
+/// What the engine computes for `samples`.
+pub fn vectors(graph: &IntGraph, samples: &[Tensor<f32>]) -> Vec<TestVector> {
+    samples.iter().map(|x| TestVector::new(graph, std::slice::from_ref(x)).unwrap()).collect()
+}
+
+/// Changes the first number behind the last `at` in a file.
+pub fn change_number(file: &Path, at: &str, change: impl Fn(i64) -> i64) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let behind = text.rfind(at).unwrap_or_else(|| panic!("{at:?} is not in {}", file.display()));
+    let start = behind + at.len();
+    let start = start + text[start..].find(|c: char| c == '-' || c.is_ascii_digit()).unwrap();
+    let end = start + 1 + text[start + 1..].find(|c: char| !c.is_ascii_digit()).unwrap();
+    let number = change(text[start..end].parse().unwrap());
+    std::fs::write(file, format!("{}{number}{}", &text[..start], &text[end..])).unwrap();
 }
