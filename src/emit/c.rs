@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::{
     File, Memory, TestVector, code_bits, comment, describe, fnv1a, is_nothing, total, wide,
 };
-use crate::error::{Result, bail};
+use crate::error::Result;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode};
 use crate::ops::source::{CNode, Kernel};
@@ -33,10 +33,6 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
     if !vectors.is_empty() {
         files.push(("main.c".into(), emitter.fill(include_str!("c/main.c"))));
         files.push(("vectors.h".into(), emitter.vectors(vectors)));
-    }
-    let stem = |i: usize| files[i].0.split('.').next();
-    if (2..files.len()).any(|i| stem(i) == Some(name)) {
-        bail!(Invalid, "\"{name}\" cannot be the network's name: another file is called so");
     }
     Ok(files)
 }
