@@ -225,7 +225,11 @@ impl Program {
         let results = graph.nodes.iter().zip(&expected.layers);
         let tensors =
             results.map(|(node, codes)| (name(node.output), codes.iter().collect(), layers));
-        let outputs = std::iter::once((name(graph.outputs[0]), expected.output.clone(), true));
+        let outputs = graph.outputs.iter().scan(0, |start, &v| {
+            let codes = expected.output[*start..][..graph.values[v].len()].to_vec();
+            *start += codes.len();
+            Some((name(v), codes, true))
+        });
         for (tensor, expected, compared) in tensors.chain(outputs) {
             let expected: Vec<i32> = expected;
             let mut bytes = vec![0; expected.len() * bits as usize / 8];

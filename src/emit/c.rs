@@ -16,7 +16,7 @@ use crate::ops::source::{CNode, Kernel};
 /// # Errors
 /// A name that is no identifier, or that of another file.
 pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
-    super::check_name(name)?;
+    super::check(graph, name)?;
     let emitter = Emitter { graph, name, upper: name.to_uppercase(), memory: Memory::for_c(graph) };
     let mut files = vec![
         (format!("{name}.h"), emitter.header()),
@@ -120,11 +120,19 @@ impl Emitter<'_> {
         let [input, output] = [&graph.inputs, &graph.outputs].map(|values| total(graph, values));
         let edges = [("INPUT", &graph.inputs), ("OUTPUT", &graph.outputs)];
         let parameters = edges.map(|(what, values)| self.parameters(what, values)).join("\n");
+        let declare = |(of, _)| {
+            format!(
+                "/* The place of the {of} within this memory: passed to net_run, it is not copied. What is there\n   \
+                 does not outlive the next call. */\nnet_code_t *net_{of}(void);\n"
+            )
+        };
+        let places: String = self.own_places().map(declare).collect();
         let fill = include_str!("c/net.h")
             .replace("@BITS", &code_bits(graph).to_string())
             .replace("@INPUT_SIZE", &input.to_string())
             .replace("@OUTPUT_SIZE", &output.to_string())
             .replace("@ARENA_SIZE", &self.memory.size.to_string())
+            .replace("@PLACES\n", &places)
             .replace("@LAYERS", &graph.nodes.len().to_string())
             .replace("@PARAMETERS", &parameters);
         text + " */\n" + &self.fill(&fill)
@@ -145,7 +153,9 @@ impl Emitter<'_> {
 
     fn source(&self) -> String {
         let graph = self.graph;
-        let mut text = include_str!("c/net.c")
+        // Names in comments are the file's, and stay as they are.
+        let mut text = self
+            .fill(include_str!("c/net.c"))
             .replace("@BITS", &code_bits(graph).to_string())
             .replace("@WEIGHT_BITS", &weight_bits(graph).to_string())
             .replace("@ACC_BITS", if wide(graph) { "64" } else { "32" });
@@ -171,10 +181,13 @@ impl Emitter<'_> {
                 &format!("\n/* {}: {op} \"{name}\"{bound}\n   {what} */\n{}", c.name, c.constants);
         }
         text += "\n";
-        let place = |v: ValueId| self.memory.values[v].unwrap_or(0) * 8 / code_bits(graph) as usize;
-        text += &include_str!("c/arena.c")
-            .replace("@INPUT_PLACE", &place(graph.inputs[0]).to_string())
-            .replace("@OUTPUT_PLACE", &place(graph.outputs[0]).to_string());
+        let place = |of: &str, v: ValueId| {
+            let place =
+                self.at(self.memory.values[v].unwrap_or(0)).replace("memory", "arena.codes");
+            format!("net_code_t *net_{of}(void)\n{{\n    return {place};\n}}\n\n")
+        };
+        let places: String = self.own_places().map(|(of, v)| place(of, v)).collect();
+        text += &self.fill(&include_str!("c/arena.c").replace("@PLACES\n", &places));
         for (i, &v) in graph.inputs.iter().enumerate() {
             let start = total(graph, &graph.inputs[..i]);
             text += &self.copy(v, &format!("input + {start}"), true);
@@ -199,7 +212,16 @@ impl Emitter<'_> {
             let start = total(graph, &graph.outputs[..i]);
             text += &self.copy(v, &format!("output + {start}"), false);
         }
-        self.fill(&(text + "}\n"))
+        text + "}\n"
+    }
+
+    /// The input and the output, as far as there is just one, and it is not a constant.
+    fn own_places(&self) -> impl Iterator<Item = (&'static str, ValueId)> {
+        let edges = [("input", &self.graph.inputs), ("output", &self.graph.outputs)];
+        edges.into_iter().filter_map(|(name, values)| match values[..] {
+            [v] if self.memory.values[v].is_some() => Some((name, v)),
+            _ => None,
+        })
     }
 
     fn at(&self, offset: usize) -> String {

@@ -196,6 +196,14 @@ fn fnv1a(codes: &Codes) -> u32 {
     codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(bytes)).fold(0x811C_9DC5, step)
 }
 
+/// Refuses what cannot be deployed under this name.
+fn check(graph: &IntGraph, name: &str) -> Result<()> {
+    if graph.inputs.is_empty() || graph.outputs.is_empty() {
+        bail!(Unsupported, "the network needs inputs and outputs to be deployed");
+    }
+    check_name(name)
+}
+
 /// Refuses a name that is no identifier.
 ///
 /// # Errors
@@ -217,12 +225,13 @@ pub fn check_name(name: &str) -> Result<()> {
 
 /// Keywords of C99 and Rust, and names of files that are written beside the network's.
 const RESERVED: &[&str] = &[
-    "abstract", "alloc", "arith", "as", "async", "auto", "await", "become", "box", "break", "case",
-    "char", "const", "continue", "core", "crate", "default", "do", "double", "dsp", "dyn", "else",
-    "enum", "extern", "false", "final", "float", "fn", "for", "gen", "goto", "if", "impl", "in",
-    "inline", "int", "let", "long", "loop", "macro", "main", "match", "mod", "move", "mut",
-    "override", "priv", "product", "pub", "ref", "register", "restrict", "return", "self", "short",
-    "signed", "sizeof", "static", "std", "struct", "super", "switch", "test", "trait", "true",
-    "try", "type", "typedef", "typeof", "union", "unsafe", "unsigned", "unsized", "use", "vectors",
-    "virtual", "void", "volatile", "where", "while", "yield",
+    "abstract", "alloc", "arith", "as", "assert", "async", "auto", "await", "become", "box",
+    "break", "case", "char", "const", "continue", "core", "crate", "default", "do", "double",
+    "dsp", "dyn", "else", "enum", "extern", "false", "final", "float", "fn", "for", "gen", "goto",
+    "if", "impl", "in", "inline", "int", "let", "long", "loop", "macro", "main", "match", "math",
+    "mod", "move", "mut", "override", "priv", "product", "pub", "ref", "register", "restrict",
+    "return", "self", "short", "signed", "sizeof", "static", "std", "stdint", "stdio", "string",
+    "struct", "super", "switch", "test", "trait", "true", "try", "type", "typedef", "typeof",
+    "union", "unsafe", "unsigned", "unsized", "use", "vectors", "virtual", "void", "volatile",
+    "where", "while", "yield",
 ];

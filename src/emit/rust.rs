@@ -14,7 +14,7 @@ use crate::ops::source::{Kernel, Rust, RustNode};
 /// # Errors
 /// A name that is no identifier.
 pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
-    super::check_name(name)?;
+    super::check(graph, name)?;
     let emitter = Emitter {
         graph,
         memory: Memory::for_rust(graph),

@@ -3,12 +3,17 @@ use crate::exec::float::FloatExecutor;
 use crate::exec::random_graphs::random_network;
 use crate::graph::Graph;
 use crate::lower::lower;
-use crate::ops::testing::{PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started};
+use crate::ops::Op;
+use crate::ops::clip::Clip;
+use crate::ops::concat::Concat;
+use crate::ops::testing::{
+    Net, PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started,
+};
 use crate::passes;
-use crate::quant::Scheme;
+use crate::quant::{Range, Scheme};
 use crate::quantize::quantize;
 
-use super::{Memory, TestVector, check_name, code_bits, rust};
+use super::{Memory, TestVector, c, check_name, code_bits, rust};
 
 fn quantized(seed: u64, scheme: Scheme) -> Graph {
     let mut float = random_network(seed, 9);
@@ -104,4 +109,25 @@ fn names_are_identifiers() {
     for name in ["", "9x", "Net", "a-b", "int", "fn", "main", "x y", "ä", "_a"] {
         assert!(check_name(name).is_err(), "{name}");
     }
+}
+
+/// Several inputs lie one after the other in the caller's memory, and not in the network's.
+#[test]
+fn several_inputs_and_constant_outputs_have_no_places_of_their_own() {
+    let mut net = Net::new(0);
+    let (a, b) = (net.input(&[1, 5]), net.input(&[1, 40]));
+    let y = net.node(Op::Concat(Concat { axis: 1 }), &[a, b]);
+    let z = net.node(Op::Clip(Clip::RELU), &[a]);
+    let float = net.finish(&[z, y]);
+    let ranges = vec![Some(Range { lo: -1.0, hi: 1.0 }); float.values.len()];
+    let graph = quantize(&float, &ranges, SCHEMES[3]).unwrap();
+    let files = c::emit(&lower(&graph).unwrap(), "net", &[]).unwrap();
+    assert!(
+        files.iter().all(|(_, text)| !text.contains("net_input(") && !text.contains("net_output("))
+    );
+    let codes = PATTERNS.map(|p| pattern_codes(&graph, &mut Rng(0), p)).to_vec();
+    check_c(&[(graph.clone(), codes)]);
+    let nothing = Graph { inputs: vec![], ..graph };
+    let message = c::emit(&lower(&nothing).unwrap(), "net", &[]).unwrap_err().to_string();
+    assert!(message.contains("needs inputs"), "{message}");
 }

@@ -148,6 +148,7 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Re
         opset,
         known: HashMap::new(),
         read_as_real: HashSet::new(),
+        offsets: HashMap::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
         input_shapes: shapes,
         open_batches: 0,
@@ -186,6 +187,8 @@ pub(super) struct Importer<'a> {
     /// See [`read_as_real`].
     pub(super) read_as_real: HashSet<&'a str>,
     pub(super) outputs: HashSet<&'a str>,
+    /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
+    pub(super) offsets: HashMap<ValueId, Vec<i64>>,
     input_shapes: &'a InputShapes,
     /// Number of inputs whose first axis is open.
     open_batches: usize,

@@ -77,6 +77,7 @@ impl Importer<'_> {
             let (name, shape) = (self.graph.fresh_name(output.into()), real.shape().to_vec());
             let quant = Some(written.params);
             let v = self.graph.add_value(Value { name, shape, constant, quant });
+            self.offsets.insert(v, written.offsets);
             return self.define(output, Known::Codes(v, data_type));
         }
         if self.read_as_real.contains(x.as_str()) {
@@ -137,8 +138,9 @@ impl Importer<'_> {
             }
             Known::Codes(v, data_type) => {
                 let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
-                let params = written.params;
-                if self.graph.values[v].quant.as_ref() != Some(&params) {
+                let made = self.graph.values[v].quant.as_ref();
+                let offsets = self.offsets.get(&v);
+                if made != Some(&written.params) || offsets.is_some_and(|o| *o != written.offsets) {
                     bail!(
                         Unsupported,
                         "codes \"{codes}\" were made with another scale or zero point"

@@ -46,7 +46,9 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
             let node = graph.nodes[i].clone();
             let v = node.inputs[argument];
             let real = graph.real_constant(v).filter(|_| node.op.role(argument) == Role::Bias);
-            let Some(real) = real.cloned() else { continue };
+            // Without those of input and weight there are none for a bias.
+            let known = |i: usize| graph.values[node.inputs[i]].quant.is_some();
+            let Some(real) = real.filter(|_| known(0) && known(1)).cloned() else { continue };
             let params = bias_params(graph, &node).in_node(&node.name, node.op.name())?;
             let codes = params.quantize_all(real.data(), real.shape());
             let v = if graph.uses(v) > 1 { duplicate(graph, i, argument) } else { v };

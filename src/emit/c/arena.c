@@ -8,16 +8,7 @@ static union {
     int32_t at_a_multiple_of_its_size;
 } arena;
 
-net_code_t *net_input(void)
-{
-    return arena.codes + @INPUT_PLACE;
-}
-
-net_code_t *net_output(void)
-{
-    return arena.codes + @OUTPUT_PLACE;
-}
-
+@PLACES
 void net_run(const net_code_t *input, net_code_t *output)
 {
     code_t *const memory = arena.codes;

@@ -24,16 +24,12 @@ typedef int@BITS_t net_code_t;
  *
  * The memory is static: one call at a time. To bring your own, compile with -DNET_CALLER_ARENA: `arena`
  * has NET_ARENA_SIZE bytes, at a multiple of 4.
- *
- * `input` may be net_input(), and `output` net_output(), places within this memory: then nothing is
- * copied. What is there does not outlive the next call.
  */
 #ifdef NET_CALLER_ARENA
 void net_run(const net_code_t *input, net_code_t *output, void *arena);
 #else
 void net_run(const net_code_t *input, net_code_t *output);
-net_code_t *net_input(void);
-net_code_t *net_output(void);
+@PLACES
 #endif
 
 /* With -DNET_TRACE, net.c calls this function of yours with the result of each layer. */
@@ -50,8 +46,11 @@ void net_trace(int32_t layer, const net_code_t *codes, int32_t count);
 static inline net_code_t net_quantize(float real, float scale, int32_t zero_point)
 {
     const float lowest = -(float)(1 << (@BITS - 1)), highest = (float)((1 << (@BITS - 1)) - 1);
-    /* nearbyint rounds half to even. NaN becomes the lowest code. */
+    /* nearbyint rounds half to even. What is not a number becomes the code of 0. */
     float code = nearbyintf(real / scale) + (float)zero_point;
+    if (code != code) {
+        return (net_code_t)zero_point;
+    }
     return (net_code_t)(code > lowest ? (code < highest ? code : highest) : lowest);
 }
 

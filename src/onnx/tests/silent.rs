@@ -132,3 +132,56 @@ fn constants_that_grow_are_not_folded_without_end() {
     let result = read(&model(nodes, vec![real("c0", &[1000], &[1.0; 1000])]));
     assert!(result.is_err_and(|e| e.to_string().contains("elements")));
 }
+
+/// A weight quantized with zero points for its channels, and read with others.
+#[test]
+fn zero_points_of_channels_that_are_not_those_of_the_codes() {
+    let with = |read_as: &[u8]| {
+        let mut weight_q = q("w", "ws", "wz", "wq");
+        let mut weight_dq = dq("wq", "ws", "wz2", "wd");
+        weight_q.attribute.push(int("axis", 0));
+        weight_dq.attribute.push(int("axis", 0));
+        let nodes = vec![
+            weight_q,
+            weight_dq,
+            q("x", "s", "z", "xq"),
+            dq("xq", "s", "z", "xd"),
+            node("Conv", &["xd", "wd"], "r"),
+            q("r", "s", "z", "rq"),
+            dq("rq", "s", "z", "y"),
+        ];
+        let constants = vec![
+            real("s", &[], &[0.5]),
+            int8("z", &[], &[0]),
+            real("ws", &[2], &[0.5, 0.25]),
+            uint8("wz", &[2], &[1, 2]),
+            uint8("wz2", &[2], read_as),
+            real("w", &[2, 2, 1, 1], &[1.0, -0.5, 2.0, 3.0]),
+        ];
+        read(&model(nodes, constants))
+    };
+    with(&[1, 2]).unwrap();
+    let error = with(&[30, 70]).unwrap_err().to_string();
+    assert!(error.contains("another scale or zero point"), "{error}");
+}
+
+/// A node that the file leaves real keeps its real bias until it is calibrated.
+#[test]
+fn a_bias_between_real_values_stays_real() {
+    let nodes = vec![
+        q("x", "s", "z", "xq"),
+        dq("xq", "s", "z", "xd"),
+        node("Conv", &["xd", "w", "b"], "y"),
+    ];
+    let constants = vec![
+        real("s", &[], &[0.5]),
+        int8("z", &[], &[0]),
+        real("w", &[2, 2, 1, 1], &[1.0; 4]),
+        real("b", &[2], &[1.0, 2.0]),
+    ];
+    let mut graph = read(&model(nodes, constants)).unwrap();
+    passes::prepare(&mut graph);
+    passes::complete_params(&mut graph).unwrap();
+    let error = lower(&graph).unwrap_err().to_string();
+    assert!(error.contains("is not quantized"), "{error}");
+}

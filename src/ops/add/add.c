@@ -44,7 +44,7 @@ struct add {
     int32_t folded;
     /* See above; 0 unless `folded`. */
     int64_t offset;
-    /* `folded`, and reach < 2^31: 32 bits suffice. */
+    /* `folded`, reach < 2^31 and shift <= 30: 32 bits suffice. */
     int32_t narrow;
     /* 0 only if no pair of codes gives a tie, or if all have been checked without this step. */
     int32_t ties;

@@ -160,7 +160,7 @@ impl IntOperator for AddInt {
             .value("y_zero_point", self.y_zero_point)
             .value("clamp", self.clamp);
         emit_strided(c, &self.shape, &self.strides);
-        let narrow = folded.is_some() && bound < 1 << 31;
+        let narrow = folded.is_some() && bound < 1 << 31 && shift <= 30;
         let ties = folded.is_none() || Self::ties(factor, shift, offset, c.bits);
         c.value("folded", folded.is_some())
             .value("offset", offset)

@@ -32,7 +32,7 @@ struct average_pool {
     int32_t y_zero_point;
     /* Output range. */
     int32_t clamp[2];
-    /* kh * kw codes as far from the zero point as can be; < 2^38, and it fits acc_t. */
+    /* kh * kw codes as far from the zero point as can be; < 2^36, and it fits acc_t. */
     int64_t bound;
 };
 

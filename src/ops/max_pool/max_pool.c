@@ -40,10 +40,11 @@ KERNEL void max_pool(const struct max_pool *p, const code_t *x, code_t *y)
                     }
                     for (kx = 0; kx < p->kernel[1]; kx++) {
                         int32_t ix = ox * p->stride[1] + kx * p->dilation[1] - p->pad[1];
-                        const code_t *tap = x + (iy * w + ix) * c;
+                        const code_t *tap;
                         if (ix < 0 || ix >= w) {
                             continue;
                         }
+                        tap = x + (iy * w + ix) * c;
                         for (i = 0; i < c; i++) {
                             y[i] = tap[i] > y[i] ? tap[i] : y[i];
                         }

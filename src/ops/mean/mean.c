@@ -34,7 +34,7 @@ struct mean {
     int32_t clamp[2];
     /* Number of elements of the output. */
     int32_t size;
-    /* `count` codes as far from the zero point as can be; < 2^38, and it fits acc_t. */
+    /* `count` codes as far from the zero point as can be; < 2^36, and it fits acc_t. */
     int64_t bound;
 };
 

@@ -43,7 +43,8 @@ fn emitted_rust_compiles_without_std_unsafe_and_floats() {
 pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    let (mut main, mut input, mut expected) = ("#include <stdio.h>\n".to_string(), vec![], vec![]);
+    let (mut main, mut input, mut expected) =
+        ("#include <stdio.h>\n#include <string.h>\n".to_string(), vec![], vec![]);
     let mut calls = String::new();
     for (i, (graph, runs)) in nets.iter().enumerate() {
         let (int, name) = (lower(graph).unwrap(), format!("net{i}"));
@@ -67,11 +68,19 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
             expected.push((format!("net {i}, {codes:?}"), bytes(&vector.output)));
         }
         main += &format!("#include \"{name}.h\"\n");
+        // The network's own places must give the same.
+        let own = match (&int.inputs[..], &int.outputs[..]) {
+            ([_], [_]) => format!(
+                "memcpy({name}_input(), x, sizeof x); {name}_run({name}_input(), {name}_output());\n\
+                 if (memcmp({name}_output(), y, sizeof y) != 0) return 2;\n"
+            ),
+            _ => String::new(),
+        };
         let (upper, count) = (name.to_uppercase(), runs.len());
         calls += &format!(
             "{{ static {name}_code_t x[{upper}_INPUT_SIZE], y[{upper}_OUTPUT_SIZE]; int i;\n\
              for (i = 0; i < {count}; i++) {{ if (fread(x, sizeof x, 1, stdin) != 1) return 1;\n\
-             {name}_run(x, y); fwrite(y, sizeof y, 1, stdout); }} }}\n"
+             {name}_run(x, y); fwrite(y, sizeof y, 1, stdout); {own} }} }}\n"
         );
     }
     write("main.c", &format!("{main}int main(void)\n{{\n{calls}return 0;\n}}\n"));
