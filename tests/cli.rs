@@ -186,7 +186,7 @@ fn results_do_not_depend_on_threads() {
 #[test]
 fn help_has_examples() {
     let dir = scratch();
-    for command in ["inspect", "quantize", "run", "eval", "deploy", "verify"] {
+    for command in ["inspect", "quantize", "run", "eval", "deploy", "verify", "bench"] {
         let help = prints(dir.path(), &format!("{command} --help"));
         let example = format!("Examples:\n  naive-ptq {command} ");
         assert!(help.contains(&example) && help.contains("Usage: naive-ptq"), "{help}");

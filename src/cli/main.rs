@@ -8,6 +8,7 @@ macro_rules! say {
 }
 
 mod args;
+mod bench;
 mod by_hand;
 mod conv;
 mod demo;
@@ -41,6 +42,7 @@ enum Command {
     Quantize(quantize::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
     Deploy(deploy::Args),
     Verify(verify::Args),
 }
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => quantize::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Verify(args) => verify::run(&args),
     };

@@ -9,7 +9,8 @@ mod tests;
 use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::exec::int::IntExecutor;
-use crate::exec::plan::{Buffer, DEFAULT_ALIGN, InPlace, plan};
+use crate::exec::memory::leaves_codes;
+pub use crate::exec::memory::{Memory, code_bits};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
 use crate::ops::accumulator::is_wide;
@@ -18,97 +19,6 @@ use crate::tensor::Tensor;
 
 /// A file of the deployed network: its name and its text.
 pub type File = (String, String);
-
-/// Where every value lies while the network runs.
-#[derive(Clone, Debug)]
-pub struct Memory {
-    /// Offset in bytes of each value that is computed or given.
-    pub values: Vec<Option<usize>>,
-    /// Offset in bytes of each node's scratch memory.
-    pub scratch: Vec<usize>,
-    /// Bytes in all.
-    pub size: usize,
-    /// No plan needs less.
-    pub bound: usize,
-}
-
-impl Memory {
-    /// Plans for the C code, which takes scratch memory and may write a result over an argument.
-    pub fn for_c(graph: &IntGraph) -> Self {
-        let bits = code_bits(graph);
-        let writes_over = |node: &IntNode, i: usize| node.op.writes_over(i);
-        Self::plan(graph, |node| node.op.scratch(bits).unwrap_or(0), writes_over)
-    }
-
-    /// Plans for the Rust code, which borrows arguments and result at one time.
-    pub fn for_rust(graph: &IntGraph) -> Self {
-        Self::plan(graph, |_| 0, |_, _| false)
-    }
-
-    fn plan(
-        graph: &IntGraph,
-        scratch: impl Fn(&IntNode) -> usize,
-        writes_over: impl Fn(&IntNode, usize) -> bool,
-    ) -> Self {
-        let bytes = |v: &IntValue| v.len() * code_bits(graph) as usize / 8;
-        // Step 0 takes the inputs, step i + 1 computes node i, and the last one returns the outputs.
-        let end = graph.nodes.len() + 1;
-        let mut first = vec![None; graph.values.len()];
-        graph.inputs.iter().for_each(|&v| first[v] = Some(0));
-        let mut last = vec![0; graph.values.len()];
-        for (i, node) in graph.nodes.iter().enumerate() {
-            first[node.output] = Some(i + 1);
-            node.inputs.iter().chain([&node.output]).for_each(|&v| last[v] = i + 1);
-        }
-        graph.outputs.iter().for_each(|&v| last[v] = end);
-        // What only has another shape, or another name, stays where it is.
-        let mut home: Vec<ValueId> = (0..graph.values.len()).collect();
-        for node in graph.nodes.iter().filter(|node| leaves_codes(node)) {
-            let (x, y) = (home[node.inputs[0]], node.output);
-            if first[x].is_some() && Some(last[x]) == first[y] {
-                (home[y], last[x]) = (x, last[y]);
-            }
-        }
-        let mut buffers = Vec::new();
-        let mut of_value = vec![None; graph.values.len()];
-        for (v, value) in graph.values.iter().enumerate() {
-            if let (Some(first), true) = (first[v], home[v] == v) {
-                of_value[v] = Some(buffers.len());
-                buffers.push(Buffer { size: bytes(value), first, last: last[v] });
-            }
-        }
-        let of_value: Vec<Option<usize>> = home.iter().map(|&v| of_value[v]).collect();
-        let mut in_place = Vec::new();
-        for node in &graph.nodes {
-            for (i, v) in node.inputs.iter().enumerate() {
-                let twice = node.inputs.iter().filter(|other| *other == v).count() > 1;
-                if let (Some(argument), Some(result)) = (of_value[*v], of_value[node.output])
-                    && argument != result
-                    && writes_over(node, i)
-                    && !twice
-                {
-                    in_place.push(InPlace { argument, result });
-                }
-            }
-        }
-        let values = buffers.len();
-        for (i, node) in graph.nodes.iter().enumerate() {
-            buffers.push(Buffer { size: scratch(node), first: i + 1, last: i + 1 });
-        }
-        let plan = plan(&buffers, &in_place, DEFAULT_ALIGN);
-        Self {
-            values: of_value.iter().map(|b| b.map(|b| plan.offsets[b])).collect(),
-            scratch: plan.offsets[values..].to_vec(),
-            size: plan.size,
-            bound: plan.bound,
-        }
-    }
-}
-
-/// Bits of the codes of all activations.
-pub fn code_bits(graph: &IntGraph) -> u32 {
-    graph.values.first().map_or(8, |v| v.quant.bits)
-}
 
 /// Number of codes of `values` together.
 fn total(graph: &IntGraph, values: &[ValueId]) -> usize {
@@ -119,11 +29,6 @@ fn total(graph: &IntGraph, values: &[ValueId]) -> usize {
 fn wide(graph: &IntGraph) -> bool {
     let bounds = graph.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
     bounds.filter_map(|n| n.op.acc_bound()).any(is_wide)
-}
-
-/// Whether the node has the codes of its argument as its result, in the same order.
-fn leaves_codes(node: &IntNode) -> bool {
-    matches!(&node.op, IntOp::Transpose(op) | IntOp::Reshape(op) if op.is_copy())
 }
 
 /// Whether the node leaves all codes where they are under this plan: then nothing has to be done.

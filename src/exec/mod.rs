@@ -1,7 +1,9 @@
 //! Running a network on this machine: in real numbers, and in integers.
 
+pub mod engine;
 pub mod float;
 pub mod int;
+pub mod memory;
 pub mod plan;
 #[cfg(test)]
 pub(crate) mod random_graphs;
@@ -65,10 +67,25 @@ impl Network {
                 let executor = float::FloatExecutor::new(graph);
                 Box::new(move |inputs| executor.run(inputs, |_, _| Ok(())))
             }
-            Self::Int(graph) => {
-                let executor = int::IntExecutor::new(graph);
-                Box::new(move |inputs| executor.run(inputs))
-            }
+            Self::Int(graph) => match engine::Engine::new(graph, engine::Options::default()) {
+                Ok(engine) => {
+                    // Each thread takes a session that is free, or a new one.
+                    let free = std::sync::Mutex::new(Vec::new());
+                    Box::new(move |inputs| {
+                        let session = free.lock().ok().and_then(|mut free| free.pop());
+                        let mut session = session.unwrap_or_else(|| engine.session());
+                        let outputs = engine.run(&mut session, inputs);
+                        if let Ok(mut free) = free.lock() {
+                            free.push(session);
+                        }
+                        outputs
+                    })
+                }
+                Err(_) => {
+                    let executor = int::IntExecutor::new(graph);
+                    Box::new(move |inputs| executor.run(inputs))
+                }
+            },
         }
     }
 }

@@ -1,6 +1,13 @@
 //! Inner loops shared by the operators. All `unsafe` of the project lives below this folder.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod isa;
+pub mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 /// A matrix in a slice: element `(row, column)` is at `row · strides.0 + column · strides.1`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {

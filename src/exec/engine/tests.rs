@@ -1,0 +1,351 @@
+//! Every set of kernels and every number of threads against the reference of the operators. In tests
+//! even the smallest layer is shared by all threads.
+
+use super::*;
+use crate::arith::Multiplier;
+use crate::calibrate::{Calibrator, Observer};
+use crate::exec::float::FloatExecutor;
+use crate::exec::random_graphs::random_network;
+use crate::lower::{IntNode, lower};
+use crate::ops::accumulator::{Accumulator, acc_bound};
+use crate::ops::add::{Add, AddInt};
+use crate::ops::average_pool::AveragePool;
+use crate::ops::conv::{Conv, ConvInt};
+use crate::ops::linear::{Linear, LinearInt};
+use crate::ops::reshape::Reshape;
+use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
+use crate::ops::{IntOp, Op, Window};
+use crate::passes;
+use crate::quant::QuantParams;
+use crate::quantize::quantize;
+use crate::tensor::strides;
+
+/// Fewer than a block, a block, and more, and the same of half a block.
+const CHANNELS: [usize; 8] = [1, 3, 8, 15, 16, 17, 32, 33];
+
+/// One engine for each of the machine's instruction sets and each number of threads.
+fn engines(graph: &IntGraph, threads: &[usize]) -> Vec<Engine> {
+    let mut engines = Vec::new();
+    for isa in Isa::ALL {
+        if !isa.is_available() {
+            eprintln!("SKIPPED: this machine has no {isa}");
+            continue;
+        }
+        for &threads in threads {
+            engines.push(Engine::new(graph, Options { threads, isa }).unwrap());
+        }
+    }
+    engines
+}
+
+fn value(shape: &[usize], zero_point: i32, channels_last: bool) -> IntValue {
+    IntValue {
+        name: format!("{shape:?}"),
+        shape: shape.to_vec(),
+        layout: if channels_last { Layout::ChannelsLast } else { Layout::Plain },
+        quant: QuantParams::per_tensor(1.0, zero_point, 8),
+        constant: None,
+    }
+}
+
+/// A graph of one node; the last value is its result.
+fn graph_of(op: IntOp, values: Vec<IntValue>) -> IntGraph {
+    let inputs: Vec<usize> = (0..values.len() - 1).collect();
+    let output = inputs.len();
+    let node = IntNode { name: "node".into(), op, inputs: inputs.clone(), output };
+    IntGraph { name: "one".into(), values, nodes: vec![node], inputs, outputs: vec![output] }
+}
+
+/// Codes of each pattern, as real numbers.
+fn patterns(graph: &IntGraph, rng: &mut Rng) -> Vec<Vec<Tensor<f32>>> {
+    let any: Vec<i32> = (-128..128).collect();
+    let lists = [&any[..], &[-128], &[127], &[-128, 127]];
+    let one = |v: &usize, list: &[i32], rng: &mut Rng| {
+        let value = &graph.values[*v];
+        let zero = value.quant.zero_point;
+        let codes = (0..value.len()).map(|_| (rng.pick(list) - zero) as f32).collect();
+        Tensor::new(value.shape.clone(), codes).unwrap()
+    };
+    lists.iter().map(|list| graph.inputs.iter().map(|v| one(v, list, rng)).collect()).collect()
+}
+
+/// All engines against the reference, on all patterns; returns the path that was taken.
+fn check(graph: &IntGraph, rng: &mut Rng, threads: &[usize], what: &str) -> &'static str {
+    let engines = engines(graph, threads);
+    let mut sessions: Vec<Session> = engines.iter().map(Engine::session).collect();
+    for inputs in patterns(graph, rng) {
+        let expected = IntExecutor::new(graph).run_codes(&inputs, |_, _| Ok(())).unwrap();
+        for (engine, session) in engines.iter().zip(&mut sessions) {
+            let got = engine.run_codes(session, &inputs).unwrap();
+            assert_eq!(got, expected, "{:?}, {what}", engine.options());
+        }
+    }
+    engines[0].layers().next().unwrap().path
+}
+
+/// Random constants of sums of `depth` products; some are at the ends of what is allowed.
+fn accumulator(rng: &mut Rng, out_ch: usize, depth: usize) -> Accumulator {
+    let zero_points = [-128, 127, 0, -3, 100];
+    let (x_zero_point, y_zero_point) = (rng.pick(&zero_points), rng.pick(&zero_points));
+    let any: Vec<i32> = (-128..128).collect();
+    let weights = rng.pick(&[&any[..], &[-128, 127], &[-128], &[127]]);
+    let weight = Codes::new(8, (0..out_ch * depth).map(|_| rng.pick(weights)));
+    // Now and then a sum that `f64` does not hold times its factor.
+    let big = &rng.pick(&[200_000_000, 0, 1_000_000_000]);
+    let bias: Vec<i32> =
+        (0..out_ch).map(|_| rng.pick(&[0, 1, -77, 12345, -1_000_000, *big])).collect();
+    let quant = QuantParams::per_tensor(1.0, x_zero_point, 8);
+    let mut bound = 0;
+    for (o, &bias) in bias.iter().enumerate() {
+        let weight = (o * depth..(o + 1) * depth).map(|i| weight.get(i) as i64);
+        bound = bound.max(acc_bound(weight, bias, &quant));
+    }
+    // Sums that fill the range, ties, results that are all one code, and sums beyond 32 bits.
+    let around = 1.0 / (64.0 * 64.0 * (depth as f32).sqrt());
+    let scale = rng.pick(&[around, around, around, 0.25, 1.0 / 1024.0, 2e-12, 1e4, 4e6]);
+    let factor = |rng: &mut Rng| match scale == around {
+        true => scale * (1.5 + rng.reals(&[1], 1.0).data()[0]),
+        false => scale,
+    };
+    let multiplier = (0..out_ch).map(|_| Multiplier::from_f32(factor(rng)).unwrap()).collect();
+    let clamp = rng.pick(&[(-128, 127), (-128, 127), (y_zero_point, 127), (-100, 13), (5, 5)]);
+    Accumulator { weight, bias, multiplier, x_zero_point, y_zero_point, clamp, bound }
+}
+
+fn convolution(rng: &mut Rng, n: usize, channels: [usize; 2], group: usize) -> (IntGraph, String) {
+    let [in_ch, out_ch] = channels;
+    let kernel = rng.pick(&[[1, 1], [3, 3], [2, 3], [1, 5], [5, 5], [3, 1]]);
+    let sides = |rng: &mut Rng| rng.pick(&[1, 2, 4, 7]);
+    let window = Window {
+        kernel,
+        stride: rng.pick(&[[1, 1], [2, 2], [1, 3]]),
+        dilation: rng.pick(&[[1, 1], [1, 1], [2, 1], [1, 2]]),
+        pads: rng.pick(&[[0; 4], [1; 4], [0, 1, 2, 0], [3, 0, 1, 2]]),
+        ceil_mode: false,
+    };
+    // As small as possible, or larger.
+    let size = [0, 1].map(|axis| {
+        let extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+        let padding = window.pads[axis] + window.pads[axis + 2];
+        extent.saturating_sub(padding).max(1) + sides(rng) - 1
+    });
+    let [oh, ow] = window.output(size).unwrap();
+    let [h, w] = size;
+    let depth = kernel[0] * kernel[1] * in_ch / group;
+    let acc = accumulator(rng, out_ch, depth);
+    let what = format!("{window:?}, {in_ch} to {out_ch} in {group} groups, {n}x{h}x{w}, {acc:?}");
+    let (x_zero, y_zero) = (acc.x_zero_point, acc.y_zero_point);
+    let op = ConvInt {
+        acc,
+        x_shape: [n, h, w, in_ch],
+        y_shape: [n, oh, ow, out_ch],
+        conv: Conv { window, group },
+    };
+    let values =
+        vec![value(&[n, in_ch, h, w], x_zero, true), value(&[n, out_ch, oh, ow], y_zero, true)];
+    (graph_of(IntOp::Conv(op), values), what)
+}
+
+#[test]
+fn convolutions_equal_the_reference() {
+    let mut rng = Rng(1);
+    for in_ch in CHANNELS {
+        for out_ch in CHANNELS {
+            for n in [1, 1, 2] {
+                let (graph, what) = convolution(&mut rng, n, [in_ch, out_ch], 1);
+                assert_eq!(check(&graph, &mut rng, &[1, 3], &what), "product");
+            }
+        }
+    }
+}
+
+#[test]
+fn grouped_convolutions_equal_the_reference() {
+    let mut rng = Rng(2);
+    for (in_ch, out_ch, group) in [(4, 6, 2), (34, 66, 2), (9, 3, 3), (8, 16, 8), (48, 48, 3)] {
+        for _ in 0..4 {
+            let (graph, what) = convolution(&mut rng, 2, [in_ch, out_ch], group);
+            assert_eq!(check(&graph, &mut rng, &[1, 2], &what), "product");
+        }
+    }
+}
+
+#[test]
+fn depthwise_convolutions_equal_the_reference() {
+    let mut rng = Rng(3);
+    for channels in CHANNELS.into_iter().filter(|&c| c > 1).chain([24, 40, 2]) {
+        for i in 0..24 {
+            let (graph, what) = convolution(&mut rng, 1 + i % 2, [channels; 2], channels);
+            assert_eq!(check(&graph, &mut rng, &[1, 2, 5], &what), "depthwise");
+        }
+    }
+}
+
+#[test]
+fn linear_layers_equal_the_reference() {
+    let mut rng = Rng(4);
+    for in_ch in [1, 2, 3, 16, 17, 100, 2100] {
+        for out_ch in CHANNELS.into_iter().chain([100]) {
+            for rows in [1, 2, 6, 7, 13] {
+                let acc = accumulator(&mut rng, out_ch, in_ch);
+                let what = format!("{rows} rows, {acc:?}");
+                let x = value(&[rows, in_ch], acc.x_zero_point, false);
+                let y = value(&[rows, out_ch], acc.y_zero_point, false);
+                let graph = graph_of(IntOp::Linear(LinearInt(acc)), vec![x, y]);
+                assert_eq!(check(&graph, &mut rng, &[1, 4], &what), "product");
+            }
+        }
+    }
+}
+
+#[test]
+fn additions_equal_the_reference() {
+    let mut rng = Rng(5);
+    for i in 0..300 {
+        let zero_point = [0; 2].map(|_| rng.pick(&[-128, 127, 0, -3]));
+        let shape = vec![1, rng.pick(&[1, 3, 15, 16, 17, 70])];
+        let [fa, fb] = [0; 2].map(|_| {
+            let m = rng.pick(&[1.0, 0.5, 0.75, 1e-3, 123.456, 3e-9, 0.333_333_34, 3e6]);
+            Multiplier::from_f32(m).unwrap()
+        });
+        let shift = fa.shift.max(fb.shift);
+        let factor = [fa, fb].map(|m| (m.significand as i128) << (shift - m.shift));
+        let bound = 255 * (factor[0] + factor[1]);
+        if bound >= 1 << 62 {
+            continue;
+        }
+        let op = AddInt {
+            factor: [factor[0] as i64, factor[1] as i64 * if i % 3 == 0 { -1 } else { 1 }],
+            shift,
+            zero_point,
+            y_zero_point: rng.pick(&[-128, 127, 0, 9]),
+            clamp: rng.pick(&[(-128, 127), (-3, 100)]),
+            strides: [strides(&shape), strides(&shape)],
+            shape: shape.clone(),
+            bound: bound as i64,
+        };
+        let what = format!("{op:?}");
+        let y = value(&shape, op.y_zero_point, false);
+        let [a, b] = zero_point.map(|z| value(&shape, z, false));
+        let graph = graph_of(IntOp::Add(op), vec![a, b, y]);
+        assert_eq!(check(&graph, &mut rng, &[1], &what), "add");
+    }
+}
+
+/// Every layer of networks of all operators, of 8 bits and of 16.
+#[test]
+fn random_networks_equal_the_reference() {
+    let mut paths = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        let mut float = random_network(seed, 9);
+        passes::prepare(&mut float);
+        let executor = FloatExecutor::new(&float);
+        let mut observer = Observer::new(&float);
+        let samples: Vec<Vec<Tensor<f32>>> =
+            (0..2).map(|i| random_inputs(&float, &mut Rng(seed ^ i << 32), 1.0)).collect();
+        samples.iter().for_each(|x| observer.observe(&executor, &float, x).unwrap());
+        let scheme = SCHEMES[seed as usize % SCHEMES.len()];
+        let quantized = quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap();
+        let graph = lower(&quantized).unwrap();
+        for engine in engines(&graph, &[1, 2]) {
+            let what = format!("seed {seed}, {scheme:?}, {:?}", engine.options());
+            paths.extend(engine.layers().map(|layer| layer.path));
+            let mut session = engine.session();
+            // The second time the arena holds what the first run has left.
+            for x in [&samples[0], &samples[1], &samples[0]] {
+                let mut layers = vec![Codes::zeros(8, 0); graph.values.len()];
+                let expected = IntExecutor::new(&graph).run_codes(x, |v, codes| {
+                    layers[v] = codes.clone();
+                    Ok(())
+                });
+                let got = engine.run_observed(&mut session, x, |i, codes| {
+                    let node = &graph.nodes[i];
+                    assert_eq!(Codes::I8(codes.to_vec()), layers[node.output], "{what}, {node:?}");
+                });
+                assert_eq!(got.unwrap(), expected.unwrap(), "{what}");
+                let real = IntExecutor::new(&graph).run(x).unwrap();
+                assert_eq!(engine.run(&mut session, x).unwrap(), real, "{what}");
+            }
+        }
+    }
+    let all = ["add", "copy", "depthwise", "mean", "product", "reference", "table"];
+    assert!(paths.iter().all(|path| all.contains(path)) && paths.len() > 4, "{paths:?}");
+}
+
+#[test]
+fn real_inputs_become_the_same_codes() {
+    let mut rng = Rng(6);
+    for scale in [1.0, 0.1, 0.023_529_412, 1.0 / (1u32 << 30) as f32, (1u32 << 30) as f32] {
+        for zero_point in [-128, -1, 0, 127] {
+            let quant = QuantParams::per_tensor(scale, zero_point, 8);
+            let ties = (-600..600).map(|i| i as f32 * 0.5 * scale);
+            let random = rng.reals(&[1000], 300.0 * scale).into_data();
+            let ends = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0];
+            let x: Vec<f32> = ties.chain(random).chain(ends).collect();
+            let expected: Vec<i8> = x.iter().map(|&x| quant.quantize(x, 0) as i8).collect();
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                let mut codes = vec![0; x.len()];
+                crate::kernels::portable::quantize(isa, &x, scale, zero_point, &mut codes);
+                assert_eq!(codes, expected, "{isa}, scale {scale:e}, zero point {zero_point}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let (graph, _) = convolution(&mut Rng(7), 1, [3, 3], 1);
+    let engine = Engine::new(&graph, Options::default()).unwrap();
+    shared(&engine);
+    let wrong = engine.run(&mut engine.session(), &[]);
+    assert_eq!(refused(wrong), "the network has 1 inputs, got 0");
+    let none = Engine::new(&graph, Options { threads: 0, isa: Isa::Portable });
+    assert!(none.unwrap_err().to_string().contains("needs a thread"));
+    let mut unknown = graph.clone();
+    unknown.nodes.clear();
+    let error = Engine::new(&unknown, Options::default()).unwrap_err().to_string();
+    assert!(error.contains("is not computed"), "{error}");
+}
+
+/// Blocks as of MobileNetV2: expanded, depthwise, projected and added; behind them the global mean.
+#[test]
+fn a_network_of_fast_layers_alone_equals_the_reference() {
+    let mut net = Net::new(8);
+    let x = net.input(&[2, 3, 11, 10]);
+    let point = Conv { window: Window::new([1, 1]), group: 1 };
+    let window = Window { pads: [1; 4], ..Window::new([3, 3]) };
+    let first = Conv { window: Window { stride: [2, 2], ..window }, group: 1 };
+    let parts = [[8, 3, 3, 3], [40, 8, 1, 1], [40, 1, 3, 3], [8, 40, 1, 1]].map(|s| net.random(&s));
+    let x = net.node(Op::Conv(first), &[x, parts[0]]);
+    let wide = net.node(Op::Conv(point), &[x, parts[1]]);
+    let wide = net.node(Op::Conv(Conv { window, group: 40 }), &[wide, parts[2]]);
+    let narrow = net.node(Op::Conv(point), &[wide, parts[3]]);
+    let sum = net.node(Op::Add(Add { subtract: false }), &[x, narrow]);
+    let [h, w] = [2, 3].map(|axis| net.graph.values[sum].shape[axis]);
+    let pool = AveragePool { window: Window::new([h, w]), count_include_pad: false };
+    let mean = net.node(Op::AveragePool(pool), &[sum]);
+    let flat = net.node(Op::Reshape(Reshape { shape: vec![2, 8] }), &[mean]);
+    let weight = net.random(&[8, 5]);
+    let y = net.node(Op::Linear(Linear { transposed: false }), &[flat, weight]);
+    let float = net.finish(&[y]);
+    let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(9), 1.0));
+    for scheme in SCHEMES.into_iter().filter(|s| (s.activation_bits, s.weight_bits) == (8, 8)) {
+        let graph = lower(&quantize(&float, &ranges, scheme).unwrap()).unwrap();
+        check(&graph, &mut Rng(10), &[1, 2, 3], &format!("{scheme:?}"));
+        let engine = Engine::new(&graph, Options::default()).unwrap();
+        assert!(engine.layers().all(|layer| layer.path != "reference"));
+        assert!(engine.layers().any(|layer| layer.path == "mean"));
+    }
+}
+
+#[test]
+#[should_panic(expected = "a session of another engine")]
+fn a_session_belongs_to_its_engine() {
+    let mut rng = Rng(11);
+    let (graph, _) = convolution(&mut rng, 1, [3, 3], 1);
+    let (other, _) = convolution(&mut rng, 1, [16, 40], 1);
+    let engine = Engine::new(&graph, Options::default()).unwrap();
+    let mut session = Engine::new(&other, Options::default()).unwrap().session();
+    let _ = engine.run(&mut session, &patterns(&graph, &mut rng)[0]);
+}

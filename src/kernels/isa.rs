@@ -1,0 +1,100 @@
+//! Which instructions the kernels may use, chosen when the program runs.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use crate::error::{Error, Result, bail};
+
+/// A set of kernels. All of them compute the same codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Rust as it is; every machine has it.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// The same with AVX-512 (F, BW, VL) and its VNNI.
+    Avx512Vnni,
+}
+
+impl Isa {
+    /// All of them, the fastest one last.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512Vnni];
+
+    /// The fastest one that this machine has.
+    pub fn detect() -> Self {
+        let available = Self::ALL.into_iter().rev().find(|isa| isa.is_available());
+        available.unwrap_or(Self::Portable)
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512Vnni => false,
+        }
+    }
+
+    /// Multiply-accumulates of 8-bit codes that a core can do in a cycle, if that is known: two
+    /// `vpmaddwd` of 16 products each, or two `vpdpbusd` of 64.
+    pub fn macs_per_cycle(self) -> Option<u32> {
+        match self {
+            Self::Portable => None,
+            Self::Avx2 => Some(32),
+            Self::Avx512Vnni => Some(128),
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+}
+
+impl Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|isa| isa.name() == name) {
+            Some(isa) => Ok(isa),
+            None => {
+                let names = Self::ALL.map(Self::name).join(", ");
+                bail!(Invalid, "\"{name}\" is no instruction set: expected one of {names}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_again() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.to_string().parse::<Isa>().unwrap(), isa);
+        }
+        assert!("neon".parse::<Isa>().is_err());
+        assert!(Isa::detect().is_available() && Isa::Portable.is_available());
+    }
+}
