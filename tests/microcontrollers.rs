@@ -82,9 +82,10 @@ fn measure(what: &str, board: &str, graph: &IntGraph, samples: &[Tensor<f32>]) -
     assert!(number(run, "stack_bytes") < 1024);
     assert_eq!(number(size, "ram_bytes"), Memory::for_c(graph).size as u64, "{what} on {board}");
     let [constants, expected] = [number(size, "constant_bytes"), c::constant_bytes(graph) as u64];
-    // Shapes, zero points and the like of each layer are not counted as constants.
-    let descriptors = 160 * graph.nodes.len() as u64 + 64;
-    assert!((expected..expected + descriptors).contains(&constants), "{constants}, {expected}");
+    // How many of the shapes and zero points are folded into the code is the compiler's affair.
+    let off = constants.abs_diff(expected);
+    println!("{what} on {board}: {constants} bytes of constants, {expected} expected");
+    assert!(off <= expected / 50, "{what} on {board}: {constants}, {expected}");
     Measured { instructions: number(run, "instructions"), code_bytes: number(size, "code_bytes") }
 }
 

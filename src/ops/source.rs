@@ -110,7 +110,7 @@ pub struct CNode {
     pub size: usize,
     /// Declarations of constants.
     pub constants: String,
-    /// Bytes of the lists among them.
+    /// Bytes of flash that they take.
     pub bytes: usize,
     /// Kernel, its constants, and the one argument it takes, if it does not take all of the node's.
     pub calls: Vec<(&'static str, String, Option<usize>)>,
@@ -162,6 +162,13 @@ impl CNode {
     /// Shape, or strides; one axis at least.
     pub fn sizes(&mut self, member: &str, sizes: &[usize]) -> &mut Self {
         self.array(member, "int32_t", if sizes.is_empty() { &[1] } else { sizes }.iter().copied())
+    }
+
+    /// Code that several layers share reads the members of the next call through a pointer, so that they
+    /// take flash, too: `bytes` on a 32-bit processor. Of others nothing is left when they are folded.
+    pub fn read_by_shared_code(&mut self, bytes: usize) -> &mut Self {
+        self.bytes += bytes;
+        self
     }
 
     /// Ends the constants of a call of `kernel`, whose type has the same name.

@@ -167,6 +167,7 @@ impl IntOperator for AddInt {
             .value("narrow", narrow)
             .value("ties", ties)
             .value("bound", bound)
+            .read_by_shared_code(if folded.is_some() { 96 } else { 0 })
             .call("add", None);
     }
 

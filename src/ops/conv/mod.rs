@@ -283,6 +283,7 @@ impl IntOperator for ConvInt {
             .value("pad", [top, left])
             .value("group", self.conv.group)
             .value("x_zero_point", self.acc.x_zero_point)
+            .read_by_shared_code(if self.is_depthwise() { 0 } else { 128 })
             .call("conv", None);
     }
 

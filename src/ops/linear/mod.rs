@@ -149,7 +149,7 @@ impl IntOperator for LinearInt {
     fn emit_c(&self, c: &mut CNode) {
         self.0.emit_c(c, self.0.blocked(1, 4), true);
         let rows = c.size / self.0.bias.len();
-        c.value("rows", rows).call("linear", None);
+        c.value("rows", rows).read_by_shared_code(64).call("linear", None);
     }
 
     fn emit_rust(&self, r: &mut RustNode) {
