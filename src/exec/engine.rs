@@ -1,5 +1,5 @@
 //! Fast integer execution: plan once, run many times. The codes are those of
-//! [`IntExecutor`](super::int::IntExecutor), whatever the machine and the number of threads.
+//! [`IntExecutor`], whatever the machine and the number of threads.
 //!
 //! All activations lie in one block of memory, the arena of a [`Session`], at the places that
 //! [`plan`](super::plan) has found. The constants are packed for the kernels of the chosen [`Isa`].

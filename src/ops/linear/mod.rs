@@ -131,7 +131,7 @@ impl Operator for Linear {
     }
 }
 
-/// Owner of what [`int::Params`] borrows; the weight is `[out_ch, in_ch]`.
+/// Owner of what [`int::linear`] borrows; the weight is `[out_ch, in_ch]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearInt(pub Accumulator);
 
