@@ -1,14 +1,22 @@
-"""Latency of our engine beside ONNX Runtime and OpenVINO on the same quantized models.
+"""Latency, load time and memory of our engine beside ONNX Runtime and OpenVINO on the same quantized models.
 
-    pip install numpy onnxruntime [openvino]
+    pip install numpy onnx onnxruntime [openvino]
     python3 benches/peers.py [--models INT8.onnx ...] [--data DIR] [--threads 1,2] [--rounds 5] [--output FILE.md]
 
-A model may be quantized already; the bundled network, and those of DIR (mlperf_tiny/*.onnx, *_calib.npz,
-models/*.onnx, imagenet/), are quantized first. All engines take turns, A B A B, each for a while, so that other work
-on the machine meets all of them; what a session takes to start is not counted. Printed are the medians and minima of all
-runs, the ratio of each peer's to ours (above 1: we are faster), and the share of output codes that are equal to ours.
-On a machine that does other work the minima say more.
+A model may be quantized already; the bundled network, resnet18 and resnet50 with random weights, and the networks of
+DIR (mlperf_tiny/*.onnx, *_calib.npz, models/*.onnx, imagenet/) are quantized first.
+
+Latency: the engines take turns, A B A B, each for a while, so that other work on the machine meets all of them. Printed
+are the medians and minima of all runs, the ratio of each peer's to ours (above 1: we are faster), and the share of
+output codes that are equal to ours. On a machine that does other work the minima say more.
 ONNX Runtime also runs with session.x64quantprecision=1, which keeps its products exact on machines without VNNI.
+
+Load and memory: with one thread, in fresh processes. The peak resident set is that after three runs; a peer's holds
+what Python, numpy and the peer itself take before the model is loaded, which is shown beside it. Load and plan goes from
+the file to a session: the median of five processes of ours, and of five sessions in one process of a peer's, import not
+counted. That favours peers, whose later sessions find everything warm; their first one is shown, too.
+
+--isa runs all with the instructions of an older machine: ours by its own --isa, OpenVINO by ONEDNN_MAX_CPU_ISA.
 """
 
 import argparse
@@ -17,18 +25,14 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-
-try:
-    import openvino
-except ImportError:
-    openvino = None
 
 ROOT = Path(__file__).resolve().parent.parent
 BY_255 = ["--scale", "0.00392156862745098"]
@@ -44,10 +48,59 @@ NETWORKS = [
     ("mobilenet_v2", "models/mobilenet_v2.onnx", "imagenet", IMAGENET),
     ("efficientnet_lite0", "models/efficientnet_lite0.onnx", "imagenet", LITE),
 ]
+ONEDNN = {"avx2": "AVX2", "avxvnni": "AVX2_VNNI", "avx512vnni": "AVX512_CORE_VNNI"}
 
 
-def tool(binary, *arguments):
-    return subprocess.run([binary, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
+# The peers. Each is imported only when it is asked for, and gives a function from a file and threads to a session.
+
+
+def onnx_runtime(exact=False):
+    import onnxruntime
+
+    def load(model, threads):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return lambda inputs: session.run(None, inputs)
+
+    return load
+
+
+def open_vino():
+    import openvino
+
+    def load(model, threads):
+        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        compiled = openvino.Core().compile_model(str(model), "CPU", options)
+        request = compiled.create_infer_request()
+
+        def run(inputs):
+            request.infer(inputs)
+            return [request.get_output_tensor(i).data.copy() for i in range(len(compiled.outputs))]
+
+        return run
+
+    return load
+
+
+def peers(arguments):
+    """Those that are installed and can be held to the instructions asked for."""
+    found = {}
+    if not arguments.isa:
+        found["ONNX Runtime"] = onnx_runtime
+        found["ONNX Runtime, exact"] = lambda: onnx_runtime(exact=True)
+    if find_spec("openvino"):
+        found["OpenVINO"] = open_vino
+    return found
+
+
+def tool(arguments, *command):
+    command = [arguments.binary, *map(str, command)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def networks(arguments, scratch):
@@ -60,11 +113,24 @@ def networks(arguments, scratch):
     todo = [("fashion (bundled)", fashion / "float.onnx", fashion / "calib.npz", BY_255)]
     if arguments.data:
         todo += [(n, arguments.data / m, arguments.data / c, p) for n, m, c, p in NETWORKS]
+    for depth in [18, 50]:
+        model, calib = scratch / f"resnet{depth}.onnx", scratch / "random.npz"
+        subprocess.run([sys.executable, ROOT / "benches/resnet.py", str(depth), model, calib], check=True)
+        todo.append((f"resnet{depth}", model, calib, []))
     for name, model, calib, preprocessing in todo:
         if model.exists() and calib.exists():
             to = scratch / f"{model.stem}.int8.onnx"
-            tool(arguments.binary, "quantize", model, "--calib", calib, "--samples", 16, "-o", to, *preprocessing)
+            tool(arguments, "quantize", model, "--calib", calib, "--samples", 16, "-o", to, *preprocessing)
             yield name, to
+
+
+def random_inputs(values, rng):
+    """Real values of codes, each equally likely."""
+    inputs = {}
+    for value in values:
+        codes = rng.integers(-128, 128, value["shape"]) - value["quant"]["zero_point"]
+        inputs[value["name"]] = codes.astype(np.float32) * np.float32(value["quant"]["scale"][0])
+    return inputs
 
 
 def repeat(run, seconds):
@@ -78,33 +144,10 @@ def repeat(run, seconds):
     return times
 
 
-def onnx_runtime(model, threads, exact):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if exact:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, inputs)
-
-
-def open_vino(model, threads):
-    core = openvino.Core()
-    compiled = core.compile_model(str(model), "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
-    request = compiled.create_infer_request()
-
-    def run(inputs):
-        request.infer(inputs)
-        return [request.get_output_tensor(i).data.copy() for i in range(len(compiled.outputs))]
-
-    return run
-
-
-def ours(arguments, model, threads):
-    """Milliseconds of a while, in a process of its own: median and minimum; and the instruction set."""
-    measured = json.loads(tool(arguments.binary, "bench", model, "--threads", threads, "--json", "--runs", arguments.runs))
-    return measured["latency_ms_median"], measured["latency_ms_min"], measured["isa"]
+def ours(arguments, model, threads, runs):
+    """What `bench` measures, in a process of its own."""
+    isa = ["--isa", arguments.isa] if arguments.isa else []
+    return json.loads(tool(arguments, "bench", model, "--threads", threads, "--json", "--runs", runs, *isa))
 
 
 def equal_codes(arguments, model, run, inspected, scratch):
@@ -113,79 +156,142 @@ def equal_codes(arguments, model, run, inspected, scratch):
     node = next(n for n in inspected["nodes"] if n["output"]["name"] == inspected["outputs"][0]["name"])
     quant = node["output"]["quant"]
     rng = np.random.default_rng(0)
-    scale, zero = given["quant"]["scale"][0], given["quant"]["zero_point"]
-    x = [(rng.integers(-128, 128, given["shape"]) - zero).astype(np.float32) * np.float32(scale) for _ in range(arguments.samples)]
+    x = [random_inputs([given], rng)[given["name"]] for _ in range(arguments.samples)]
     np.save(scratch / "x.npy", np.stack(x)[:, 0] if given["shape"][0] == 1 else np.stack(x))
-    tool(arguments.binary, "run", model, "--input", scratch / "x.npy", "-o", scratch / "y.npy", "--codes")
+    tool(arguments, "run", model, "--input", scratch / "x.npy", "-o", scratch / "y.npy", "--codes")
     mine = np.load(scratch / "y.npy").astype(int).reshape(len(x), -1)
     real = np.stack([np.asarray(run({given["name"]: one})[0]).reshape(-1) for one in x])
     theirs = np.rint(real / np.float32(quant["scale"][0])).astype(int) + quant["zero_point"]
     return float((mine == theirs).mean())
 
 
+def latency(arguments, name, model, scratch):
+    """Rows of the first table."""
+    inspected = json.loads(tool(arguments, "inspect", model, "--json"))
+    inputs = random_inputs(inspected["inputs"], np.random.default_rng(1))
+    for threads in arguments.threads:
+        runs = {peer: load()(model, threads) for peer, load in peers(arguments).items()}
+        mine, times = [], {peer: [] for peer in runs}
+        for _ in range(arguments.rounds):
+            for peer, run in runs.items():
+                mine.append(ours(arguments, model, threads, arguments.runs))
+                times[peer] += repeat(lambda: run(inputs), arguments.seconds)
+        median = statistics.median(m["latency_ms_median"] for m in mine)
+        minimum = min(m["latency_ms_min"] for m in mine)
+        yield f"| {name} | {threads} | ours, {mine[0]['isa']} | {median:.3f} | {minimum:.3f} | | |"
+        for peer, run in runs.items():
+            theirs, least = statistics.median(times[peer]), min(times[peer])
+            equal = ""
+            if len(inputs) == 1:
+                equal = f"{100 * equal_codes(arguments, model, run, inspected, scratch):.2f} %"
+            ratios = f"{theirs / median:.2f}, minima {least / minimum:.2f}"
+            yield f"| {name} | {threads} | {peer} | {theirs:.3f} | {least:.3f} | {ratios} | {equal} |"
+
+
+def memory(key):
+    """Of this process, in MB; not a number on systems without /proc."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(key + ":")), float("nan"))
+
+
+def load_peer(arguments, peer):
+    """In a fresh process: prints what a peer takes."""
+    load, [model] = peers(arguments)[peer](), arguments.models
+    inputs = dict(np.load(arguments.inputs))
+    measured = {"before": memory("VmRSS"), "load": []}
+    for i in range(5):
+        begin = time.perf_counter()
+        run = load(model, 1)
+        measured["load"].append((time.perf_counter() - begin) * 1e3)
+        if i == 0:
+            for _ in range(3):
+                run(inputs)
+            measured["peak"] = memory("VmHWM")
+    print(json.dumps(measured))
+
+
+def load_and_memory(arguments, name, model, scratch):
+    """Rows of the second table."""
+    inspected = json.loads(tool(arguments, "inspect", model, "--json"))
+    np.savez(scratch / "inputs.npz", **random_inputs(inspected["inputs"], np.random.default_rng(1)))
+    mine = [ours(arguments, model, 1, 3) for _ in range(5)]
+    load = statistics.median(m["load_ms"] + m["plan_ms"] for m in mine)
+    peak = statistics.median(m.get("peak_rss_bytes", float("nan")) / 1e6 for m in mine)
+    yield f"| {name} | ours, {mine[0]['isa']} | {load:.1f} | | {peak:.1f} | |"
+    for peer in peers(arguments):
+        command = [sys.executable, __file__, "--only-peer", peer, "--models", model, "--inputs", scratch / "inputs.npz"]
+        command += ["--isa", arguments.isa] if arguments.isa else []
+        m = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        load = f"{statistics.median(m['load']):.1f} | {m['load'][0]:.1f}"
+        yield f"| {name} | {peer} | {load} | {m['peak']:.1f} | {m['before']:.1f} |"
+
+
 def cpu():
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    has = [f for f in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8") if f in flags]
-    return f"{', '.join(names) or platform.processor()}, {os.cpu_count()} cores, {' '.join(has)}"
+    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    known = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+    return f"{', '.join(names) or platform.processor()}, {os.cpu_count()} cores, {' '.join(f for f in known if f in flags)}"
+
+
+def header(arguments):
+    """What was measured, and where."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        commit = ""
+    versions = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
+    parts = [f"naive-ptq {commit}".strip()]
+    parts += [f"{peer} {version(package)}" for peer, package in versions.items() if peer in peers(arguments)]
+    text = f"{cpu()}; {', '.join(parts)}; load {os.getloadavg()[0]:.1f}"
+    if arguments.isa:
+        text += f"\n\nOnly the instructions of {arguments.isa}. ONNX Runtime has no switch for that and is left out."
+    return text
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", type=Path, default=[], help="quantized models")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--threads", default="1,2", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--isa", choices=ONEDNN)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=50, help="runs of ours in a round")
     parser.add_argument("--seconds", type=float, default=0.5, help="time of a peer in a round")
     parser.add_argument("--samples", type=int, default=4, help="inputs whose codes are compared")
     parser.add_argument("--binary", type=Path, help="without it, cargo builds one")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--only-peer", help=argparse.SUPPRESS)
+    parser.add_argument("--inputs", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.isa:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = ONEDNN[arguments.isa]
+    if arguments.only_peer:
+        return load_peer(arguments, arguments.only_peer)
     if not arguments.binary:
         subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
         arguments.binary = ROOT / "target/release/naive-ptq"
-    versions = [f"ONNX Runtime {onnxruntime.__version__}"]
-    if openvino:
-        versions.append(f"OpenVINO {version('openvino')}")
-    text = [f"{cpu()}; {', '.join(versions)}; load {os.getloadavg()[0]:.1f}", ""]
-    text += ["| network | threads | engine | median, ms | minimum, ms | ours is faster by | equal codes |", "|---|--:|---|--:|--:|--:|--:|"]
-    print("\n".join(text), flush=True)
+    text = []
+
+    def say(line):
+        print(line, flush=True)
+        text.append(line)
+
+    say(header(arguments))
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
-        for name, model in networks(arguments, scratch):
-            inspected = json.loads(tool(arguments.binary, "inspect", model, "--json"))
-            inputs = {
-                v["name"]: (np.random.default_rng(1).integers(-128, 128, v["shape"]) - v["quant"]["zero_point"]).astype(np.float32)
-                * np.float32(v["quant"]["scale"][0])
-                for v in inspected["inputs"]
-            }
-            for threads in map(int, arguments.threads.split(",")):
-                peers = {
-                    "ONNX Runtime": onnx_runtime(model, threads, False),
-                    "ONNX Runtime, exact": onnx_runtime(model, threads, True),
-                }
-                if openvino:
-                    peers["OpenVINO"] = open_vino(model, threads)
-                mine, least, times = [], [], {peer: [] for peer in peers}
-                for _ in range(arguments.rounds):
-                    for peer, run in peers.items():
-                        median, minimum, isa = ours(arguments, model, threads)
-                        mine.append(median)
-                        least.append(minimum)
-                        times[peer] += repeat(lambda: run(inputs), arguments.seconds)
-                median, minimum = statistics.median(mine), min(least)
-                rows = [f"| {name} | {threads} | ours, {isa} | {median:.3f} | {minimum:.3f} | | |"]
-                for peer, run in peers.items():
-                    theirs = statistics.median(times[peer])
-                    equal = ""
-                    if len(inputs) == 1:
-                        equal = f"{100 * equal_codes(arguments, model, run, inspected, scratch):.2f} %"
-                    ratios = f"{theirs / median:.2f}, minima {min(times[peer]) / minimum:.2f}"
-                    rows.append(f"| {name} | {threads} | {peer} | {theirs:.3f} | {min(times[peer]):.3f} | {ratios} | {equal} |")
-                print("\n".join(rows), flush=True)
-                text += rows
+        models = list(networks(arguments, scratch))
+        for rows, titles in [
+            (latency, "network | threads | engine | median, ms | minimum, ms | ours is faster by | equal codes"),
+            (load_and_memory, "network | engine | load + plan, ms | first, ms | peak RSS, MB | RSS before the model, MB"),
+        ]:
+            lines = ["---" if title in ("network", "engine") else "--:" for title in titles.split(" | ")]
+            say(f"\n| {titles} |\n|{'|'.join(lines)}|")
+            for name, model in models:
+                for row in rows(arguments, name, model, scratch):
+                    say(row)
     if arguments.output:
         arguments.output.write_text("\n".join(text) + "\n")
 

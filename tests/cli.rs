@@ -200,6 +200,35 @@ fn help_has_examples() {
 }
 
 #[test]
+fn bench_reports_time_and_memory() {
+    let dir = quantized("--samples 10");
+    let all = json(dir.path(), "bench int8.onnx --isa all --runs 3 --layers --check --json");
+    let isas = all["isas"].as_array().unwrap();
+    assert!(isas[0]["isa"] == "portable" && isas.last().unwrap()["isa"] == all["detected_isa"]);
+    for one in isas {
+        let number = |key: &str| one[key].as_f64().unwrap();
+        assert!(number("load_ms") > 0.0 && number("plan_ms") > 0.0, "{one}");
+        assert!(number("latency_ms_min") <= number("latency_ms_median"), "{one}");
+        assert!(number("f32_macs_per_cycle") >= 1.0 && one["int8_pays"].is_boolean(), "{one}");
+        assert!(one["share_of_limit"].is_null() == (one["isa"] == "portable"), "{one}");
+        assert!(one["equal"] == true && one["runs"] == 3, "{one}");
+        assert!(!one["layers"].as_array().unwrap().is_empty(), "{one}");
+        if cfg!(target_os = "linux") {
+            assert!(number("peak_rss_bytes") > number("arena_bytes") + number("constant_bytes"));
+        }
+    }
+    let asked = prints(dir.path(), "bench int8.onnx --isa portable --runs 3 --layers");
+    for text in ["path", "depthwise", "portable (asked for", "load ", "plan "] {
+        assert!(asked.contains(text), "{text:?} is not in {asked}");
+    }
+    let detected = prints(dir.path(), "bench int8.onnx --runs 3");
+    let isa = all["detected_isa"].as_str().unwrap();
+    assert!(detected.starts_with(&format!("{isa} (the fastest that this CPU has)")), "{detected}");
+    fails_in_a_line(dir.path(), "bench FLOAT", &["float.onnx is not quantized"]);
+    fails_in_a_line(dir.path(), "bench int8.onnx --isa odd", &["\"odd\"", "portable"]);
+}
+
+#[test]
 fn paths_may_hold_spaces() {
     let dir = scratch();
     let folder = dir.path().join("a folder");

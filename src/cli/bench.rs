@@ -29,7 +29,7 @@ pub struct Args {
     /// Threads that share the work of one run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
-    /// Instructions: portable, avx2, avx512vnni, or all that this machine has; without it, the fastest
+    /// Instructions, like portable or avx2, or all that this machine has; without it, the fastest
     #[arg(long, value_name = "ISA")]
     isa: Option<String>,
     /// Runs; without it, as many as fit into two seconds, and at least ten
@@ -50,9 +50,11 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let begin = Instant::now();
     let Network::Int(graph) = Network::load_with(&args.model, &args.shapes.shapes(None)?)? else {
         bail!("{} is not quantized", args.model.display());
     };
+    let load = begin.elapsed();
     let isas = match args.isa.as_deref() {
         None => vec![Isa::detect()],
         Some("all") => Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect(),
@@ -65,10 +67,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut measured = Vec::new();
     for isa in isas {
-        let engine = Engine::new(&graph, Options { threads: args.threads.into(), isa })?;
-        let one = measure(args, &engine, &inputs, expected.as_deref())?;
+        let options = Options { threads: args.threads.into(), isa };
+        let one = measure(args, &graph, options, load, &inputs, expected.as_deref())?;
         if !args.json {
-            say!("{}", one.text(args.layers));
+            say!("{}", one.text(args));
         }
         measured.push(one);
     }
@@ -119,8 +121,37 @@ fn clock() -> f64 {
     6.0 * STEPS as f64 / fastest
 }
 
+/// Multiply-accumulates of 32-bit floats that a core can do in a cycle. Assumed are two units as wide as
+/// the machine's vectors that multiply and add at once; SSE2 has one for each of the two, and an unknown
+/// machine no vectors.
+fn f32_macs_per_cycle() -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("fma") {
+        return if is_x86_feature_detected!("avx512f") { 32 } else { 16 };
+    }
+    match std::env::consts::ARCH {
+        "aarch64" => 8,
+        "x86_64" => 4,
+        _ => 1,
+    }
+}
+
+/// The most memory that this process has held up to now, if the system tells.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
 struct Measured {
     options: Options,
+    /// Reading and lowering the file.
+    load: Duration,
+    /// Planning memory, packing constants, and the memory itself.
+    plan: Duration,
+    /// Of the whole process up to the end of these runs: with several instruction sets, those before
+    /// this one count, too, and so does the reference, if it was asked for.
+    peak_rss: Option<u64>,
     bytes: [usize; 2],
     runs: usize,
     median: Duration,
@@ -142,11 +173,16 @@ struct LayerTime {
 
 fn measure(
     args: &Args,
-    engine: &Engine,
+    graph: &IntGraph,
+    options: Options,
+    load: Duration,
     inputs: &[Tensor<f32>],
     expected: Option<&[Tensor<i32>]>,
 ) -> anyhow::Result<Measured> {
-    let mut session = engine.session();
+    let begin = Instant::now();
+    let engine = Engine::new(graph, options)?;
+    let mut session = engine.session()?;
+    let plan = begin.elapsed();
     let codes = engine.run_codes(&mut session, inputs)?;
     let equal = expected.map(|expected| codes == expected);
     let (fewest, limit) = match args.runs {
@@ -177,7 +213,10 @@ fn measure(
         median: median(times),
     });
     Ok(Measured {
-        options: engine.options(),
+        options,
+        load,
+        plan,
+        peak_rss: peak_rss_bytes(),
         bytes: engine.bytes(),
         runs: times.len(),
         min: times.iter().min().copied().unwrap_or_default(),
@@ -210,10 +249,23 @@ impl Measured {
         Some(self.macs_per_second(macs, time) / limit)
     }
 
-    fn text(&self, layers: bool) -> String {
+    /// What float kernels would do at half of the limit of this CPU, in a second. Float runtimes reach that
+    /// half or more of it on convolutional networks.
+    fn f32_macs_per_second(&self) -> f64 {
+        0.5 * f32_macs_per_cycle() as f64 * self.clock * self.options.threads as f64
+    }
+
+    /// Whether the fastest run beats [`Self::f32_macs_per_second`]; products that the reference computes
+    /// are not counted. None for a network that has no others.
+    fn int8_pays(&self) -> Option<bool> {
+        let rate = self.macs_per_second(self.macs, self.min);
+        (self.macs > 0).then(|| rate > self.f32_macs_per_second())
+    }
+
+    fn text(&self, args: &Args) -> String {
         let Options { threads, isa } = self.options;
         let mut text = String::new();
-        if layers {
+        if args.layers {
             let titles = ["node", "operator", "path", "us", "MACs", "GMAC/s", "of limit"];
             let mut table = Table::new(&titles);
             for layer in &self.layers {
@@ -232,8 +284,13 @@ impl Measured {
             text += &format!("{table}\n");
         }
         let rate = self.macs_per_second(self.macs, self.min) / 1e9;
+        let why = match (&args.isa, Isa::detect()) {
+            (None, _) => "the fastest that this CPU has".to_string(),
+            (Some(_), fastest) if fastest == isa => "asked for; the fastest here, too".to_string(),
+            (Some(_), fastest) => format!("asked for; the fastest here is {fastest}"),
+        };
         text += &format!(
-            "{isa}, {threads} thread(s): median {:.3} ms, minimum {:.3} ms of {} runs\n\
+            "{isa} ({why}), {threads} thread(s): median {:.3} ms, minimum {:.3} ms of {} runs\n\
              {} MACs, at the minimum {rate:.1} GMAC/s",
             ms(self.median),
             ms(self.min),
@@ -246,6 +303,18 @@ impl Measured {
         }
         let [arena, constants] = self.bytes;
         text += &format!("\narena {arena} bytes, packed constants {constants} bytes");
+        if let Some(bytes) = self.peak_rss {
+            text += &format!(", peak resident set {bytes} bytes");
+        }
+        text += &format!("\nload {:.2} ms, plan {:.2} ms", ms(self.load), ms(self.plan));
+        if self.int8_pays() == Some(false) {
+            text += &format!(
+                "\nint8 will probably not pay on this CPU: float kernels at half of their limit, \
+                 {} MAC/cycle, would do {:.1} GMAC/s",
+                f32_macs_per_cycle(),
+                self.f32_macs_per_second() / 1e9,
+            );
+        }
         match self.equal {
             Some(true) => text += "\ncodes equal the reference",
             Some(false) => text += "\nCODES DIFFER FROM THE REFERENCE",
@@ -257,17 +326,25 @@ impl Measured {
     fn to_json(&self, layers: bool) -> Value {
         let mut all = json!({
             "isa": self.options.isa.name(),
+            "detected_isa": Isa::detect().name(),
             "threads": self.options.threads,
             "runs": self.runs,
+            "load_ms": ms(self.load),
+            "plan_ms": ms(self.plan),
             "latency_ms_median": ms(self.median),
             "latency_ms_min": ms(self.min),
             "macs": self.macs,
             "macs_per_second": self.macs_per_second(self.macs, self.median),
             "clock_hz": self.clock,
             "share_of_limit": self.share(self.macs, self.median),
+            "f32_macs_per_cycle": f32_macs_per_cycle(),
+            "int8_pays": self.int8_pays(),
             "arena_bytes": self.bytes[0],
             "constant_bytes": self.bytes[1],
         });
+        if let Some(bytes) = self.peak_rss {
+            all["peak_rss_bytes"] = json!(bytes);
+        }
         if let Some(equal) = self.equal {
             all["equal"] = json!(equal);
         }

@@ -29,7 +29,7 @@
 //! let results = std::thread::scope(|scope| {
 //!     let threads = (0..2).map(|i| {
 //!         let (engine, data) = (&engine, &data);
-//!         scope.spawn(move || engine.run(&mut engine.session(), &[data.sample(i)?]))
+//!         scope.spawn(move || engine.run(&mut engine.session()?, &[data.sample(i)?]))
 //!     });
 //!     let threads: Vec<_> = threads.collect();
 //!     threads.into_iter().map(|t| t.join().unwrap()).collect::<naive_ptq::Result<Vec<_>>>()
@@ -43,17 +43,16 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
-
 use self::step::{Scratch, Sizes, Step};
 use super::check_inputs;
 use super::int::IntExecutor;
 use super::memory::{Memory, code_bits};
 use crate::codes::Codes;
-use crate::error::{Error, Result, bail};
+use crate::error::{Result, bail};
 use crate::graph::ValueId;
+use crate::kernels::elementwise::{interleave, quantize};
 use crate::kernels::isa::Isa;
-use crate::kernels::portable::quantize;
+use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
 use crate::ops::Layout;
 use crate::tensor::Tensor;
@@ -84,8 +83,8 @@ pub struct Engine {
     steps: Vec<Step>,
     arena: usize,
     scratch: Sizes,
-    /// None if no layer is worth sharing.
-    pool: Option<ThreadPool>,
+    /// Threads of a session: one if no layer is worth sharing.
+    threads: usize,
     /// A network of 16-bit codes, which has no kernels here.
     wide: Option<IntGraph>,
 }
@@ -95,20 +94,20 @@ pub struct Engine {
 enum Source {
     /// The arena, from here on.
     Arena(usize, usize),
-    /// The model.
-    Constant(Vec<i8>),
+    /// The model, as bytes of the arena.
+    Constant(Vec<u8>),
 }
 
 /// The memory of one run at a time.
 #[derive(Debug)]
 pub struct Session {
-    arena: Vec<i8>,
-    /// Codes of an input before its axes are moved.
-    planes: Vec<i8>,
+    /// A byte for each code, as the kernels want it: see [`Isa`].
+    arena: Vec<u8>,
+    team: Team,
     /// For each thread.
     scratch: Vec<Scratch>,
-    /// Arguments and results of nodes that are computed by their reference.
-    codes: Vec<Option<(Vec<Codes>, Codes)>>,
+    /// Arguments and result of a node that is computed by its reference.
+    codes: Vec<i8>,
 }
 
 /// What is known about the computation of one node.
@@ -144,7 +143,7 @@ impl Engine {
             steps: Vec::new(),
             arena: 0,
             scratch: Sizes::default(),
-            pool: None,
+            threads: 1,
             wide: None,
         };
         if code_bits(graph) != 8 {
@@ -154,17 +153,24 @@ impl Engine {
         let memory = Memory::for_rust(graph);
         let source = |v: ValueId| {
             let value = &graph.values[v];
+            let flip = options.isa.flip();
             match (&value.constant, memory.values[v]) {
-                (Some(Codes::I8(codes)), _) => Ok(Source::Constant(codes.clone())),
+                (Some(Codes::I8(codes)), _) => {
+                    Ok(Source::Constant(codes.iter().map(|&code| code as u8 ^ flip).collect()))
+                }
                 (_, Some(begin)) => Ok(Source::Arena(begin, value.len())),
                 _ => bail!(Invalid, "value \"{}\" is not computed", value.name),
             }
         };
         for &v in &graph.inputs {
+            let value = &graph.values[v];
             let Source::Arena(begin, _) = source(v)? else {
-                bail!(Invalid, "input \"{}\" is a constant", graph.values[v].name);
+                bail!(Invalid, "input \"{}\" is a constant", value.name);
             };
-            engine.inputs.push((graph.values[v].clone(), begin));
+            if let (Layout::ChannelsLast, &[_, c, _, w]) = (value.layout, value.shape.as_slice()) {
+                engine.scratch.planes = engine.scratch.planes.max(c * w);
+            }
+            engine.inputs.push((value.clone(), begin));
         }
         for node in &graph.nodes {
             let inputs = node.inputs.iter().map(|&v| source(v)).collect::<Result<Vec<_>>>()?;
@@ -180,23 +186,22 @@ impl Engine {
         }
         engine.arena = memory.size;
         if engine.steps.iter().any(Step::is_shared) {
-            match ThreadPoolBuilder::new().num_threads(options.threads).build() {
-                Ok(pool) => engine.pool = Some(pool),
-                Err(error) => return Err(Error::Io(std::io::Error::other(error))),
-            }
+            engine.threads = options.threads;
         }
         Ok(engine)
     }
 
-    /// Memory to run in.
-    pub fn session(&self) -> Session {
-        let planes = self.inputs.iter().filter(|(v, _)| v.layout == Layout::ChannelsLast);
-        Session {
+    /// Memory and threads to run with.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn session(&self) -> Result<Session> {
+        Ok(Session {
             arena: vec![0; self.arena],
-            planes: vec![0; planes.map(|(v, _)| v.len()).max().unwrap_or(0)],
-            scratch: vec![self.scratch.scratch(self.options.isa); self.options.threads],
-            codes: self.steps.iter().map(Step::codes).collect(),
-        }
+            team: Team::new(self.threads)?,
+            scratch: vec![self.scratch.scratch(); self.threads],
+            codes: vec![0; self.scratch.codes],
+        })
     }
 
     /// From inputs to outputs, both real.
@@ -216,7 +221,7 @@ impl Engine {
     /// The codes of the outputs, in ONNX's axis order.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if `inputs` do not fit the graph's.
+    /// [`Error::Shape`](crate::Error::Shape) or [`Error::Range`](crate::Error::Range) if `inputs` do not fit the graph's.
     pub fn run_codes(
         &self,
         session: &mut Session,
@@ -226,7 +231,7 @@ impl Engine {
     }
 
     /// As [`run_codes`](Self::run_codes); `observe` is called after each layer with its index and its
-    /// result in the order of memory, and is not called for networks of 16-bit codes.
+    /// codes in the order of memory, and is not called for networks of 16-bit codes.
     ///
     /// # Errors
     /// As for [`run_codes`](Self::run_codes).
@@ -234,7 +239,7 @@ impl Engine {
         &self,
         session: &mut Session,
         inputs: &[Tensor<f32>],
-        observe: impl FnMut(usize, &[i8]) + Send,
+        mut observe: impl FnMut(usize, &mut dyn Iterator<Item = i8>),
     ) -> Result<Vec<Tensor<i32>>> {
         if let Some(graph) = &self.wide {
             return IntExecutor::new(graph).run_codes(inputs, |_, _| Ok(()));
@@ -242,40 +247,66 @@ impl Engine {
         let expected = self.inputs.iter().map(|(v, _)| (v.name.as_str(), v.shape.as_slice()));
         check_inputs(expected, inputs)?;
         assert!(
-            session.arena.len() == self.arena && session.codes.len() == self.steps.len(),
+            session.arena.len() == self.arena && session.codes.len() == self.scratch.codes,
             "a session of another engine"
         );
+        let Session { arena, team, scratch, codes } = session;
+        let Options { isa, .. } = self.options;
         for ((value, begin), input) in self.inputs.iter().zip(inputs) {
-            let codes = &mut session.arena[*begin..*begin + value.len()];
-            let (scale, zero) = (value.quant.scale[0], value.quant.zero_point);
-            match (value.layout, value.shape.as_slice()) {
-                (Layout::ChannelsLast, &[_, c, h, w]) => {
-                    let planes = &mut session.planes[..value.len()];
-                    quantize(self.options.isa, input.data(), scale, zero, planes);
-                    interleave(planes, c, h * w, codes);
-                }
-                _ => quantize(self.options.isa, input.data(), scale, zero, codes),
-            }
+            let bytes = &mut arena[*begin..*begin + value.len()];
+            self.take(value, input.data(), bytes, team, scratch);
         }
-        match &self.pool {
-            Some(pool) => pool.install(|| self.steps(session, observe)),
-            None => self.steps(session, observe),
+        for (i, step) in self.steps.iter().enumerate() {
+            step.run(isa, arena, team, scratch, codes);
+            observe(
+                i,
+                &mut arena[step.output.clone()].iter().map(|&byte| (byte ^ isa.flip()) as i8),
+            );
         }
         let outputs = self.outputs.iter().map(|(value, source)| {
-            let codes = match source {
-                Source::Arena(begin, len) => session.arena[*begin..*begin + *len].to_vec(),
-                Source::Constant(codes) => codes.clone(),
+            let bytes = match source {
+                Source::Arena(begin, len) => &arena[*begin..*begin + *len],
+                Source::Constant(bytes) => bytes,
             };
-            value.to_onnx_order(&Codes::I8(codes))
+            let codes = bytes.iter().map(|byte| (byte ^ isa.flip()) as i8);
+            value.to_onnx_order(&Codes::I8(codes.collect()))
         });
         outputs.collect()
     }
 
-    fn steps(&self, session: &mut Session, mut observe: impl FnMut(usize, &[i8])) {
-        let Session { arena, scratch, codes, .. } = session;
-        for (i, (step, codes)) in self.steps.iter().zip(codes).enumerate() {
-            step.run(self.options.isa, arena, scratch, codes);
-            observe(i, &arena[step.output.clone()]);
+    /// An input's codes, in the order of memory.
+    fn take(
+        &self,
+        value: &IntValue,
+        x: &[f32],
+        y: &mut [u8],
+        team: &mut Team,
+        scratch: &mut [Scratch],
+    ) {
+        let isa = self.options.isa;
+        let (scale, zero, flip) = (value.quant.scale[0], value.quant.zero_point, isa.flip());
+        match (value.layout, value.shape.as_slice()) {
+            (Layout::ChannelsLast, &[_, c, h, w]) if c > 1 && h * w > 0 => {
+                // A line of all channels at a time.
+                let (line, lines) = (c * w, y.len() / (c * w));
+                let part = lines.div_ceil(self.threads);
+                team.share(y, part * line, scratch, |i, y, scratch| {
+                    let planes = &mut scratch.planes[..line];
+                    for (row, y) in (i * part..).zip(y.chunks_exact_mut(line)) {
+                        for (channel, plane) in planes.chunks_exact_mut(w).enumerate() {
+                            let x = &x[((row / h * c + channel) * h + row % h) * w..][..w];
+                            quantize(isa, x, scale, zero, flip, plane);
+                        }
+                        interleave(isa, planes, c, y);
+                    }
+                });
+            }
+            _ => {
+                let part = y.len().div_ceil(self.threads).max(1);
+                team.share(y, part, scratch, |i, y, _| {
+                    quantize(isa, &x[i * part..][..y.len()], scale, zero, flip, y);
+                });
+            }
         }
     }
 
@@ -292,25 +323,5 @@ impl Engine {
     /// Bytes of the arena, and of packed constants.
     pub fn bytes(&self) -> [usize; 2] {
         [self.arena, self.steps.iter().map(Step::bytes).sum()]
-    }
-}
-
-/// `[n, c, pixels]` to `[n, pixels, c]`.
-fn interleave(x: &[i8], c: usize, pixels: usize, y: &mut [i8]) {
-    for (x, y) in x.chunks_exact((c * pixels).max(1)).zip(y.chunks_exact_mut((c * pixels).max(1))) {
-        match c {
-            3 => {
-                let (first, rest) = x.split_at(pixels);
-                let (second, third) = rest.split_at(pixels);
-                for (((y, &a), &b), &c) in y.chunks_exact_mut(3).zip(first).zip(second).zip(third) {
-                    y.copy_from_slice(&[a, b, c]);
-                }
-            }
-            _ => {
-                for (channel, x) in x.chunks_exact(pixels).enumerate() {
-                    y[channel..].iter_mut().step_by(c).zip(x).for_each(|(y, &x)| *y = x);
-                }
-            }
-        }
     }
 }

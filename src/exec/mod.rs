@@ -73,7 +73,7 @@ impl Network {
                     let free = std::sync::Mutex::new(Vec::new());
                     Box::new(move |inputs| {
                         let session = free.lock().ok().and_then(|mut free| free.pop());
-                        let mut session = session.unwrap_or_else(|| engine.session());
+                        let mut session = session.map_or_else(|| engine.session(), Ok)?;
                         let outputs = engine.run(&mut session, inputs);
                         if let Ok(mut free) = free.lock() {
                             free.push(session);

@@ -12,13 +12,15 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// The same with AVX-512 (F, BW, VL) and its VNNI.
+    /// The same with AVX-VNNI.
+    AvxVnni,
+    /// AVX2 with AVX-512 (F, BW, VL) and its VNNI.
     Avx512Vnni,
 }
 
 impl Isa {
     /// All of them, the fastest one last.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512Vnni];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
 
     /// The fastest one that this machine has.
     pub fn detect() -> Self {
@@ -33,6 +35,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -41,17 +45,28 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512Vnni => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Vnni => false,
         }
     }
 
     /// Multiply-accumulates of 8-bit codes that a core can do in a cycle, if that is known: two
-    /// `vpmaddwd` of 16 products each, or two `vpdpbusd` of 64.
+    /// `vpmaddwd` of 16 products each, or two
+    /// `vpdpbusd` of 32 or 64.
     pub fn macs_per_cycle(self) -> Option<u32> {
         match self {
             Self::Portable => None,
             Self::Avx2 => Some(32),
+            Self::AvxVnni => Some(64),
             Self::Avx512Vnni => Some(128),
+        }
+    }
+
+    /// A code is kept in memory as `code ^ flip`: codes that are unsigned in the kernel are 128 more than
+    /// they are.
+    pub(crate) fn flip(self) -> u8 {
+        match self {
+            Self::Portable | Self::Avx2 => 0,
+            Self::AvxVnni | Self::Avx512Vnni => 0x80,
         }
     }
 
@@ -60,6 +75,7 @@ impl Isa {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512Vnni => "avx512vnni",
         }
     }

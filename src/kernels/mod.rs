@@ -2,11 +2,45 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
-pub mod isa;
-pub mod portable;
+mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+mod avx512;
+pub mod depthwise;
+pub mod elementwise;
+pub mod isa;
+mod packed;
+pub mod product;
+mod scalar;
+mod simd;
+pub mod team;
+
+/// An expression with `S` for the [`Simd`](simd::Simd) of an [`Isa`](isa::Isa).
+macro_rules! with_simd {
+    ($isa:expr, $s:ident => $call:expr) => {
+        match $isa {
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Isa::Avx2 => {
+                type $s = $crate::kernels::avx2::Avx2;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Isa::AvxVnni => {
+                type $s = $crate::kernels::avx2::AvxVnni;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Isa::Avx512Vnni => {
+                type $s = $crate::kernels::avx512::Avx512Vnni;
+                $call
+            }
+            _ => {
+                type $s = $crate::kernels::scalar::Scalar;
+                $call
+            }
+        }
+    };
+}
+use with_simd;
 
 /// A matrix in a slice: element `(row, column)` is at `row · strides.0 + column · strides.1`.
 #[derive(Clone, Copy, Debug)]

@@ -327,7 +327,11 @@ macro_rules! ops {
             }
             fn eval_typed<X: CodeType>(&self, inputs: &[&Codes], y: &mut [X]) {
                 let inputs: Vec<&[X]> = inputs.iter().map(|codes| X::slice(codes)).collect();
-                match self { $(Self::$op(op) => op.eval(&inputs, y)),* }
+                self.eval_slices(&inputs, y);
+            }
+            /// See [`IntOperator::eval`].
+            pub fn eval_slices<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+                match self { $(Self::$op(op) => op.eval(inputs, y)),* }
             }
             /// See [`IntOperator::acc_bound`].
             pub fn acc_bound(&self) -> Option<i64> {

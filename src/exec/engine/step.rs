@@ -2,70 +2,63 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{Layer, Options, Source};
 use crate::arith::{Code, Products, round_ratio};
 use crate::codes::Codes;
+use crate::kernels::depthwise::Depthwise;
+use crate::kernels::elementwise::{Sum, add, max_pool, mean};
 use crate::kernels::isa::Isa;
-use crate::kernels::portable::{
-    Aligned, Gathered, LANES, Packed, ROWS, Sum, WIDEST, Windows, add, depthwise, product, widen,
-};
+use crate::kernels::product::{Buffer, Product, Windows};
+use crate::kernels::team::Team;
 use crate::lower::IntNode;
+use crate::ops::IntOp;
 use crate::ops::accumulator::{Accumulator, is_wide};
-use crate::ops::average_pool::int::Params as Average;
+use crate::ops::average_pool::AveragePoolInt;
 use crate::ops::conv::ConvInt;
-use crate::ops::{IntOp, IntOperator};
 use crate::tensor::strides;
 
-/// A layer with fewer products runs on one thread: it would take less time than to wake another.
-fn worth_sharing(isa: Isa) -> u64 {
-    match isa {
-        _ if cfg!(test) => 0,
-        Isa::Portable => 200_000,
-        Isa::Avx2 => 500_000,
-        Isa::Avx512Vnni => 1_500_000,
-    }
-}
-/// A product of a depthwise convolution takes as long as so many others.
-const DEPTHWISE_COST: u64 = 4;
-/// Elements of gathered windows that stay in the first cache.
-const GATHERED: usize = 12 * 1024;
+/// A layer that takes less time, in nanoseconds, runs on one thread.
+const WORTH_SHARING: u64 = 5_000;
+/// Parts of the work of a layer for each thread: the one that is done first takes more of them.
+const PARTS: usize = 2;
+/// Sums of more codes have no table.
+const MEAN_TABLE: usize = 1 << 20;
 
 /// Memory of one thread.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// Of a product.
-    gathered: Gathered,
-    /// Rows of a depthwise convolution.
-    ring: Aligned<i16>,
-    /// Where its taps lie.
-    taps: Vec<usize>,
+    buffer: Buffer,
+    sums: Vec<u32>,
+    /// Codes of a line of an input before its axes are moved.
+    pub planes: Vec<u8>,
 }
 
 /// Elements of each part of [`Scratch`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
-    gathered: usize,
-    ring: usize,
-    taps: usize,
+    buffer: usize,
+    sums: usize,
+    pub planes: usize,
+    /// Codes of arguments and result of a node that is computed by its reference.
+    pub codes: usize,
 }
 
 impl Sizes {
     /// What serves both.
     pub fn max(self, other: Self) -> Self {
         Self {
-            gathered: self.gathered.max(other.gathered),
-            ring: self.ring.max(other.ring),
-            taps: self.taps.max(other.taps),
+            buffer: self.buffer.max(other.buffer),
+            sums: self.sums.max(other.sums),
+            planes: self.planes.max(other.planes),
+            codes: self.codes.max(other.codes),
         }
     }
 
-    pub fn scratch(self, isa: Isa) -> Scratch {
+    pub fn scratch(self) -> Scratch {
         Scratch {
-            gathered: Gathered::new(isa, self.gathered),
-            ring: Aligned::new(self.ring),
-            taps: vec![0; self.taps],
+            buffer: Buffer::new(self.buffer),
+            sums: vec![0; self.sums],
+            planes: vec![0; self.planes],
         }
     }
 }
@@ -79,23 +72,21 @@ pub struct Step {
     kind: Kind,
     inputs: Vec<Source>,
     pub output: Range<usize>,
-    /// Parts of the work, for as many threads.
-    parts: usize,
+    /// Codes of the result that one thread computes at a time.
+    part: usize,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// Convolution or linear layer, for each group of channels: `rows` of `out_ch` codes.
-    Product {
-        groups: Vec<(Windows, Packed)>,
-        rows: usize,
-        out_ch: usize,
-    },
-    Depthwise(Windows, Packed),
+    /// Convolution or linear layer.
+    Product(Product),
+    Depthwise(Depthwise),
     Add(Sum),
-    /// The mean of all pixels.
-    Mean(Average),
-    Table(Vec<i8>),
+    /// The mean of all pixels of an image: number of channels, and the code for each sum.
+    Mean(usize, Vec<u8>),
+    MaxPool(Windows),
+    /// The byte for each byte.
+    Table(Vec<u8>),
     Copy,
     /// The operator's reference.
     Reference(IntOp),
@@ -108,29 +99,35 @@ impl Step {
         output: Range<usize>,
         Options { threads, isa }: Options,
     ) -> Self {
-        let kind = Kind::new(isa, &node.op, &inputs, output.len());
-        let macs = match &kind {
-            Kind::Product { groups, rows, .. } => {
-                let of = |(w, p): &(Windows, Packed)| (w.depth() * p.channels() * rows) as u64;
-                groups.iter().map(of).sum()
-            }
-            Kind::Depthwise(windows, _) => {
-                (output.len() * windows.kernel[0] * windows.kernel[1]) as u64
-            }
-            _ => 0,
+        let len = output.len();
+        let kind = Kind::new(isa, &node.op, &inputs, len);
+        // Products, and what is computed at once: how many of these, and codes in each.
+        let (macs, unit) = match &kind {
+            Kind::Product(p) if p.blocks() > 1 => (p.macs(), p.block_len()),
+            Kind::Product(p) => (p.macs(), p.line_len()),
+            Kind::Depthwise(d) => (d.macs(), d.line_len()),
+            Kind::MaxPool(w) => (0, w.out[1] * w.x_shape[3]),
+            Kind::Add(_) | Kind::Table(_) => (0, 64),
+            Kind::Mean(..) | Kind::Copy | Kind::Reference(_) => (0, len),
         };
-        let cost = if matches!(kind, Kind::Depthwise(..)) { DEPTHWISE_COST * macs } else { macs };
-        let parts = if cost < worth_sharing(isa) { 1 } else { threads };
+        let unit = unit.max(1);
+        let units = len.div_ceil(unit);
+        let worth_sharing = cfg!(test) || kind.nanoseconds(isa, macs, len) >= WORTH_SHARING;
+        let part = match threads > 1 && worth_sharing {
+            true => units.div_ceil(threads * PARTS),
+            false => units,
+        };
         let (name, operator) = (node.name.clone(), node.op.name());
-        Self { name, operator, macs, kind, inputs, output, parts }
+        Self { name, operator, macs, kind, inputs, output, part: (part * unit).max(1) }
     }
 
     pub fn layer(&self) -> Layer<'_> {
         let path = match self.kind {
-            Kind::Product { .. } => "product",
-            Kind::Depthwise(..) => "depthwise",
+            Kind::Product(_) => "product",
+            Kind::Depthwise(_) => "depthwise",
             Kind::Add(_) => "add",
-            Kind::Mean(_) => "mean",
+            Kind::Mean(..) => "mean",
+            Kind::MaxPool(_) => "max_pool",
             Kind::Table(_) => "table",
             Kind::Copy => "copy",
             Kind::Reference(_) => "reference",
@@ -140,59 +137,48 @@ impl Step {
 
     /// Whether threads share it.
     pub fn is_shared(&self) -> bool {
-        self.parts > 1
+        self.part < self.output.len()
     }
 
     /// Bytes of packed constants.
     pub fn bytes(&self) -> usize {
         match &self.kind {
-            Kind::Product { groups, .. } => groups.iter().map(|(_, p)| p.size()).sum(),
-            Kind::Depthwise(_, packed) => packed.size(),
-            Kind::Table(table) => table.len(),
+            Kind::Product(product) => product.size(),
+            Kind::Depthwise(depthwise) => depthwise.size(),
+            Kind::Table(table) | Kind::Mean(_, table) => table.len(),
             _ => 0,
         }
     }
 
     /// What each thread needs.
     pub fn sizes(&self) -> Sizes {
+        let none = Sizes::default();
         match &self.kind {
-            Kind::Product { groups, rows, .. } => {
-                let most = groups.iter().map(|(_, p)| p.stride()).max().unwrap_or(0);
-                Sizes { gathered: most * tile_rows(most).min(*rows), ..Sizes::default() }
+            Kind::Product(product) => Sizes { buffer: product.buffer(), ..none },
+            Kind::Depthwise(depthwise) => Sizes { buffer: depthwise.buffer(), ..none },
+            Kind::Mean(channels, _) => Sizes { sums: *channels, ..none },
+            Kind::Reference(_) => {
+                let arguments = self.inputs.iter().map(Source::len).sum::<usize>();
+                Sizes { codes: arguments + self.output.len(), ..none }
             }
-            Kind::Depthwise(w, p) => {
-                Sizes { ring: Ring::new(w).len(), taps: p.stride(), ..Sizes::default() }
-            }
-            _ => Sizes::default(),
+            _ => none,
         }
     }
 
-    /// What the reference needs: arguments and result.
-    pub fn codes(&self) -> Option<(Vec<Codes>, Codes)> {
-        match self.kind {
-            Kind::Reference(IntOp::MaxPool(_) | IntOp::AveragePool(_)) => return None,
-            Kind::Reference(_) => {}
-            _ => return None,
-        }
-        let argument = |source: &Source| match source {
-            Source::Arena(_, len) => Codes::zeros(8, *len),
-            Source::Constant(codes) => Codes::I8(codes.clone()),
-        };
-        Some((self.inputs.iter().map(argument).collect(), Codes::zeros(8, self.output.len())))
-    }
-
+    /// Computes the result from its arguments in `arena`.
     pub fn run(
         &self,
         isa: Isa,
-        arena: &mut [i8],
+        arena: &mut [u8],
+        team: &mut Team,
         scratch: &mut [Scratch],
-        codes: &mut Option<(Vec<Codes>, Codes)>,
+        codes: &mut [i8],
     ) {
         // The result lies beside the arguments, never over them.
         let (before, rest) = arena.split_at_mut(self.output.start);
         let (y, after) = rest.split_at_mut(self.output.len());
         let (before, after) = (&*before, &*after);
-        let input = |i: usize| -> &[i8] {
+        let input = |i: usize| -> &[u8] {
             match &self.inputs[i] {
                 Source::Constant(codes) => codes,
                 Source::Arena(_, 0) => &[],
@@ -200,56 +186,70 @@ impl Step {
                 &Source::Arena(begin, len) => &after[begin - self.output.end..][..len],
             }
         };
+        let (part, flip) = (self.part, isa.flip());
         match &self.kind {
-            Kind::Product { groups, rows: 1, .. } if groups.len() == 1 => {
-                let (windows, packed) = &groups[0];
-                let blocks = packed.blocks().div_ceil(self.parts);
-                share(y, blocks * packed.lanes(), scratch, |part, y, scratch| {
-                    let blocks = part * blocks..((part + 1) * blocks).min(packed.blocks());
-                    let (gathered, width) = (&mut scratch.gathered, y.len());
-                    product(packed, blocks, windows, input(0), (0, 1), gathered, y, width);
+            Kind::Product(product) if product.blocks() > 1 => {
+                let (x, blocks) = (input(0), part / product.block_len());
+                team.share(y, part, scratch, |i, y, scratch| {
+                    product.run_blocks(x, i * blocks, y, &mut scratch.buffer);
                 });
             }
-            Kind::Product { groups, rows, out_ch } => {
-                let per_part = rows.div_ceil(self.parts).next_multiple_of(ROWS);
-                share(y, per_part * out_ch, scratch, |part, y, scratch| {
-                    products(groups, input(0), part * per_part, y, *out_ch, scratch);
+            Kind::Product(product) => {
+                let (x, lines) = (input(0), part / product.line_len().max(1));
+                team.share(y, part, scratch, |i, y, scratch| {
+                    product.run(x, i * lines, y, &mut scratch.buffer);
                 });
             }
-            Kind::Depthwise(windows, packed) => {
-                let line = windows.out[1] * packed.channels();
-                let rows = y.len() / line.max(1);
-                let per_part = rows.div_ceil(self.parts);
-                share(y, per_part * line, scratch, |part, y, scratch| {
-                    let ring = Ring::new(windows);
-                    ring.run(isa, packed, input(0), part * per_part, y, scratch);
+            Kind::Depthwise(depthwise) => {
+                let (x, lines) = (input(0), part / depthwise.line_len().max(1));
+                team.share(y, part, scratch, |i, y, scratch| {
+                    depthwise.run(x, i * lines, y, &mut scratch.buffer);
                 });
             }
-            Kind::Add(sum) => add(isa, sum, input(0), input(1), y),
-            Kind::Mean(average) => mean(average, input(0), y),
+            Kind::Add(sum) => {
+                let (a, b) = (input(0), input(1));
+                team.share(y, part, scratch, |i, y, _| {
+                    let at = i * part..i * part + y.len();
+                    add(isa, sum, flip, &a[at.clone()], &b[at], y);
+                });
+            }
+            Kind::Mean(c, table) => {
+                let x = input(0);
+                let images = x.chunks_exact((x.len() / (y.len() / c).max(1)).max(1));
+                for (x, y) in images.zip(y.chunks_exact_mut(*c)) {
+                    mean(isa, x, flip, table, &mut scratch[0].sums, y);
+                }
+            }
+            Kind::MaxPool(windows) => {
+                let (x, lines) = (input(0), part / (windows.out[1] * windows.x_shape[3]).max(1));
+                team.share(y, part, scratch, |i, y, _| {
+                    max_pool(isa, windows, flip, x, i * lines, y);
+                });
+            }
             Kind::Table(table) => {
-                y.iter_mut().zip(input(0)).for_each(|(y, x)| *y = table[x.position()]);
+                let x = input(0);
+                team.share(y, part, scratch, |i, y, _| {
+                    let x = &x[i * part..][..y.len()];
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = table[x as usize]);
+                });
             }
             // The plan may leave the codes where they are.
             Kind::Copy => match self.inputs[0] {
                 Source::Arena(begin, _) if begin == self.output.start => {}
                 _ => y.copy_from_slice(input(0)),
             },
-            Kind::Reference(IntOp::MaxPool(op)) => op.eval(&[input(0)], y),
-            Kind::Reference(IntOp::AveragePool(op)) => op.eval(&[input(0)], y),
             Kind::Reference(op) => {
-                let Some((arguments, Codes::I8(result))) = codes else { return };
-                for (i, argument) in arguments.iter_mut().enumerate() {
-                    if let (Codes::I8(to), Source::Arena(..)) = (argument, &self.inputs[i]) {
-                        to.copy_from_slice(input(i));
-                    }
+                let mut rest = codes;
+                let mut arguments = Vec::with_capacity(self.inputs.len());
+                for i in 0..self.inputs.len() {
+                    let (to, more) = rest.split_at_mut(self.inputs[i].len());
+                    to.iter_mut().zip(input(i)).for_each(|(to, &x)| *to = (x ^ flip) as i8);
+                    arguments.push(&*to);
+                    rest = more;
                 }
-                let mut all = Codes::I8(std::mem::take(result));
-                op.eval(&arguments.iter().collect::<Vec<_>>(), &mut all);
-                if let Codes::I8(all) = all {
-                    y.copy_from_slice(&all);
-                    *result = all;
-                }
+                let result = &mut rest[..y.len()];
+                op.eval_slices(&arguments, result);
+                y.iter_mut().zip(result).for_each(|(y, code)| *y = *code as u8 ^ flip);
             }
         }
     }
@@ -267,19 +267,8 @@ impl Kind {
             IntOp::Linear(linear) => {
                 let products = products_of(&linear.0)?;
                 let out_ch = products.bias.len();
-                let (depth, rows) = (products.weight.len() / out_ch, len / out_ch);
-                let windows = Windows {
-                    x_shape: [rows, 1, 1, depth],
-                    out: [1; 2],
-                    kernel: [1; 2],
-                    stride: [1; 2],
-                    dilation: [1; 2],
-                    pad: [0; 2],
-                    channels: (0, depth),
-                    zero: 0,
-                };
-                let packed = Packed::for_product(isa, &products, 0..out_ch, depth, linear.0.bound);
-                Some(Self::Product { groups: vec![(windows, packed)], rows, out_ch })
+                let windows = Windows::rows(len / out_ch, products.weight.len() / out_ch);
+                Some(Self::Product(Product::new(isa, &products, windows, 1)))
             }
             IntOp::Add(op) => {
                 let whole = strides(&op.shape);
@@ -294,16 +283,25 @@ impl Kind {
                     bound: op.bound,
                 }))
             }
-            IntOp::AveragePool(op) => {
-                let p = &op.params;
-                let all = p.kernel == p.x_shape[1..3] && p.y_shape[1..3] == [1; 2];
-                let plain = p.pads == [0; 4] && !is_wide(op.bound);
-                (all && plain).then_some(Self::Mean(*p))
+            IntOp::AveragePool(op) => Self::mean(isa, op),
+            IntOp::MaxPool(op) => {
+                let p = &op.0;
+                Some(Self::MaxPool(Windows {
+                    x_shape: p.x_shape,
+                    out: [p.y_shape[1], p.y_shape[2]],
+                    kernel: p.kernel,
+                    stride: p.stride,
+                    dilation: p.dilation,
+                    pad: p.pad,
+                    zero: 0,
+                }))
             }
-            IntOp::Clip(table) | IntOp::Unary(table) => match &table.0 {
-                Codes::I8(table) => Some(Self::Table(table.clone())),
-                Codes::I16(_) => None,
-            },
+            IntOp::Clip(table) | IntOp::Unary(table) => {
+                let Codes::I8(table) = &table.0 else { return None };
+                let byte =
+                    |byte: u8| table[((byte ^ isa.flip()) as i8).position()] as u8 ^ isa.flip();
+                Some(Self::Table((0..=255).map(byte).collect()))
+            }
             IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
             _ => None,
         }
@@ -311,32 +309,60 @@ impl Kind {
 
     fn conv(isa: Isa, op: &ConvInt) -> Option<Self> {
         let products = products_of(&op.acc)?;
-        let (window, group, bound) = (op.conv.window, op.conv.group, op.acc.bound);
+        let (window, group) = (op.conv.window, op.conv.group);
         let [_, _, _, in_ch] = op.x_shape;
-        let [n, oh, ow, out_ch] = op.y_shape;
+        let [_, oh, ow, out_ch] = op.y_shape;
         let [top, left, ..] = window.pads;
-        let windows = |channels: (usize, usize)| Windows {
+        let windows = Windows {
             x_shape: op.x_shape,
             out: [oh, ow],
             kernel: window.kernel,
             stride: window.stride,
             dilation: window.dilation,
             pad: [top, left],
-            channels,
-            zero: op.acc.x_zero_point as i8,
+            zero: op.acc.x_zero_point as u8 ^ isa.flip(),
         };
-        let taps = window.kernel[0] * window.kernel[1];
-        if group > 1 && group == in_ch && in_ch == out_ch {
-            let packed = Packed::for_depthwise(isa, &products, taps, bound);
-            return Some(Self::Depthwise(windows((0, in_ch)), packed));
+        Some(match group > 1 && group == in_ch && in_ch == out_ch {
+            true => Self::Depthwise(Depthwise::new(isa, &products, windows)),
+            false => Self::Product(Product::new(isa, &products, windows, group)),
+        })
+    }
+
+    /// If the window is the whole image: every sum of its codes, each 128 more than it is, has an entry.
+    fn mean(isa: Isa, op: &AveragePoolInt) -> Option<Self> {
+        let p = &op.params;
+        let [_, h, w, c] = p.x_shape;
+        let all = p.kernel == [h, w] && p.y_shape[1..3] == [1; 2] && p.pads == [0; 4];
+        let count = (h * w) as i64;
+        if !all || is_wide(op.bound) || h * w * 255 >= MEAN_TABLE || c == 0 {
+            return None;
         }
-        let (per_group, out_per_group) = (in_ch / group, out_ch / group);
-        let groups = (0..group).map(|g| {
-            let windows = windows((g * per_group, (g + 1) * per_group));
-            let channels = g * out_per_group..(g + 1) * out_per_group;
-            (windows, Packed::for_product(isa, &products, channels, taps * per_group, bound))
-        });
-        Some(Self::Product { groups: groups.collect(), rows: n * oh * ow, out_ch })
+        let code = |sum: i64| {
+            let sum = sum - count * (128 + p.x_zero_point as i64);
+            let product = sum * p.multiplier.significand as i64;
+            let code =
+                i8::code(round_ratio(product, count, p.multiplier.shift), p.y_zero_point, p.clamp);
+            code as u8 ^ isa.flip()
+        };
+        Some(Self::Mean(c, (0..=count * 255).map(code).collect()))
+    }
+
+    /// An estimate of how long it takes on one thread, from its products or the length of its result.
+    fn nanoseconds(&self, isa: Isa, macs: u64, len: usize) -> u64 {
+        let products = match isa {
+            Isa::Portable => 10,
+            Isa::Avx2 => 60,
+            Isa::AvxVnni => 120,
+            _ => 240,
+        };
+        match self {
+            Self::Product(_) => macs / products,
+            Self::Depthwise(_) => 4 * macs / products,
+            Self::Add(_) => len as u64 / 3,
+            Self::MaxPool(w) => (len * w.kernel[0] * w.kernel[1]) as u64 / 16,
+            Self::Table(_) => len as u64,
+            Self::Mean(..) | Self::Copy | Self::Reference(_) => 0,
+        }
     }
 }
 
@@ -361,141 +387,5 @@ fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
             clamp: acc.clamp,
         }),
         _ => None,
-    }
-}
-
-/// Calls `f` for each `size` elements of `y` in threads of their own.
-fn share(
-    y: &mut [i8],
-    size: usize,
-    scratch: &mut [Scratch],
-    f: impl Fn(usize, &mut [i8], &mut Scratch) + Sync,
-) {
-    if y.len() <= size {
-        f(0, y, &mut scratch[0]);
-        return;
-    }
-    let parts = y.par_chunks_mut(size).zip(scratch).with_max_len(1);
-    parts.enumerate().for_each(|(part, (y, scratch))| f(part, y, scratch));
-}
-
-/// How many windows are gathered before they are multiplied.
-fn tile_rows(stride: usize) -> usize {
-    (GATHERED / stride.max(1) / ROWS * ROWS).max(ROWS)
-}
-
-/// The results of windows `first..`, as many as `y` holds.
-fn products(
-    groups: &[(Windows, Packed)],
-    x: &[i8],
-    first: usize,
-    y: &mut [i8],
-    out_ch: usize,
-    scratch: &mut Scratch,
-) {
-    let tile = groups.iter().map(|(_, p)| tile_rows(p.stride())).min().unwrap_or(1);
-    for (i, y) in y.chunks_mut(tile * out_ch).enumerate() {
-        let rows = y.len() / out_ch;
-        let mut channel = 0;
-        for (windows, packed) in groups {
-            let (all, range) = (0..packed.blocks(), (first + i * tile, rows));
-            let (gathered, y) = (&mut scratch.gathered, &mut y[channel..]);
-            product(packed, all, windows, x, range, gathered, y, out_ch);
-            channel += packed.channels();
-        }
-    }
-}
-
-/// The rows of the padded input that one row of a depthwise convolution sees, in 16 bits: row `i` in
-/// place `i` modulo their number.
-struct Ring<'a> {
-    windows: &'a Windows,
-    rows: usize,
-    columns: usize,
-}
-
-impl<'a> Ring<'a> {
-    fn new(windows: &'a Windows) -> Self {
-        let extent = |axis: usize| (windows.kernel[axis] - 1) * windows.dilation[axis] + 1;
-        let columns = windows.out[1].saturating_sub(1) * windows.stride[1] + extent(1);
-        Self { windows, rows: extent(0), columns }
-    }
-
-    /// Elements, with those that the last block of channels reads in vain.
-    fn len(&self) -> usize {
-        self.rows * self.columns * self.windows.x_shape[3] + WIDEST
-    }
-
-    /// The output rows `first..`, as many as `y` holds.
-    fn run(
-        &self,
-        isa: Isa,
-        packed: &Packed,
-        x: &[i8],
-        first: usize,
-        y: &mut [i8],
-        scratch: &mut Scratch,
-    ) {
-        let Windows { out: [oh, ow], kernel: [kh, kw], stride, dilation, .. } = *self.windows;
-        let [_, h, w, c] = self.windows.x_shape;
-        let line = self.columns * c;
-        let Scratch { ring: codes, taps, .. } = scratch;
-        let codes = &mut codes[..self.len()];
-        let mut next = 0;
-        for (row, y) in (first..).zip(y.chunks_exact_mut((ow * c).max(1))) {
-            let (image, oy) = (row / oh, row % oh);
-            let top = oy * stride[0];
-            next = if row == first || oy == 0 { top } else { top.max(next) };
-            while next < top + self.rows {
-                let to = &mut codes[next % self.rows * line..][..line];
-                let iy = next.wrapping_sub(self.windows.pad[0]);
-                let x = (iy < h).then(|| &x[(image * h + iy) * w * c..]);
-                self.fill(isa, x, to);
-                next += 1;
-            }
-            taps.clear();
-            for ky in 0..kh {
-                let begin = (top + ky * dilation[0]) % self.rows * line;
-                taps.extend((0..kw).map(|kx| begin + kx * dilation[1] * c));
-            }
-            taps.resize(packed.stride(), taps.last().copied().unwrap_or(0));
-            depthwise(packed, codes, taps, stride[1] * c, ow, y);
-        }
-    }
-
-    /// One row of the padded input.
-    fn fill(&self, isa: Isa, x: Option<&[i8]>, to: &mut [i16]) {
-        let (zero, [_, _, w, c]) = (self.windows.zero, self.windows.x_shape);
-        let Some(x) = x else {
-            to.fill(zero.into());
-            return;
-        };
-        let (left, rest) = to.split_at_mut((self.windows.pad[1] * c).min(to.len()));
-        let inside = (w * c).min(rest.len());
-        let (middle, right) = rest.split_at_mut(inside);
-        left.fill(zero.into());
-        widen(isa, &x[..inside], middle);
-        right.fill(zero.into());
-    }
-}
-
-/// As the reference of `average_pool`, where the window is the whole image.
-fn mean(p: &Average, x: &[i8], y: &mut [i8]) {
-    let [_, h, w, c] = p.x_shape;
-    for (x, y) in x.chunks_exact((h * w * c).max(1)).zip(y.chunks_exact_mut(c.max(1))) {
-        for (block, y) in y.chunks_mut(LANES).enumerate() {
-            let mut sums = [0_i32; LANES];
-            for x in x.chunks_exact(c) {
-                let x = &x[block * LANES..][..y.len()];
-                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x as i32);
-            }
-            for (y, sum) in y.iter_mut().zip(sums) {
-                let count = (h * w) as i64;
-                let sum = sum as i64 - count * p.x_zero_point as i64;
-                let q =
-                    round_ratio(sum * p.multiplier.significand as i64, count, p.multiplier.shift);
-                *y = i8::code(q, p.y_zero_point, p.clamp);
-            }
-        }
     }
 }

@@ -1,0 +1,282 @@
+//! Constants of sums of products, in the order in which the kernels read them.
+
+use std::ops::{Deref, DerefMut, Range};
+
+use super::isa::Isa;
+use crate::arith::{Multiplier, Products, requantize};
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
+/// Elements that begin where a line of the cache does, so that no vector lies across two.
+#[derive(Debug, Default)]
+pub struct Aligned<T> {
+    data: Vec<T>,
+    begin: usize,
+    len: usize,
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
+        let data = vec![T::default(); len + LINE / size_of::<T>()];
+        let begin = data.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
+        Self { data, begin, len }
+    }
+}
+
+impl<T: Copy + Default> Clone for Aligned<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::new(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.data[self.begin..][..self.len]
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data[self.begin..][..self.len]
+    }
+}
+
+/// What a kernel's registers look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Sums of 32 bits in a register.
+    pub lanes: usize,
+    /// Products that are added to one sum at a time: codes in 32 bits.
+    pub group: usize,
+    /// Registers side by side.
+    pub vectors: usize,
+}
+
+/// How a sum becomes an integer. Each rounds the exact product once, half to even.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// By a fused multiply-add of `f32`: sums are below `2^24` and results below `2^22`.
+    Single,
+    /// By one of `f64`: results are below `2^31`.
+    Double,
+    /// One by one in 64-bit integers.
+    Integer,
+}
+
+/// Output codes: all as bytes of the arena.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub zero_point: i16,
+    pub lo: u8,
+    pub hi: u8,
+}
+
+impl Limits {
+    pub fn new(isa: Isa, zero_point: i32, clamp: (i32, i32)) -> Self {
+        let offset = if isa.flip() == 0 { 0 } else { 128 };
+        let byte = |code: i32| code as u8 ^ isa.flip();
+        Self { zero_point: (zero_point + offset) as i16, lo: byte(clamp.0), hi: byte(clamp.1) }
+    }
+}
+
+/// Channels that are computed together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// The first one.
+    pub channel: usize,
+    /// How many.
+    pub len: usize,
+    /// Registers that hold one sum of each.
+    pub vectors: usize,
+    /// Where its weights begin.
+    pub weight: usize,
+    /// Where its biases and factors begin.
+    pub lane: usize,
+}
+
+/// Weights and what goes with them, for sums of equally many products in each channel.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    isa: Isa,
+    pub(super) blocks: Vec<Block>,
+    channels: usize,
+    /// Of each block `[groups][lane]`, a group of weights each; 0 where there is none.
+    pub(super) weight: Aligned<u32>,
+    /// `[lane]`, with the input's zero point moved into it.
+    pub(super) bias: Aligned<i32>,
+    /// `[lane]`, where they are rounded so.
+    pub(super) single: Aligned<f32>,
+    pub(super) double: Aligned<f64>,
+    multiplier: Vec<Multiplier>,
+    y_zero_point: i32,
+    clamp: (i32, i32),
+    pub(super) rounding: Rounding,
+    pub(super) limits: Limits,
+}
+
+/// Which of a block's channels lane `lane` of register `vector` holds, where narrowing conversions work
+/// on 4 lanes at a time: packing the registers of a block puts its codes in order.
+fn channel_of(lanes: usize, vectors: usize, at: usize) -> usize {
+    let (vector, lane) = (at / lanes, at % lanes);
+    4 * vectors * (lane / 4) + 4 * vector + lane % 4
+}
+
+impl Packed {
+    /// `index(channel, group, i)` says which weight of the channel is the `i`-th of the group, if any. With
+    /// `overlap` the last block ends with the last channel, else it is the smaller.
+    ///
+    /// # Panics
+    /// If the machine has no `isa`, or a sum does not fit 32 bits.
+    pub(super) fn new(
+        isa: Isa,
+        shape: Shape,
+        p: &Products<i8>,
+        channels: Range<usize>,
+        groups: usize,
+        overlap: bool,
+        index: impl Fn(usize, usize) -> Option<usize>,
+    ) -> Self {
+        assert!(isa.is_available(), "this machine has no {isa}");
+        let Shape { lanes, group, vectors } = shape;
+        let most = lanes * vectors;
+        let mut blocks: Vec<Block> = Vec::new();
+        let (mut weights, mut all_lanes) = (0, 0);
+        for begin in (0..channels.len()).step_by(most) {
+            let len = (channels.len() - begin).min(most);
+            let smaller = len.div_ceil(lanes).next_power_of_two().min(vectors);
+            let whole = overlap || smaller == vectors;
+            let vectors = if whole { vectors } else { smaller };
+            let (channel, len) = match overlap && channels.len() > most {
+                true => (begin.min(channels.len() - most), most),
+                false => (begin, len),
+            };
+            blocks.push(Block { channel, len, vectors, weight: weights, lane: all_lanes });
+            weights += groups * vectors * lanes;
+            all_lanes += vectors * lanes;
+        }
+        let depth = p.weight.len() / p.bias.len().max(1);
+        let flipped = if isa.flip() == 0 { 0 } else { 128 };
+        let zero_point = p.x_zero_point as i64 + flipped;
+        let mut packed = Self {
+            isa,
+            blocks,
+            channels: channels.len(),
+            weight: Aligned::new(weights),
+            bias: Aligned::new(all_lanes),
+            single: Aligned::default(),
+            double: Aligned::default(),
+            multiplier: p.multiplier[channels.clone()].to_vec(),
+            y_zero_point: p.y_zero_point,
+            clamp: p.clamp,
+            rounding: rounding(isa, p, channels.clone(), depth),
+            limits: Limits::new(isa, p.y_zero_point, p.clamp),
+        };
+        match packed.rounding {
+            Rounding::Single => packed.single = Aligned::new(all_lanes),
+            Rounding::Double => packed.double = Aligned::new(all_lanes),
+            Rounding::Integer => {}
+        }
+        let bits = 32 / group;
+        let order: Vec<Option<usize>> =
+            (0..groups * group).map(|at| index(at / group, at % group)).collect();
+        for block in &packed.blocks {
+            let lanes_of_block = block.vectors * lanes;
+            let words = &mut packed.weight[block.weight..][..groups * lanes_of_block];
+            for at in 0..lanes_of_block {
+                let channel = channel_of(lanes, block.vectors, at);
+                if channel >= block.len {
+                    continue;
+                }
+                let o = channels.start + block.channel + channel;
+                let weight = &p.weight[o * depth..][..depth];
+                let column = words[at..].iter_mut().step_by(lanes_of_block);
+                for (word, order) in column.zip(order.chunks_exact(group)) {
+                    for (i, k) in order.iter().enumerate() {
+                        let w = k.map_or(0, |k| weight[k]);
+                        *word |= (w as u32 & (u32::MAX >> (32 - bits))) << (i * bits);
+                    }
+                }
+                // The sums of flipped codes may wrap on the way; the last one is proved to fit.
+                let sum: i64 = weight.iter().map(|&w| w as i64).sum();
+                packed.bias[block.lane + at] = (p.bias[o] as i64 - zero_point * sum) as i32;
+                match packed.rounding {
+                    Rounding::Single => packed.single[block.lane + at] = factor(p, o) as f32,
+                    Rounding::Double => packed.double[block.lane + at] = factor(p, o),
+                    Rounding::Integer => {}
+                }
+            }
+        }
+        packed
+    }
+
+    /// Its kernels.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Bytes of the constants.
+    pub fn size(&self) -> usize {
+        let words = self.weight.len() + self.bias.len() + self.single.len();
+        4 * words + 8 * self.double.len()
+    }
+
+    /// Code of the sum in lane `at` of a block, or `None` if there is none: its place and the code.
+    pub(super) fn code(
+        &self,
+        lanes: usize,
+        block: &Block,
+        at: usize,
+        sum: i32,
+    ) -> Option<(usize, u8)> {
+        let channel = channel_of(lanes, block.vectors, at);
+        (channel < block.len).then(|| {
+            let m = self.multiplier[block.channel + channel];
+            let code: i8 = requantize(sum, m, self.y_zero_point, self.clamp);
+            (channel, code as u8 ^ self.isa.flip())
+        })
+    }
+}
+
+fn factor(p: &Products<i8>, o: usize) -> f64 {
+    let m = p.multiplier[o];
+    m.significand as f64 / (1u64 << m.shift) as f64
+}
+
+/// What is exact for every sum of any codes.
+fn rounding(isa: Isa, p: &Products<i8>, channels: Range<usize>, depth: usize) -> Rounding {
+    let (lo, hi) = (-128 - p.x_zero_point as i64, 127 - p.x_zero_point as i64);
+    let (mut most, mut largest) = (0, 0.0_f64);
+    for o in channels {
+        // Sums of positive and of negative weights.
+        let (mut plus, mut minus) = (0, 0);
+        for part in p.weight[o * depth..][..depth].chunks(1 << 16) {
+            plus += part.iter().map(|&w| w.max(0) as i32).sum::<i32>() as i64;
+            minus += part.iter().map(|&w| w.min(0) as i32).sum::<i32>() as i64;
+        }
+        let least = p.bias[o] as i64 + plus * lo + minus * hi;
+        let greatest = p.bias[o] as i64 + plus * hi + minus * lo;
+        let sum = greatest.max(-least);
+        most = most.max(sum);
+        largest = largest.max(sum as f64 * factor(p, o));
+    }
+    assert!(most <= i32::MAX as i64, "sums need more than 32 bits");
+    let fused = isa != Isa::Portable;
+    if fused && most <= 1 << 24 && largest < (1 << 22) as f64 - 1.0 {
+        Rounding::Single
+    } else if (fused || most < 1 << 29) && largest < (1u32 << 31) as f64 - 1.0 {
+        Rounding::Double
+    } else {
+        Rounding::Integer
+    }
+}

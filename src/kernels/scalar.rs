@@ -1,0 +1,102 @@
+//! Rust for every machine: codes of 16 bits in pairs, 4 sums at a time.
+
+use super::packed::{Block, Limits, Packed};
+use super::simd::{Simd, entry_points};
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+/// Added to a number below `2^31`, it leaves its integer part, rounded half to even, in the low bits.
+const ROUND_DOUBLE: f64 = 6_755_399_441_055_744.0;
+
+impl Simd for Scalar {
+    type V = [i32; 4];
+    type X = i16;
+    const LANES: usize = 4;
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> [i32; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[i32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn save(v: [i32; 4], to: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[i32; 4]>().write_unaligned(v) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(x: *const i16) -> [i32; 4] {
+        // SAFETY: the caller's promise.
+        let [low, high] = unsafe { [*x, *x.add(1)] };
+        [low as u16 as i32 | (high as i32) << 16; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn dot(acc: [i32; 4], x: [i32; 4], w: [i32; 4]) -> [i32; 4] {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: all machines of this kind have SSE2; the types have the same bits.
+        unsafe {
+            use std::arch::x86_64::{__m128i, _mm_add_epi32, _mm_madd_epi16};
+            let [acc, x, w] = [acc, x, w].map(|v| std::mem::transmute::<[i32; 4], __m128i>(v));
+            std::mem::transmute(_mm_add_epi32(acc, _mm_madd_epi16(x, w)))
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let mut sum = acc;
+            for i in 0..4 {
+                let first = (x[i] as i16 as i32) * (w[i] as i16 as i32);
+                let second = (x[i] >> 16) * (w[i] >> 16);
+                sum[i] = acc[i].wrapping_add(first + second);
+            }
+            sum
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn round(_: [i32; 4], _: *const f32) -> [i32; 4] {
+        unreachable!("not every machine has a fused multiply-add")
+    }
+
+    #[inline(always)]
+    unsafe fn round_double(acc: [i32; 4], factor: *const f64) -> [i32; 4] {
+        // SAFETY: the caller's promise.
+        let factor = unsafe { factor.cast::<[f64; 4]>().read_unaligned() };
+        let mut q = [0; 4];
+        for i in 0..4 {
+            q[i] = (acc[i] as f64 * factor[i] + ROUND_DOUBLE).to_bits() as i32;
+        }
+        q
+    }
+
+    #[inline(always)]
+    unsafe fn store<const N: usize>(q: [[i32; 4]; 4], limits: Limits, y: [*mut u8; 4], len: usize) {
+        let (lo, hi) = (limits.lo as i8 as i32, limits.hi as i8 as i32);
+        for (i, q) in q.into_iter().enumerate() {
+            for (lane, q) in q.into_iter().enumerate() {
+                let at = i % N * 4 + lane;
+                let code = q.saturating_add(limits.zero_point.into()).max(lo).min(hi) as u8;
+                if at < len {
+                    // SAFETY: there is room for `len` codes.
+                    unsafe { *y[i / N].add(at) = code };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
+        for i in 0..len {
+            // SAFETY: the rows hold `len` codes, and there is room for as many words.
+            unsafe {
+                let [a, b] = [*rows[0].add(i) as i8 as u16, *rows[1].add(i) as i8 as u16];
+                *to.add(i) = a as u32 | (b as u32) << 16;
+            }
+        }
+    }
+
+    entry_points!();
+}

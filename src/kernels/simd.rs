@@ -1,0 +1,375 @@
+//! What the inner loops need of a machine, and the loops themselves, written once.
+//!
+//! Codes lie in 32-bit words: 4 of 8 bits, or 2 of 16. [`Simd::dot`] multiplies the codes of each word by
+//! as many weights and adds the products to a sum of 32 bits, exactly.
+
+use super::packed::{Block, Limits, Packed, Rounding, Shape};
+
+/// Rows of windows that are multiplied together where there are as many.
+pub(super) const ROWS: usize = 6;
+
+/// A code as a kernel reads it, from a byte of the arena.
+pub(super) trait Element: Copy {
+    fn of(byte: u8) -> Self;
+}
+
+impl Element for i16 {
+    #[inline(always)]
+    fn of(byte: u8) -> Self {
+        (byte as i8).into()
+    }
+}
+
+impl Element for u8 {
+    #[inline(always)]
+    fn of(byte: u8) -> Self {
+        byte
+    }
+}
+
+/// The instructions of a machine. All methods but the last three are meant to be inlined into those,
+/// which are compiled with the machine's features.
+///
+/// # Safety
+/// The machine must have the instructions; pointers must be valid for what is read and written.
+pub(super) trait Simd: Copy {
+    /// [`LANES`](Self::LANES) numbers of 32 bits.
+    type V: Copy;
+    /// A code of the input.
+    type X: Element;
+    const LANES: usize;
+    /// The most registers side by side in a product: 1, 2 or 4.
+    const VECTORS: usize;
+    /// Codes in a word, and registers side by side in a depthwise convolution.
+    const GROUP: usize = 4 / size_of::<Self::X>();
+
+    unsafe fn load(from: *const u32) -> Self::V;
+    unsafe fn save(v: Self::V, to: *mut u32);
+    /// The word at `x` in all lanes.
+    unsafe fn splat(x: *const Self::X) -> Self::V;
+    /// `acc + Σ x · w` over the codes of each lane.
+    unsafe fn dot(acc: Self::V, x: Self::V, w: Self::V) -> Self::V;
+    /// `rne(acc · factor)`; see [`Rounding::Single`].
+    unsafe fn round(acc: Self::V, factor: *const f32) -> Self::V;
+    /// The same; see [`Rounding::Double`].
+    unsafe fn round_double(acc: Self::V, factor: *const f64) -> Self::V;
+    /// Codes of 4 registers: of one row if `N` is 4, of two if 2, of four if 1; `len` of each.
+    unsafe fn store<const N: usize>(q: [Self::V; 4], limits: Limits, y: [*mut u8; 4], len: usize);
+    /// The codes of `len` channels in [`GROUP`](Self::GROUP) rows, a word for each channel.
+    unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32);
+
+    /// See [`tile`].
+    unsafe fn tile<const R: usize, const N: usize>(
+        p: &Packed,
+        block: &Block,
+        x: *const Self::X,
+        step: usize,
+        offsets: &[u32],
+        y: *mut u8,
+        y_step: usize,
+    );
+    /// See [`depthwise`].
+    unsafe fn depthwise<const T: usize>(
+        p: &Packed,
+        block: &Block,
+        x: *const u32,
+        step: usize,
+        taps: &[u32],
+        y: &mut [u8],
+        y_step: usize,
+    );
+    /// See [`spread`].
+    unsafe fn spread(
+        rows: [*const u8; 4],
+        steps: [usize; 4],
+        columns: usize,
+        len: usize,
+        to: *mut u32,
+        to_step: usize,
+    );
+    /// As codes of the input.
+    unsafe fn widen(x: &[u8], to: *mut Self::X);
+
+    /// Of products.
+    fn shape() -> Shape {
+        Shape { lanes: Self::LANES, group: Self::GROUP, vectors: Self::VECTORS }
+    }
+}
+
+/// The three entry points of a [`Simd`], compiled with its features.
+macro_rules! entry_points {
+    ($(#[$features:meta])?) => {
+        $(#[$features])?
+        #[inline(never)]
+        unsafe fn tile<const R: usize, const N: usize>(
+            p: &Packed,
+            block: &Block,
+            x: *const Self::X,
+            step: usize,
+            offsets: &[u32],
+            y: *mut u8,
+            y_step: usize,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { crate::kernels::simd::tile::<Self, R, N>(p, block, x, step, offsets, y, y_step) }
+        }
+
+        $(#[$features])?
+        #[inline(never)]
+        unsafe fn depthwise<const T: usize>(
+            p: &Packed,
+            block: &Block,
+            x: *const u32,
+            step: usize,
+            taps: &[u32],
+            y: &mut [u8],
+            y_step: usize,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match Self::GROUP {
+                    4 => crate::kernels::simd::depthwise::<Self, T, 4>(p, block, x, step, taps, y, y_step),
+                    _ => crate::kernels::simd::depthwise::<Self, T, 2>(p, block, x, step, taps, y, y_step),
+                }
+            }
+        }
+
+        $(#[$features])?
+        unsafe fn spread(
+            rows: [*const u8; 4],
+            steps: [usize; 4],
+            columns: usize,
+            len: usize,
+            to: *mut u32,
+            to_step: usize,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { crate::kernels::simd::spread::<Self>(rows, steps, columns, len, to, to_step) }
+        }
+
+        $(#[$features])?
+        unsafe fn widen(x: &[u8], to: *mut Self::X) {
+            for (i, &x) in x.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(i) = crate::kernels::simd::Element::of(x) };
+            }
+        }
+    };
+}
+pub(super) use entry_points;
+
+/// Stores the codes of `R` rows from their sums; rows of `y` are `y_step` apart, and those from `rows` on
+/// are that before. The usual case is unrolled, so that sums never leave their registers.
+///
+/// # Safety
+/// `block` is one of `p`, and each row of `y` has room for its codes.
+#[inline(always)]
+unsafe fn finish<S: Simd, const R: usize, const N: usize>(
+    p: &Packed,
+    block: &Block,
+    acc: [[S::V; N]; R],
+    y: *mut u8,
+    y_step: usize,
+    rows: usize,
+) {
+    // SAFETY: there is a factor for each lane; the rows are below `rows`.
+    let to = |row: usize| unsafe { y.add(row.min(rows - 1) * y_step) };
+    macro_rules! store {
+        ($acc:expr, $first:expr, $round:expr) => {{
+            let (mut q, mut y) = ([$acc[0][0]; 4], [y; 4]);
+            for i in 0..4 {
+                let row = if $first + i / N < R { $first + i / N } else { R - 1 };
+                q[i] = $round($acc[row][i % N], block.lane + i % N * S::LANES);
+                y[i / N] = to(row);
+            }
+            S::store::<N>(q, p.limits, y, block.len);
+        }};
+    }
+    // SAFETY: the same.
+    unsafe {
+        if p.rounding == Rounding::Single {
+            let factor = p.single.as_ptr();
+            macro_rules! unrolled {
+                ($($i:literal),*) => {$(
+                    if $i * (4 / N) < R {
+                        store!(acc, $i * (4 / N), |sum, lane| S::round(sum, factor.add(lane)));
+                    }
+                )*};
+            }
+            unrolled!(0, 1, 2, 3, 4, 5);
+            return;
+        }
+        let mut sums = [[acc[0][0]; N]; R];
+        for (sums, acc) in sums.iter_mut().zip(acc) {
+            for (sum, acc) in sums.iter_mut().zip(acc) {
+                *sum = acc;
+            }
+        }
+        for first in (0..R).step_by(4 / N) {
+            if p.rounding == Rounding::Double {
+                let factor = p.double.as_ptr();
+                store!(sums, first, |sum, lane| S::round_double(sum, factor.add(lane)));
+                continue;
+            }
+            for i in 0..4 {
+                let row = (first + i / N).min(R - 1);
+                one_by_one::<S>(p, block, sums[row][i % N], i % N, to(row));
+            }
+        }
+    }
+}
+
+/// The codes of register `vector` of a block.
+///
+/// # Safety
+/// As for [`finish`].
+#[cold]
+unsafe fn one_by_one<S: Simd>(p: &Packed, block: &Block, sum: S::V, vector: usize, to: *mut u8) {
+    let mut sums = [0_u32; 16];
+    // SAFETY: a register has at most 16 lanes; `code` gives places below the block's length.
+    unsafe {
+        S::save(sum, sums.as_mut_ptr());
+        for (lane, &sum) in sums.iter().enumerate().take(S::LANES) {
+            let at = vector * S::LANES + lane;
+            if let Some((place, code)) = p.code(S::LANES, block, at, sum as i32) {
+                *to.add(place) = code;
+            }
+        }
+    }
+}
+
+/// `R` windows and one block of `N` registers. Window `r` has its codes at `x + r · step`, the groups at
+/// `offsets`.
+///
+/// # Safety
+/// `block` is one of `p`, `offsets` has as many elements as `p` groups, all codes are there, and `y` has
+/// room for a block in each of `R` rows that are `y_step` apart.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
+    p: &Packed,
+    block: &Block,
+    x: *const S::X,
+    step: usize,
+    offsets: &[u32],
+    y: *mut u8,
+    y_step: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut acc = [[S::load(p.bias.as_ptr().cast()); N]; R];
+        for v in 0..N {
+            let bias = S::load(p.bias.as_ptr().add(block.lane + v * S::LANES).cast());
+            for acc in &mut acc {
+                acc[v] = bias;
+            }
+        }
+        let mut weight = p.weight.as_ptr().add(block.weight);
+        for &offset in offsets {
+            let x = x.add(offset as usize);
+            let mut w = [acc[0][0]; N];
+            for (v, w) in w.iter_mut().enumerate() {
+                *w = S::load(weight.add(v * S::LANES));
+            }
+            weight = weight.add(N * S::LANES);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = S::splat(x.add(r * step));
+                for (acc, &w) in acc.iter_mut().zip(&w) {
+                    *acc = S::dot(*acc, x, w);
+                }
+            }
+        }
+        finish::<S, R, N>(p, block, acc, y, y_step, R);
+    }
+}
+
+/// One row of a depthwise convolution, one block of `N` registers: `y[pixel] = Σ x[pixel · step + taps[t]] ·
+/// w[t]`, where each word of `x` holds a channel's codes in several rows. `T` is the number of taps, or 0;
+/// `y` holds all pixels, `y_step` apart.
+///
+/// # Safety
+/// `block` is one of `p`, `taps` has as many elements as `p` groups, all words are there, and `y` has room for
+/// a block from each pixel on.
+#[inline(always)]
+pub(super) unsafe fn depthwise<S: Simd, const T: usize, const N: usize>(
+    p: &Packed,
+    block: &Block,
+    x: *const u32,
+    step: usize,
+    taps: &[u32],
+    y: &mut [u8],
+    y_step: usize,
+) {
+    // SAFETY: the caller's promise; the number of pixels follows from the room.
+    unsafe {
+        let pixels = (y.len() + y_step - block.len) / y_step;
+        let y = y.as_mut_ptr();
+        let mut bias = [S::load(p.bias.as_ptr().cast()); N];
+        for (v, bias) in bias.iter_mut().enumerate() {
+            *bias = S::load(p.bias.as_ptr().add(block.lane + v * S::LANES).cast());
+        }
+        let weight = p.weight.as_ptr().add(block.weight);
+        let mut w = [[bias[0]; N]; T];
+        for (t, w) in w.iter_mut().enumerate() {
+            for (v, w) in w.iter_mut().enumerate() {
+                *w = S::load(weight.add((t * N + v) * S::LANES));
+            }
+        }
+        let mut pixel = 0;
+        macro_rules! pixels {
+            ($count:expr) => {{
+                let mut acc = [bias; $count];
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let at = if pixel + i < pixels { pixel + i } else { pixels - 1 };
+                    let x = x.add(at * step);
+                    for t in 0..if T > 0 { T } else { taps.len() } {
+                        let x = x.add(*taps.get_unchecked(t) as usize);
+                        for (v, acc) in acc.iter_mut().enumerate() {
+                            let x = S::load(x.add(v * S::LANES));
+                            let w = match T {
+                                0 => S::load(weight.add((t * N + v) * S::LANES)),
+                                _ => w[t][v],
+                            };
+                            *acc = S::dot(*acc, x, w);
+                        }
+                    }
+                }
+                let y = y.add(pixel * y_step);
+                finish::<S, $count, N>(p, block, acc, y, y_step, pixels - pixel);
+                pixel += $count;
+            }};
+        }
+        while pixel < pixels {
+            match N {
+                4 => pixels!(1),
+                _ => pixels!(2),
+            }
+        }
+    }
+}
+
+/// [`Simd::interleave`] for `columns` pixels, whose codes are `steps` apart in each row, and their
+/// words `to_step`.
+///
+/// # Safety
+/// Each of the first [`Simd::GROUP`] rows holds `len` codes of all pixels, and there is room for whole
+/// registers at `to`.
+#[inline(always)]
+pub(super) unsafe fn spread<S: Simd>(
+    rows: [*const u8; 4],
+    steps: [usize; 4],
+    columns: usize,
+    len: usize,
+    to: *mut u32,
+    to_step: usize,
+) {
+    for column in 0..columns {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut at = rows;
+            for (row, step) in at.iter_mut().zip(steps).take(S::GROUP) {
+                *row = row.add(column * step);
+            }
+            S::interleave(at, len, to.add(column * to_step));
+        }
+    }
+}
