@@ -39,6 +39,7 @@
 //! # }
 //! ```
 
+mod moves;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 
 use super::isa::Isa;
 use super::product::Windows;
-use crate::arith::round_shift;
+use crate::arith::{Multiplier, rescale, round_shift};
 
 /// Defines functions that are compiled for each instruction set. The first argument chooses.
 macro_rules! for_each_isa {
@@ -56,6 +56,16 @@ pub struct Sum {
     pub bound: i64,
 }
 
+/// Constants of [`mul`]; see [`crate::ops::mul::int::Params`].
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Scaled {
+    pub multiplier: Multiplier,
+    pub zero_point: [i32; 2],
+    pub y_zero_point: i32,
+    pub clamp: (i32, i32),
+}
+
 for_each_isa! {
     /// `y = clamp(round_shift((a − za) · fa + (b − zb) · fb, shift) + zy)`, of bytes that are codes, each
     /// `^ flip`.
@@ -79,6 +89,29 @@ for_each_isa! {
                 let (a, b) = ((code(a) - za) as i64, (code(b) - zb) as i64);
                 let q = round_shift(a * p.factor[0] + b * p.factor[1], p.shift);
                 *y = (q.clamp(lo.into(), hi.into()) as i32 + p.y_zero_point) as u8 ^ flip;
+            }
+        }
+    }
+
+    /// `y = clamp(rescale((a − za) · (b − zb), m) + zy)`, of bytes that are codes, each `^ flip`.
+    fn mul(p: &Scaled, flip: u8, a: &[u8], b: &[u8], y: &mut [u8]) {
+        assert!(a.len() == y.len() && b.len() == y.len());
+        let [za, zb] = p.zero_point;
+        let (lo, hi) = (p.clamp.0 - p.y_zero_point, p.clamp.1 - p.y_zero_point);
+        let code = |byte: u8| (byte ^ flip) as i8 as i32;
+        let factor = p.multiplier.significand as f64 / (1u64 << p.multiplier.shift) as f64;
+        // Products are at most 2^16, so `f64` holds them times the factor. 32 bits hold the result:
+        if factor < (1 << 14) as f64 {
+            for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+                let product = ((code(a) - za) * (code(b) - zb)) as f64 * factor;
+                let q = (product + 6_755_399_441_055_744.0).to_bits() as i32;
+                *y = (q.max(lo).min(hi) + p.y_zero_point) as u8 ^ flip;
+            }
+        } else {
+            for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+                let product = (code(a) - za) as i64 * (code(b) - zb) as i64;
+                let q = rescale(product, p.multiplier).clamp(lo.into(), hi.into());
+                *y = (q as i32 + p.y_zero_point) as u8 ^ flip;
             }
         }
     }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::moves::Moves;
 use super::{Layer, Options, Source};
-use crate::arith::{Code, Products, round_ratio};
+use crate::arith::{Code, Products, round_ratio, strided_index};
 use crate::codes::Codes;
 use crate::kernels::depthwise::Depthwise;
-use crate::kernels::elementwise::{Sum, add, max_pool, mean};
+use crate::kernels::elementwise::{Scaled, Sum, add, max_pool, mean, mul};
 use crate::kernels::isa::Isa;
 use crate::kernels::product::{Buffer, Product, Windows};
 use crate::kernels::team::Team;
@@ -21,6 +22,8 @@ use crate::tensor::strides;
 const WORTH_SHARING: u64 = 5_000;
 /// Parts of the work of a layer for each thread: the one that is done first takes more of them.
 const PARTS: usize = 2;
+/// Codes of a line of the cache, for kernels to which it is all the same.
+const UNIT: usize = 64;
 /// Sums of more codes have no table.
 const MEAN_TABLE: usize = 1 << 20;
 
@@ -81,7 +84,10 @@ enum Kind {
     /// Convolution or linear layer.
     Product(Product),
     Depthwise(Depthwise),
-    Add(Sum),
+    Add(Sum, Rows),
+    Mul(Scaled, Rows),
+    /// Codes that only move.
+    Moves(Moves),
     /// The mean of all pixels of an image: number of channels, and the code for each sum.
     Mean(usize, Vec<u8>),
     MaxPool(Windows),
@@ -107,8 +113,9 @@ impl Step {
             Kind::Product(p) => (p.macs(), p.line_len()),
             Kind::Depthwise(d) => (d.macs(), d.line_len()),
             Kind::MaxPool(w) => (0, w.out[1] * w.x_shape[3]),
-            Kind::Add(_) | Kind::Table(_) => (0, 64),
-            Kind::Mean(..) | Kind::Copy | Kind::Reference(_) => (0, len),
+            Kind::Add(_, rows) | Kind::Mul(_, rows) => (0, rows.unit),
+            Kind::Table(_) => (0, UNIT),
+            Kind::Mean(..) | Kind::Moves(_) | Kind::Copy | Kind::Reference(_) => (0, len),
         };
         let unit = unit.max(1);
         let units = len.div_ceil(unit);
@@ -125,7 +132,9 @@ impl Step {
         let path = match self.kind {
             Kind::Product(_) => "product",
             Kind::Depthwise(_) => "depthwise",
-            Kind::Add(_) => "add",
+            Kind::Add(..) => "add",
+            Kind::Mul(..) => "mul",
+            Kind::Moves(_) => "moves",
             Kind::Mean(..) => "mean",
             Kind::MaxPool(_) => "max_pool",
             Kind::Table(_) => "table",
@@ -146,6 +155,7 @@ impl Step {
             Kind::Product(product) => product.size(),
             Kind::Depthwise(depthwise) => depthwise.size(),
             Kind::Table(table) | Kind::Mean(_, table) => table.len(),
+            Kind::Moves(moves) => moves.size(),
             _ => 0,
         }
     }
@@ -206,13 +216,19 @@ impl Step {
                     depthwise.run(x, i * lines, y, &mut scratch.buffer);
                 });
             }
-            Kind::Add(sum) => {
-                let (a, b) = (input(0), input(1));
+            Kind::Add(sum, rows) => {
+                let arguments = [input(0), input(1)];
                 team.share(y, part, scratch, |i, y, _| {
-                    let at = i * part..i * part + y.len();
-                    add(isa, sum, flip, &a[at.clone()], &b[at], y);
+                    rows.each(arguments, i * part, y, |a, b, y| add(isa, sum, flip, a, b, y));
                 });
             }
+            Kind::Mul(scaled, rows) => {
+                let arguments = [input(0), input(1)];
+                team.share(y, part, scratch, |i, y, _| {
+                    rows.each(arguments, i * part, y, |a, b, y| mul(isa, scaled, flip, a, b, y));
+                });
+            }
+            Kind::Moves(moves) => moves.run(input, flip, y),
             Kind::Mean(c, table) => {
                 let x = input(0);
                 let images = x.chunks_exact((x.len() / (y.len() / c).max(1)).max(1));
@@ -271,17 +287,24 @@ impl Kind {
                 Some(Self::Product(Product::new(isa, &products, windows, 1)))
             }
             IntOp::Add(op) => {
-                let whole = strides(&op.shape);
-                let alike = op.strides.iter().all(|s| *s == whole);
-                let alike = alike && inputs.iter().all(|source| source.len() == len);
-                alike.then_some(Self::Add(Sum {
+                let sum = Sum {
                     factor: op.factor,
                     shift: op.shift,
                     zero_point: op.zero_point,
                     y_zero_point: op.y_zero_point,
                     clamp: op.clamp,
                     bound: op.bound,
-                }))
+                };
+                Rows::of(&op.shape, &op.strides).map(|rows| Self::Add(sum, rows))
+            }
+            IntOp::Mul(op) => {
+                let scaled = Scaled {
+                    multiplier: op.multiplier,
+                    zero_point: op.zero_point,
+                    y_zero_point: op.y_zero_point,
+                    clamp: op.clamp,
+                };
+                Rows::of(&op.shape, &op.strides).map(|rows| Self::Mul(scaled, rows))
             }
             IntOp::AveragePool(op) => Self::mean(isa, op),
             IntOp::MaxPool(op) => {
@@ -303,7 +326,7 @@ impl Kind {
                 Some(Self::Table((0..=255).map(byte).collect()))
             }
             IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
-            _ => None,
+            _ => Moves::of(op, inputs, len).map(Self::Moves),
         }
     }
 
@@ -358,16 +381,64 @@ impl Kind {
         match self {
             Self::Product(_) => macs / products,
             Self::Depthwise(_) => 4 * macs / products,
-            Self::Add(_) => len as u64 / 3,
+            Self::Add(..) | Self::Mul(..) => len as u64 / 4,
             Self::MaxPool(w) => (len * w.kernel[0] * w.kernel[1]) as u64 / 16,
             Self::Table(_) => len as u64,
-            Self::Mean(..) | Self::Copy | Self::Reference(_) => 0,
+            Self::Mean(..) | Self::Moves(_) | Self::Copy | Self::Reference(_) => 0,
+        }
+    }
+}
+
+/// A result as rows along which both arguments lie side by side.
+#[derive(Debug)]
+struct Rows {
+    /// Codes in a row.
+    len: usize,
+    /// Codes that are computed at once: a row, or any part of the only one.
+    unit: usize,
+    shape: Vec<usize>,
+    strides: [Vec<usize>; 2],
+}
+
+impl Rows {
+    /// `None` if an argument is broadcast along the last axis.
+    fn of(shape: &[usize], of_arguments: &[Vec<usize>; 2]) -> Option<Self> {
+        let whole = strides(shape);
+        let alike = |&axis: &usize| {
+            shape[axis] == 1 || of_arguments.iter().all(|strides| strides[axis] == whole[axis])
+        };
+        let outer = (0..shape.len()).rev().find(|axis| !alike(axis)).map_or(0, |axis| axis + 1);
+        let len: usize = shape[outer..].iter().product();
+        (outer == 0 || len > 1).then(|| Self {
+            len,
+            unit: if outer == 0 { UNIT } else { len },
+            shape: shape[..outer].to_vec(),
+            strides: [0, 1].map(|i| of_arguments[i][..outer].to_vec()),
+        })
+    }
+
+    /// Calls `f` for each row, or part of one, of `y`, which begins at code `first` of the result.
+    fn each(
+        &self,
+        [a, b]: [&[u8]; 2],
+        first: usize,
+        y: &mut [u8],
+        f: impl Fn(&[u8], &[u8], &mut [u8]),
+    ) {
+        let (mut at, mut rest) = (first, y);
+        while !rest.is_empty() {
+            let (row, column) = (at / self.len, at % self.len);
+            let (y, more) = rest.split_at_mut((self.len - column).min(rest.len()));
+            let [from_a, from_b] =
+                [0, 1].map(|i| strided_index(row, &self.shape, &self.strides[i]) + column);
+            f(&a[from_a..][..y.len()], &b[from_b..][..y.len()], y);
+            (at, rest) = (at + y.len(), more);
         }
     }
 }
 
 impl Source {
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Self::Arena(_, len) => *len,
             Self::Constant(codes) => codes.len(),

@@ -12,6 +12,7 @@ use crate::ops::add::{Add, AddInt};
 use crate::ops::average_pool::AveragePool;
 use crate::ops::conv::{Conv, ConvInt};
 use crate::ops::linear::{Linear, LinearInt};
+use crate::ops::mul::MulInt;
 use crate::ops::reshape::Reshape;
 use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 use crate::ops::{IntOp, Op, Window};
@@ -199,12 +200,31 @@ fn linear_layers_equal_the_reference() {
     }
 }
 
+/// Shapes of two arguments that are broadcast to the first, if to any, and of the result.
+fn broadcast(rng: &mut Rng) -> (Vec<usize>, [Vec<usize>; 2], [Vec<usize>; 2]) {
+    let c = rng.pick(&[1, 3, 15, 16, 17, 70]);
+    let shape = vec![2, 3, c];
+    let whole = strides(&shape);
+    let [b, of_b] = match rng.pick(&[0, 1, 2, 3, 4]) {
+        0 => [shape.clone(), whole.clone()],
+        1 => [vec![1, 1, c], vec![0, 0, 1]],
+        2 => [vec![2, 1, c], vec![c, 0, 1]],
+        3 => [vec![2, 3, 1], vec![3, 1, 0]],
+        _ => [vec![1, 1, 1], vec![0; 3]],
+    };
+    match rng.pick(&[false, true]) {
+        true => (shape.clone(), [b, shape], [of_b, whole]),
+        false => (shape.clone(), [shape, b], [whole, of_b]),
+    }
+}
+
 #[test]
 fn additions_equal_the_reference() {
     let mut rng = Rng(5);
-    for i in 0..300 {
+    let mut paths = Vec::new();
+    for i in 0..600 {
         let zero_point = [0; 2].map(|_| rng.pick(&[-128, 127, 0, -3]));
-        let shape = vec![1, rng.pick(&[1, 3, 15, 16, 17, 70])];
+        let (shape, arguments, strides) = broadcast(&mut rng);
         let [fa, fb] = [0; 2].map(|_| {
             let m = rng.pick(&[1.0, 0.5, 0.75, 1e-3, 123.456, 3e-9, 0.333_333_34, 3e6]);
             Multiplier::from_f32(m).unwrap()
@@ -221,16 +241,43 @@ fn additions_equal_the_reference() {
             zero_point,
             y_zero_point: rng.pick(&[-128, 127, 0, 9]),
             clamp: rng.pick(&[(-128, 127), (-3, 100)]),
-            strides: [strides(&shape), strides(&shape)],
+            strides,
             shape: shape.clone(),
             bound: bound as i64,
         };
         let what = format!("{op:?}");
         let y = value(&shape, op.y_zero_point, false);
-        let [a, b] = zero_point.map(|z| value(&shape, z, false));
+        let [a, b] = [0, 1].map(|i| value(&arguments[i], zero_point[i], false));
         let graph = graph_of(IntOp::Add(op), vec![a, b, y]);
-        assert_eq!(check(&graph, &mut rng, &[1], &what), "add");
+        paths.push(check(&graph, &mut rng, &[1, 2], &what));
     }
+    assert!(paths.contains(&"add") && paths.contains(&"reference"));
+}
+
+#[test]
+fn multiplications_equal_the_reference() {
+    let mut rng = Rng(12);
+    let mut paths = Vec::new();
+    for _ in 0..600 {
+        let zero_point = [0; 2].map(|_| rng.pick(&[-128, 127, 0, -3]));
+        let (shape, arguments, strides) = broadcast(&mut rng);
+        let factor = rng.pick(&[1.0, 0.5, 0.25, 1e-2, 1e-4, 0.333_333_34, 3e-9, 3e5, 8e6]);
+        let op = MulInt {
+            multiplier: Multiplier::from_f32(factor).unwrap(),
+            zero_point,
+            y_zero_point: rng.pick(&[-128, 127, 0, 9]),
+            clamp: rng.pick(&[(-128, 127), (-3, 100)]),
+            strides,
+            shape: shape.clone(),
+            bound: 255 * 255,
+        };
+        let what = format!("{op:?}");
+        let y = value(&shape, op.y_zero_point, false);
+        let [a, b] = [0, 1].map(|i| value(&arguments[i], zero_point[i], false));
+        let graph = graph_of(IntOp::Mul(op), vec![a, b, y]);
+        paths.push(check(&graph, &mut rng, &[1, 2], &what));
+    }
+    assert!(paths.contains(&"mul") && paths.contains(&"reference"));
 }
 
 /// Every layer of networks of all operators, of 8 bits and of 16.
@@ -269,8 +316,9 @@ fn random_networks_equal_the_reference() {
             }
         }
     }
-    let all = ["add", "copy", "depthwise", "max_pool", "mean", "product", "reference", "table"];
-    assert!(paths.iter().all(|path| all.contains(path)) && paths.len() > 4, "{paths:?}");
+    for path in ["add", "copy", "max_pool", "moves", "mul", "product", "reference", "table"] {
+        assert!(paths.contains(path), "{path} not among {paths:?}");
+    }
 }
 
 #[test]

@@ -360,6 +360,13 @@ struct_in_rust!(
     x_shape, rows, columns, multiplier, x_zero_point, y_zero_point, clamp
 );
 
+impl ResizeInt {
+    /// Whether codes are only picked.
+    pub fn is_nearest(&self) -> bool {
+        matches!(self, Self::Nearest(_))
+    }
+}
+
 impl IntOperator for ResizeInt {
     const KERNELS: &'static [Kernel] = &[kernel!("resize")];
 

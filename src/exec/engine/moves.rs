@@ -1,0 +1,100 @@
+//! Nodes that only move codes: which code goes where, found by running the node's reference once.
+
+use super::Source;
+use crate::ops::IntOp;
+
+/// So many codes lie side by side before and after, on average, or it is not worth while.
+const RUN: usize = 4;
+
+/// What becomes of a part of the result.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum From {
+    /// These codes of an argument.
+    Argument(usize, usize),
+    /// One code.
+    Fill(i8),
+}
+
+/// A result in parts, from its begin to its end.
+#[derive(Clone, Debug)]
+pub struct Moves(Vec<(usize, From)>);
+
+impl Moves {
+    /// `None` if the node computes anything, or its codes lie too scattered.
+    ///
+    /// Every code of the arguments has a number. The reference moves the bytes of these numbers as if they
+    /// were codes, one byte at a time, so that the result says which code comes from where. What stays the
+    /// same when all bits are turned over is no code of an argument.
+    pub fn of(op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
+        let moves = match op {
+            IntOp::Concat(_) | IntOp::Slice(_) | IntOp::Pad(_) | IntOp::Transpose(_) => true,
+            IntOp::Resize(resize) => resize.is_nearest(),
+            _ => false,
+        };
+        if !moves {
+            return None;
+        }
+        let total: usize = inputs.iter().map(Source::len).sum();
+        let run = |byte: u32, flip: u8| {
+            let mut next = 0;
+            let arguments = inputs.iter().map(|source| {
+                let numbers = next..next + source.len();
+                next = numbers.end;
+                numbers.map(|n| ((n >> (8 * byte)) as u8 ^ flip) as i8).collect()
+            });
+            let arguments: Vec<Vec<i8>> = arguments.collect();
+            let mut y = vec![0_i8; len];
+            op.eval_slices(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut y);
+            y
+        };
+        let (low, turned) = (run(0, 0), run(0, 0xFF));
+        let mut numbers: Vec<usize> = low.iter().map(|&byte| byte as u8 as usize).collect();
+        for byte in (1..usize::BITS / 8).take_while(|byte| total > 1 << (8 * byte)) {
+            for (number, part) in numbers.iter_mut().zip(run(byte, 0)) {
+                *number |= (part as u8 as usize) << (8 * byte);
+            }
+        }
+        let mut begins = vec![0];
+        begins.extend(inputs.iter().scan(0, |sum, source| {
+            *sum += source.len();
+            Some(*sum)
+        }));
+        let mut parts: Vec<(usize, From)> = Vec::new();
+        for (i, &number) in numbers.iter().enumerate() {
+            let from = if low[i] == turned[i] {
+                From::Fill(low[i])
+            } else {
+                let argument = begins.partition_point(|&begin| begin <= number) - 1;
+                From::Argument(argument, number - begins[argument])
+            };
+            let goes_on = match (parts.last(), from) {
+                (Some((begin, From::Argument(a, at))), From::Argument(b, next)) => {
+                    *a == b && at + (i - begin) == next
+                }
+                (Some((_, last)), from) => *last == from,
+                (None, _) => false,
+            };
+            if !goes_on {
+                parts.push((i, from));
+            }
+        }
+        (parts.len() * RUN <= len).then_some(Self(parts))
+    }
+
+    /// Moves bytes, each a code `^ flip`.
+    pub fn run<'a>(&self, input: impl Fn(usize) -> &'a [u8], flip: u8, y: &mut [u8]) {
+        let ends = self.0.iter().skip(1).map(|(begin, _)| *begin).chain([y.len()]);
+        for ((begin, from), end) in self.0.iter().zip(ends) {
+            let to = &mut y[*begin..end];
+            match *from {
+                From::Argument(i, at) => to.copy_from_slice(&input(i)[at..][..to.len()]),
+                From::Fill(code) => to.fill(code as u8 ^ flip),
+            }
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+}
