@@ -10,7 +10,7 @@ use naive_ptq::Tensor;
 use naive_ptq::exec::Network;
 use naive_ptq::exec::engine::{Engine, Options};
 use naive_ptq::exec::int::IntExecutor;
-use naive_ptq::kernels::isa::Isa;
+use naive_ptq::kernels::isa::{Isa, Without};
 use naive_ptq::lower::IntGraph;
 use serde_json::{Value, json};
 
@@ -32,6 +32,9 @@ pub struct Args {
     /// Instructions, like portable or avx2, or all that this machine has; without it, the fastest
     #[arg(long, value_name = "ISA")]
     isa: Option<String>,
+    /// Leave out techniques, to see what they bring: some of single, direct, depthwise, with commas
+    #[arg(long, value_name = "NAMES", default_value = "", hide_default_value = true, value_parser = without)]
+    without: Without,
     /// Runs; without it, as many as fit into two seconds, and at least ten
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
@@ -67,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut measured = Vec::new();
     for isa in isas {
-        let options = Options { threads: args.threads.into(), isa };
+        let options = Options { threads: args.threads.into(), isa, without: args.without };
         let one = measure(args, &graph, options, load, &inputs, expected.as_deref())?;
         if !args.json {
             say!("{}", one.text(args));
@@ -85,6 +88,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         true => Ok(ExitCode::from(1)),
         false => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn without(names: &str) -> Result<Without, String> {
+    if names.is_empty() {
+        return Ok(Without::default());
+    }
+    names.parse().map_err(|error: naive_ptq::Error| error.to_string())
 }
 
 /// Every code of an input is equally likely.
@@ -263,7 +273,7 @@ impl Measured {
     }
 
     fn text(&self, args: &Args) -> String {
-        let Options { threads, isa } = self.options;
+        let Options { threads, isa, .. } = self.options;
         let mut text = String::new();
         if args.layers {
             let titles = ["node", "operator", "path", "us", "MACs", "GMAC/s", "of limit"];

@@ -52,7 +52,7 @@ use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
 use crate::kernels::elementwise::{interleave, quantize};
-use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
 use crate::ops::Layout;
@@ -65,12 +65,14 @@ pub struct Options {
     pub threads: usize,
     /// The instructions to use.
     pub isa: Isa,
+    /// The techniques not to use.
+    pub without: Without,
 }
 
 impl Default for Options {
-    /// One thread, and the fastest instructions of this machine.
+    /// One thread, the fastest instructions of this machine, and all techniques.
     fn default() -> Self {
-        Self { threads: 1, isa: Isa::detect() }
+        Self { threads: 1, isa: Isa::detect(), without: Without::default() }
     }
 }
 

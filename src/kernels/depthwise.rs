@@ -3,7 +3,7 @@
 //! For each line of the output, the codes that lie one above the other in its rows of the input become a
 //! word for each channel and column, so that a tap of the kernel's width is one multiplication.
 
-use super::isa::Isa;
+use super::isa::Choice;
 use super::packed::{Block, Packed, Shape};
 use super::product::{Buffer, Windows};
 use super::simd::Simd;
@@ -35,11 +35,11 @@ impl Depthwise {
     ///
     /// # Panics
     /// If the machine has no `isa`, or a sum does not fit 32 bits.
-    pub fn new(isa: Isa, p: &Products<i8>, windows: Windows) -> Self {
-        with_simd!(isa, S => Self::of::<S>(isa, p, windows))
+    pub fn new(choice: Choice, p: &Products<i8>, windows: Windows) -> Self {
+        with_simd!(choice.isa, S => Self::of::<S>(choice, p, windows))
     }
 
-    fn of<S: Simd>(isa: Isa, p: &Products<i8>, w: Windows) -> Self {
+    fn of<S: Simd>(choice: Choice, p: &Products<i8>, w: Windows) -> Self {
         let [kh, kw] = w.kernel;
         let planes = kh.div_ceil(S::GROUP);
         let shape = Shape { lanes: S::LANES, group: S::GROUP, vectors: S::GROUP };
@@ -47,7 +47,7 @@ impl Depthwise {
             let (kx, ky) = (g / planes, g % planes * S::GROUP + i);
             (ky < kh).then_some(ky * kw + kx)
         };
-        let packed = Packed::new(isa, shape, p, 0..p.bias.len(), planes * kw, true, index);
+        let packed = Packed::new(choice, shape, p, 0..p.bias.len(), planes * kw, true, index);
         let width = S::LANES * S::GROUP;
         let taps = (0..kw * planes).map(|g| {
             let (kx, plane) = (g / planes, g % planes);

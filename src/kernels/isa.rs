@@ -81,6 +81,52 @@ impl Isa {
     }
 }
 
+/// Techniques that are not used, to see what they bring. The codes are the same without them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Without {
+    /// Rounding in `f32` where that is exact: it is done in `f64`.
+    pub single: bool,
+    /// Windows that are read where they lie: lines of the input are copied first.
+    pub direct: bool,
+    /// Depthwise convolutions of their own: they are products with a group for each channel.
+    pub depthwise: bool,
+}
+
+impl Without {
+    /// Their names on the command line.
+    pub const NAMES: [&str; 3] = ["single", "direct", "depthwise"];
+}
+
+impl FromStr for Without {
+    type Err = Error;
+
+    /// Of names with commas between them.
+    fn from_str(names: &str) -> Result<Self> {
+        let mut without = Self::default();
+        for name in names.split(',') {
+            match name {
+                "single" => without.single = true,
+                "direct" => without.direct = true,
+                "depthwise" => without.depthwise = true,
+                _ => bail!(
+                    Invalid,
+                    "\"{name}\" is no technique: expected some of {}",
+                    Self::NAMES.join(", ")
+                ),
+            }
+        }
+        Ok(without)
+    }
+}
+
+/// Which kernels to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Choice {
+    pub isa: Isa,
+    pub without: Without,
+}
+
 impl Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.name())
@@ -111,6 +157,10 @@ mod tests {
             assert_eq!(isa.to_string().parse::<Isa>().unwrap(), isa);
         }
         assert!("neon".parse::<Isa>().is_err());
+        let all = Without { single: true, direct: true, depthwise: true };
+        assert_eq!(Without::NAMES.join(",").parse::<Without>().unwrap(), all);
+        let error = "direct,all".parse::<Without>().unwrap_err().to_string();
+        assert!(error.contains("\"all\"") && error.contains("single, direct"), "{error}");
         assert!(Isa::detect().is_available() && Isa::Portable.is_available());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut, Range};
 
-use super::isa::Isa;
+use super::isa::{Choice, Isa};
 use crate::arith::{Multiplier, Products, requantize};
 
 /// Bytes of a line of the cache.
@@ -134,7 +134,7 @@ impl Packed {
     /// # Panics
     /// If the machine has no `isa`, or a sum does not fit 32 bits.
     pub(super) fn new(
-        isa: Isa,
+        choice: Choice,
         shape: Shape,
         p: &Products<i8>,
         channels: Range<usize>,
@@ -142,6 +142,7 @@ impl Packed {
         overlap: bool,
         index: impl Fn(usize, usize) -> Option<usize>,
     ) -> Self {
+        let isa = choice.isa;
         assert!(isa.is_available(), "this machine has no {isa}");
         let Shape { lanes, group, vectors } = shape;
         let most = lanes * vectors;
@@ -174,7 +175,7 @@ impl Packed {
             multiplier: p.multiplier[channels.clone()].to_vec(),
             y_zero_point: p.y_zero_point,
             clamp: p.clamp,
-            rounding: rounding(isa, p, channels.clone(), depth),
+            rounding: rounding(choice, p, channels.clone(), depth),
             limits: Limits::new(isa, p.y_zero_point, p.clamp),
         };
         match packed.rounding {
@@ -254,7 +255,7 @@ fn factor(p: &Products<i8>, o: usize) -> f64 {
 }
 
 /// What is exact for every sum of any codes.
-fn rounding(isa: Isa, p: &Products<i8>, channels: Range<usize>, depth: usize) -> Rounding {
+fn rounding(choice: Choice, p: &Products<i8>, channels: Range<usize>, depth: usize) -> Rounding {
     let (lo, hi) = (-128 - p.x_zero_point as i64, 127 - p.x_zero_point as i64);
     let (mut most, mut largest) = (0, 0.0_f64);
     for o in channels {
@@ -271,8 +272,9 @@ fn rounding(isa: Isa, p: &Products<i8>, channels: Range<usize>, depth: usize) ->
         largest = largest.max(sum as f64 * factor(p, o));
     }
     assert!(most <= i32::MAX as i64, "sums need more than 32 bits");
-    let fused = isa != Isa::Portable;
-    if fused && most <= 1 << 24 && largest < (1 << 22) as f64 - 1.0 {
+    let fused = choice.isa != Isa::Portable;
+    let single = fused && !choice.without.single;
+    if single && most <= 1 << 24 && largest < (1 << 22) as f64 - 1.0 {
         Rounding::Single
     } else if (fused || most < 1 << 29) && largest < (1u32 << 31) as f64 - 1.0 {
         Rounding::Double

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::isa::Isa;
+use super::isa::Choice;
 use super::packed::{Aligned, Packed};
 use super::simd::{Element, ROWS, Simd};
 use super::with_simd;
@@ -107,16 +107,16 @@ impl Product {
     ///
     /// # Panics
     /// If the machine has no `isa`, or a sum does not fit 32 bits.
-    pub fn new(isa: Isa, p: &Products<i8>, windows: Windows, group: usize) -> Self {
+    pub fn new(choice: Choice, p: &Products<i8>, windows: Windows, group: usize) -> Self {
         let mut windows = windows;
         if windows.is_point() {
             let [n, h, w, c] = windows.x_shape;
             windows = Windows::rows(n * h * w, c);
         }
-        with_simd!(isa, S => Self::of::<S>(isa, p, windows, group))
+        with_simd!(choice.isa, S => Self::of::<S>(choice, p, windows, group))
     }
 
-    fn of<S: Simd>(isa: Isa, p: &Products<i8>, w: Windows, group: usize) -> Self {
+    fn of<S: Simd>(choice: Choice, p: &Products<i8>, w: Windows, group: usize) -> Self {
         let [_, h, width, c] = w.x_shape;
         let ([kh, kw], per_group) = (w.kernel, c / group);
         // Taps that lie side by side are one run of codes.
@@ -127,7 +127,8 @@ impl Product {
         let groups_of_run = run.div_ceil(S::GROUP);
         let [rows, columns] = w.span(w.out);
         let inside = w.pad == [0; 2] && rows <= h && columns <= width;
-        let direct = size_of::<S::X>() == 1 && inside && run % S::GROUP == 0;
+        let direct = size_of::<S::X>() == 1 && inside && !choice.without.direct;
+        let direct = direct && run % S::GROUP == 0;
         let line = if direct { width * c } else { columns * c };
         let mut offsets = Vec::with_capacity(runs * groups_of_run);
         for i in 0..runs {
@@ -143,7 +144,7 @@ impl Product {
         let groups = (0..group).map(|g| {
             let channels = g * out_ch / group..(g + 1) * out_ch / group;
             let groups = runs * groups_of_run;
-            (g * per_group, Packed::new(isa, S::shape(), p, channels, groups, false, index))
+            (g * per_group, Packed::new(choice, S::shape(), p, channels, groups, false, index))
         });
         let groups: Vec<_> = groups.collect();
         let words = p.weight.len() / S::GROUP;

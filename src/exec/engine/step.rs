@@ -8,7 +8,7 @@ use crate::arith::{Code, Products, round_ratio, strided_index};
 use crate::codes::Codes;
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::elementwise::{Scaled, Sum, add, max_pool, mean, mul};
-use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Choice, Isa};
 use crate::kernels::product::{Buffer, Product, Windows};
 use crate::kernels::team::Team;
 use crate::lower::IntNode;
@@ -103,10 +103,10 @@ impl Step {
         node: &IntNode,
         inputs: Vec<Source>,
         output: Range<usize>,
-        Options { threads, isa }: Options,
+        Options { threads, isa, without }: Options,
     ) -> Self {
         let len = output.len();
-        let kind = Kind::new(isa, &node.op, &inputs, len);
+        let kind = Kind::new(Choice { isa, without }, &node.op, &inputs, len);
         // Products, and what is computed at once: how many of these, and codes in each.
         let (macs, unit) = match &kind {
             Kind::Product(p) if p.blocks() > 1 => (p.macs(), p.block_len()),
@@ -272,19 +272,20 @@ impl Step {
 }
 
 impl Kind {
-    fn new(isa: Isa, op: &IntOp, inputs: &[Source], len: usize) -> Self {
-        Self::fast(isa, op, inputs, len).unwrap_or_else(|| Self::Reference(op.clone()))
+    fn new(choice: Choice, op: &IntOp, inputs: &[Source], len: usize) -> Self {
+        Self::fast(choice, op, inputs, len).unwrap_or_else(|| Self::Reference(op.clone()))
     }
 
     /// `None` if there is no kernel for it.
-    fn fast(isa: Isa, op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
+    fn fast(choice: Choice, op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
+        let isa = choice.isa;
         match op {
-            IntOp::Conv(conv) => Self::conv(isa, conv),
+            IntOp::Conv(conv) => Self::conv(choice, conv),
             IntOp::Linear(linear) => {
                 let products = products_of(&linear.0)?;
                 let out_ch = products.bias.len();
                 let windows = Windows::rows(len / out_ch, products.weight.len() / out_ch);
-                Some(Self::Product(Product::new(isa, &products, windows, 1)))
+                Some(Self::Product(Product::new(choice, &products, windows, 1)))
             }
             IntOp::Add(op) => {
                 let sum = Sum {
@@ -330,7 +331,7 @@ impl Kind {
         }
     }
 
-    fn conv(isa: Isa, op: &ConvInt) -> Option<Self> {
+    fn conv(choice: Choice, op: &ConvInt) -> Option<Self> {
         let products = products_of(&op.acc)?;
         let (window, group) = (op.conv.window, op.conv.group);
         let [_, _, _, in_ch] = op.x_shape;
@@ -343,11 +344,11 @@ impl Kind {
             stride: window.stride,
             dilation: window.dilation,
             pad: [top, left],
-            zero: op.acc.x_zero_point as u8 ^ isa.flip(),
+            zero: op.acc.x_zero_point as u8 ^ choice.isa.flip(),
         };
-        Some(match group > 1 && group == in_ch && in_ch == out_ch {
-            true => Self::Depthwise(Depthwise::new(isa, &products, windows)),
-            false => Self::Product(Product::new(isa, &products, windows, group)),
+        Some(match !choice.without.depthwise && group > 1 && group == in_ch && in_ch == out_ch {
+            true => Self::Depthwise(Depthwise::new(choice, &products, windows)),
+            false => Self::Product(Product::new(choice, &products, windows, group)),
         })
     }
 

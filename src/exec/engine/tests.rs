@@ -32,8 +32,10 @@ fn engines(graph: &IntGraph, threads: &[usize]) -> Vec<Engine> {
             eprintln!("SKIPPED: this machine has no {isa}");
             continue;
         }
-        for &threads in threads {
-            engines.push(Engine::new(graph, Options { threads, isa }).unwrap());
+        let all = Without { single: true, direct: true, depthwise: true };
+        let each = threads.iter().map(|&threads| (threads, Without::default()));
+        for (threads, without) in each.chain([(threads[0], all)]) {
+            engines.push(Engine::new(graph, Options { threads, isa, without }).unwrap());
         }
     }
     engines
@@ -350,7 +352,7 @@ fn what_does_not_fit_is_refused() {
     shared(&engine);
     let wrong = engine.run(&mut engine.session().unwrap(), &[]);
     assert_eq!(refused(wrong), "the network has 1 inputs, got 0");
-    let none = Engine::new(&graph, Options { threads: 0, isa: Isa::Portable });
+    let none = Engine::new(&graph, Options { threads: 0, ..Options::default() });
     assert!(none.unwrap_err().to_string().contains("needs a thread"));
     let mut unknown = graph.clone();
     unknown.nodes.clear();
