@@ -5,7 +5,7 @@
 
 use super::isa::Choice;
 use super::packed::{Block, Packed, Shape};
-use super::product::{Buffer, Windows};
+use super::product::{Buffer, Windows, offset};
 use super::simd::Simd;
 use super::with_simd;
 use crate::arith::Products;
@@ -40,6 +40,7 @@ impl Depthwise {
     }
 
     fn of<S: Simd>(choice: Choice, p: &Products<i8>, w: Windows) -> Self {
+        assert_eq!(p.bias.len(), w.x_shape[3]);
         let [kh, kw] = w.kernel;
         let planes = kh.div_ceil(S::GROUP);
         let shape = Shape { lanes: S::LANES, group: S::GROUP, vectors: S::GROUP };
@@ -51,7 +52,7 @@ impl Depthwise {
         let width = S::LANES * S::GROUP;
         let taps = (0..kw * planes).map(|g| {
             let (kx, plane) = (g / planes, g % planes);
-            ((kx * w.dilation[1] * planes + plane) * width) as u32
+            offset((kx * w.dilation[1] * planes + plane) * width)
         });
         let fit = (WORDS / (planes * width)).saturating_sub(w.extent()[1]) / w.stride[1] + 1;
         let columns = fit.clamp(1, w.out[1].max(1));

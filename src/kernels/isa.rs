@@ -10,6 +10,8 @@ use crate::error::{Error, Result, bail};
 pub enum Isa {
     /// Rust as it is; every machine has it.
     Portable,
+    /// AArch64 with the dot product, `sdot`. The tests of the kernels emulate it on other machines.
+    NeonDot,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// The same with AVX-VNNI.
@@ -20,7 +22,8 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the fastest one last.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
+    pub const ALL: [Self; 5] =
+        [Self::Portable, Self::NeonDot, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
 
     /// The fastest one that this machine has.
     pub fn detect() -> Self {
@@ -32,6 +35,13 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
+            // Its kernels take words of codes as they lie in memory.
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => {
+                cfg!(target_endian = "little") && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::NeonDot => cfg!(all(test, target_endian = "little")),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -51,11 +61,12 @@ impl Isa {
 
     /// Multiply-accumulates of 8-bit codes that a core can do in a cycle, if that is known: two
     /// `vpmaddwd` of 16 products each, or two
-    /// `vpdpbusd` of 32 or 64.
+    /// `vpdpbusd` of 32 or 64. For `sdot`, of 16, two pipes are assumed, as a Cortex-A76 has; small cores
+    /// have one and the largest four.
     pub fn macs_per_cycle(self) -> Option<u32> {
         match self {
             Self::Portable => None,
-            Self::Avx2 => Some(32),
+            Self::NeonDot | Self::Avx2 => Some(32),
             Self::AvxVnni => Some(64),
             Self::Avx512Vnni => Some(128),
         }
@@ -65,7 +76,7 @@ impl Isa {
     /// they are.
     pub(crate) fn flip(self) -> u8 {
         match self {
-            Self::Portable | Self::Avx2 => 0,
+            Self::Portable | Self::NeonDot | Self::Avx2 => 0,
             Self::AvxVnni | Self::Avx512Vnni => 0x80,
         }
     }
@@ -74,6 +85,7 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::NeonDot => "neondot",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512Vnni => "avx512vnni",

@@ -8,6 +8,10 @@ mod avx512;
 pub mod depthwise;
 pub mod elementwise;
 pub mod isa;
+#[cfg(any(test, target_arch = "aarch64"))]
+mod neon;
+#[cfg(all(test, not(target_arch = "aarch64")))]
+mod neon_emulated;
 mod packed;
 pub mod product;
 mod scalar;
@@ -18,6 +22,11 @@ pub mod team;
 macro_rules! with_simd {
     ($isa:expr, $s:ident => $call:expr) => {
         match $isa {
+            #[cfg(any(test, target_arch = "aarch64"))]
+            $crate::kernels::isa::Isa::NeonDot => {
+                type $s = $crate::kernels::neon::NeonDot;
+                $call
+            }
             #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Isa::Avx2 => {
                 type $s = $crate::kernels::avx2::Avx2;

@@ -81,6 +81,12 @@ impl Buffer {
     }
 }
 
+/// # Panics
+/// If a window spans more than `2^32` codes.
+pub(super) fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("a window of more than 2^32 codes")
+}
+
 /// Words of input that are worked on at a time, at least and at most; in between, as many as weights.
 const BAND: Range<usize> = 6 * 1024..32 * 1024;
 
@@ -134,7 +140,7 @@ impl Product {
         for i in 0..runs {
             let tap = i * kh * kw / runs;
             let begin = tap / kw * w.dilation[0] * line + tap % kw * w.dilation[1] * c;
-            offsets.extend((0..groups_of_run).map(|g| (begin + g * S::GROUP) as u32));
+            offsets.extend((0..groups_of_run).map(|g| offset(begin + g * S::GROUP)));
         }
         let index = |g: usize, i: usize| {
             let at = g % groups_of_run * S::GROUP + i;

@@ -45,15 +45,7 @@ impl Simd for Scalar {
             std::mem::transmute(_mm_add_epi32(acc, _mm_madd_epi16(x, w)))
         }
         #[cfg(not(target_arch = "x86_64"))]
-        {
-            let mut sum = acc;
-            for i in 0..4 {
-                let first = (x[i] as i16 as i32) * (w[i] as i16 as i32);
-                let second = (x[i] >> 16) * (w[i] >> 16);
-                sum[i] = acc[i].wrapping_add(first + second);
-            }
-            sum
-        }
+        pairs(acc, x, w)
     }
 
     #[inline(always)]
@@ -99,4 +91,40 @@ impl Simd for Scalar {
     }
 
     entry_points!();
+}
+
+/// [`Simd::dot`] without instructions of a machine.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[inline(always)]
+fn pairs(acc: [i32; 4], x: [i32; 4], w: [i32; 4]) -> [i32; 4] {
+    let mut sum = acc;
+    for i in 0..4 {
+        let first = (x[i] as i16 as i32) * (w[i] as i16 as i32);
+        let second = (x[i] >> 16) * (w[i] >> 16);
+        sum[i] = acc[i].wrapping_add(first + second);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::Rng;
+
+    #[test]
+    fn pairs_are_multiplied_alike() {
+        let mut rng = Rng(1);
+        let codes: Vec<i32> = (-128..128).collect();
+        let mut word = || rng.pick(&codes) as i16 as u16 as i32 | rng.pick(&codes) << 16;
+        for i in 0..1000 {
+            let acc = [i, -i, i32::MAX, i32::MIN];
+            let (x, w) = ([0; 4].map(|_| word()), [0; 4].map(|_| word()));
+            let code = |word: i32, i: usize| (word >> (16 * i)) as i16 as i32;
+            let sum = |l: usize| [0, 1].map(|i| code(x[l], i) * code(w[l], i)).into_iter().sum();
+            let expected = [0, 1, 2, 3].map(|l| acc[l].wrapping_add(sum(l)));
+            assert_eq!(pairs(acc, x, w), expected);
+            // SAFETY: it needs nothing that some machine lacks.
+            assert_eq!(unsafe { Scalar::dot(acc, x, w) }, expected);
+        }
+    }
 }

@@ -20,6 +20,13 @@ impl Element for i16 {
     }
 }
 
+impl Element for i8 {
+    #[inline(always)]
+    fn of(byte: u8) -> Self {
+        byte as i8
+    }
+}
+
 impl Element for u8 {
     #[inline(always)]
     fn of(byte: u8) -> Self {

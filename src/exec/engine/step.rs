@@ -375,7 +375,7 @@ impl Kind {
     fn nanoseconds(&self, isa: Isa, macs: u64, len: usize) -> u64 {
         let products = match isa {
             Isa::Portable => 10,
-            Isa::Avx2 => 60,
+            Isa::NeonDot | Isa::Avx2 => 60,
             Isa::AvxVnni => 120,
             _ => 240,
         };
