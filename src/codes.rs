@@ -1,6 +1,8 @@
-//! Codes of 8 or 16 bits in memory.
+//! Codes in memory, each in as many bits as it has.
 
 use crate::arith::Code;
+use crate::error::Result;
+use crate::tensor::{Shape, Tensor};
 
 /// The codes of one value, or of a weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,17 @@ impl Codes {
         with_codes!(self, codes => codes[i].into())
     }
 
+    /// As a tensor of shape `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if it has another number of elements.
+    pub fn under(self, shape: impl Into<Shape>) -> Result<CodeTensor> {
+        match self {
+            Self::I8(codes) => Tensor::new(shape, codes).map(CodeTensor::I8),
+            Self::I16(codes) => Tensor::new(shape, codes).map(CodeTensor::I16),
+        }
+    }
+
     /// All codes in turn.
     pub fn iter(&self) -> impl Iterator<Item = i32> {
         (0..self.len()).map(|i| self.get(i))
@@ -93,5 +106,83 @@ impl CodeType for i16 {
             Codes::I16(codes) => codes,
             Codes::I8(_) => unreachable!("8-bit codes among 16-bit ones"),
         }
+    }
+}
+
+/// The codes of a constant of the graph, in ONNX's axis order. Biases have 32 bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CodeTensor {
+    I8(Tensor<i8>),
+    I16(Tensor<i16>),
+    I32(Tensor<i32>),
+}
+
+/// Does `$body` with `$tensor` bound to the tensor of whatever type `$any` holds.
+macro_rules! with_tensor {
+    ($any:expr, $tensor:ident => $body:expr) => {
+        match $any {
+            CodeTensor::I8($tensor) => $body,
+            CodeTensor::I16($tensor) => $body,
+            CodeTensor::I32($tensor) => $body,
+        }
+    };
+}
+
+/// As [`with_tensor!`], where `$body` is again a tensor of the same type.
+macro_rules! map_tensor {
+    ($any:expr, $tensor:ident => $body:expr) => {
+        match $any {
+            CodeTensor::I8($tensor) => CodeTensor::I8($body),
+            CodeTensor::I16($tensor) => CodeTensor::I16($body),
+            CodeTensor::I32($tensor) => CodeTensor::I32($body),
+        }
+    };
+}
+
+impl CodeTensor {
+    /// `codes`, which have `bits` bits: 8, 16 or 32.
+    pub fn new(bits: u32, codes: Tensor<i32>) -> Self {
+        match bits {
+            8 => Self::I8(codes.map(|&code| code as i8)),
+            16 => Self::I16(codes.map(|&code| code as i16)),
+            _ => Self::I32(codes),
+        }
+    }
+
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        with_tensor!(self, t => t.shape())
+    }
+
+    /// Code `i` in row-major order.
+    #[allow(clippy::unnecessary_cast)]
+    pub fn get(&self, i: usize) -> i32 {
+        with_tensor!(self, t => t.data()[i] as i32)
+    }
+
+    /// All codes in 32 bits.
+    #[allow(clippy::unnecessary_cast)]
+    pub fn widened(&self) -> Tensor<i32> {
+        with_tensor!(self, t => t.map(|&code| code as i32))
+    }
+
+    /// The same codes under another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the number of elements differs.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self> {
+        Ok(map_tensor!(self, t => t.reshape(shape)?))
+    }
+
+    /// As [`Tensor::into_transposed`].
+    pub fn into_transposed(self, perm: &[usize]) -> Self {
+        map_tensor!(self, t => t.into_transposed(perm))
+    }
+}
+
+impl Default for CodeTensor {
+    fn default() -> Self {
+        Self::I8(Tensor::default())
     }
 }

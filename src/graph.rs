@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
@@ -21,7 +22,7 @@ pub enum Constant {
     /// Real values.
     Real(Tensor<f32>),
     /// Codes, to be read with the value's [`QuantParams`].
-    Codes(Tensor<i32>),
+    Codes(CodeTensor),
 }
 
 impl Constant {
@@ -59,7 +60,7 @@ impl Value {
         match (self.constant.as_ref()?, &self.quant) {
             (Constant::Real(t), _) => Some(Cow::Borrowed(t)),
             (Constant::Codes(t), Some(quant)) => {
-                let data = quant.dequantize_all(t.data(), t.shape());
+                let data = quant.dequantize_all(t.widened().data(), t.shape());
                 Tensor::new(t.shape(), data).ok().map(Cow::Owned)
             }
             (Constant::Codes(_), None) => None,

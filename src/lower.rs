@@ -36,7 +36,7 @@ impl IntValue {
     }
 
     fn operand(&self) -> Operand<'_> {
-        Operand { shape: &self.shape, layout: self.layout, quant: &self.quant, codes: None }
+        Operand { shape: &self.shape, layout: self.layout, quant: &self.quant }
     }
 }
 
@@ -73,8 +73,22 @@ pub struct IntGraph {
 /// # Errors
 /// The node, and why its constants do not fit the arithmetic; or the value that is not quantized.
 pub fn lower(graph: &Graph) -> Result<IntGraph> {
+    lower_with(graph, graph.values.iter().map(|v| v.constant.clone()).collect())
+}
+
+/// As [`lower`], without a copy of the weights.
+///
+/// # Errors
+/// As for [`lower`].
+pub fn lower_owned(mut graph: Graph) -> Result<IntGraph> {
+    let constants = graph.values.iter_mut().map(|v| v.constant.take()).collect();
+    lower_with(&graph, constants)
+}
+
+fn lower_with(graph: &Graph, constants: Vec<Option<Constant>>) -> Result<IntGraph> {
     let mut lowerer = Lowerer {
         graph,
+        constants,
         ids: vec![None; graph.values.len()],
         moved: vec![None; graph.values.len()],
         int: IntGraph {
@@ -114,6 +128,8 @@ fn code_limits(clamp: Clip, quant: &QuantParams) -> (i32, i32) {
 
 struct Lowerer<'a> {
     graph: &'a Graph,
+    /// Those of its values; weights are taken out.
+    constants: Vec<Option<Constant>>,
     /// The integer value of each value of the graph, and its copy in the other layout.
     ids: Vec<Option<ValueId>>,
     moved: Vec<Option<ValueId>>,
@@ -145,9 +161,9 @@ impl Lowerer<'_> {
             ),
             _ => {}
         }
-        let constant = match &value.constant {
+        let constant = match &self.constants[v] {
             None => None,
-            Some(Constant::Codes(t)) => Some(Codes::new(quant.bits, t.data().iter().copied())),
+            Some(Constant::Codes(t)) => Some(Codes::new(quant.bits, t.widened().into_data())),
             Some(Constant::Real(_)) => {
                 bail!(Unsupported, "value \"{}\" is not quantized", value.name)
             }
@@ -239,22 +255,26 @@ impl Lowerer<'_> {
     }
 
     fn lower_op(
-        &self,
+        &mut self,
         node: &Node,
         inputs: &[ValueId],
         output: ValueId,
         clamp: (i32, i32),
     ) -> Result<IntOp> {
         let mut activations = inputs.iter().map(|&id| self.int.values[id].operand());
-        let mut operands = Vec::new();
+        let (mut operands, mut constants) = (Vec::new(), Vec::new());
         for (index, &v) in node.inputs.iter().enumerate() {
             if node.op.role(index) == Role::Activation {
                 operands.extend(activations.next());
+                constants.push(None);
                 continue;
             }
             let value = &self.graph.values[v];
-            let (Some(Constant::Codes(codes)), Some(quant)) = (&value.constant, &value.quant)
-            else {
+            let constant = match self.graph.uses(v) {
+                1 => self.constants[v].take(),
+                _ => self.constants[v].clone(),
+            };
+            let (Some(Constant::Codes(codes)), Some(quant)) = (constant, &value.quant) else {
                 bail!(Unsupported, "\"{}\" must be a quantized constant", value.name);
             };
             if let (Role::Weight { axis }, Granularity::PerChannel { axis: along }) =
@@ -268,10 +288,11 @@ impl Lowerer<'_> {
                 );
             }
             let (shape, layout) = (value.shape.as_slice(), Layout::Plain);
-            operands.push(Operand { shape, layout, quant, codes: Some(codes) });
+            operands.push(Operand { shape, layout, quant });
+            constants.push(Some(codes));
         }
         let output = self.int.values[output].operand();
-        node.op.lower(&Lowering { inputs: operands, output, clamp })
+        node.op.lower(&mut Lowering { inputs: operands, constants, output, clamp })
     }
 }
 

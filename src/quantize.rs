@@ -2,6 +2,7 @@
 //! constant becomes codes.
 
 use crate::calibrate::{Calibrator, Observer};
+use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, ValueId};
 use crate::ops::{OutputParams, Role};
@@ -122,7 +123,7 @@ fn quantize_node(
         let codes = Tensor::new(real.shape(), params.quantize_all(real.data(), real.shape()))?;
         // A constant with another user there gets other codes: it stays real for that one.
         let v = if graph.uses(v) > 1 { duplicate(graph, index, argument) } else { v };
-        graph.values[v].constant = Some(Constant::Codes(codes));
+        graph.values[v].constant = Some(Constant::Codes(CodeTensor::new(params.bits, codes)));
         graph.values[v].quant = Some(params);
     }
     Ok(())

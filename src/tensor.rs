@@ -6,7 +6,7 @@ use crate::error::{Result, bail};
 pub type Shape = Vec<usize>;
 
 /// `data[i]` in row-major order of `shape`; `data.len()` is the product of `shape`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tensor<T> {
     shape: Shape,
     data: Vec<T>,
@@ -70,6 +70,25 @@ impl<T: Copy> Tensor<T> {
         let shape = permuted(&self.shape, perm);
         let indices = strided_indices(shape.clone(), permuted(&strides(&self.shape), perm));
         Self { shape, data: indices.map(|i| self.data[i]).collect() }
+    }
+
+    /// As [`transpose`](Self::transpose), in place where the first axis stays the first.
+    pub fn into_transposed(mut self, perm: &[usize]) -> Self {
+        if perm.first() != Some(&0) {
+            return self.transpose(perm);
+        }
+        let shape = permuted(&self.shape, perm);
+        let steps = permuted(&strides(&self.shape), perm);
+        let from: Vec<usize> = strided_indices(shape[1..].to_vec(), steps[1..].to_vec()).collect();
+        if !from.is_sorted() {
+            let mut block = Vec::with_capacity(from.len());
+            for data in self.data.chunks_exact_mut(from.len()) {
+                block.clear();
+                block.extend_from_slice(data);
+                data.iter_mut().zip(&from).for_each(|(x, &i)| *x = block[i]);
+            }
+        }
+        Self { shape, ..self }
     }
 }
 
@@ -151,6 +170,10 @@ mod tests {
         assert_eq!(x.transpose(&[1, 0]).transpose(&[1, 0]), x);
         let x = Tensor::new([1, 2, 2, 3], (0..12).collect()).unwrap();
         assert_eq!(x.transpose(&[0, 2, 3, 1]).data(), [0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]);
+        let x = Tensor::new([3, 2, 4, 1, 2], (0..48).collect()).unwrap();
+        for perm in [[0, 2, 3, 4, 1], [0, 3, 1, 2, 4], [0, 1, 4, 3, 2], [1, 0, 2, 3, 4]] {
+            assert_eq!(x.clone().into_transposed(&perm), x.transpose(&perm));
+        }
     }
 
     #[test]

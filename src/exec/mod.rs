@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::error::{Context, Result, bail};
 use crate::graph::{Graph, ValueId};
-use crate::lower::{IntGraph, lower};
+use crate::lower::{IntGraph, lower_owned};
 use crate::tensor::Tensor;
 use crate::{onnx, passes};
 
@@ -43,7 +43,7 @@ impl Network {
         passes::prepare(&mut graph);
         passes::complete_params(&mut graph).in_file(path)?;
         match graph.has_codes() {
-            true => lower(&graph).map(Self::Int).in_file(path),
+            true => lower_owned(graph).map(Self::Int).in_file(path),
             false => Ok(Self::Float(graph)),
         }
     }

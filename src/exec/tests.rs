@@ -1,4 +1,5 @@
 use super::*;
+use crate::lower::lower;
 use crate::ops::Op;
 use crate::ops::Window;
 use crate::ops::add::Add;

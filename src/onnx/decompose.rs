@@ -95,7 +95,7 @@ impl<'a> Importer<'a> {
             "" => Ok(None),
             name => self.get(name).map(|known| match known {
                 Known::Value(v) => Some(*v),
-                Known::Ints(..) | Known::Codes(..) | Known::Index(_) => None,
+                Known::Ints(..) | Known::Narrow(..) | Known::Codes(..) | Known::Index(_) => None,
             }),
         });
         let inputs: Vec<Option<ValueId>> = inputs.collect::<Result<_>>()?;

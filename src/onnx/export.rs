@@ -72,7 +72,7 @@ impl Exporter<'_> {
                 }
                 (Some(Constant::Codes(t)), Some(quant)) => {
                     let codes = self.fresh(format!("{}_codes", value.name));
-                    self.proto.initializer.push(write_codes(&codes, t, quant.bits));
+                    self.proto.initializer.push(write_codes(&codes, &t.widened(), quant.bits));
                     let parameters = self.parameters(&value.name, quant);
                     self.push_q("DequantizeLinear", &codes, &parameters, quant, &value.name);
                 }

@@ -9,11 +9,13 @@ use std::path::Path;
 use prost::Message;
 
 use super::proto::{
-    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, ValueInfoProto,
+    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
     attribute_type as at, data_type as dt,
 };
+use super::reader;
 use super::shapes::fold;
-use super::tensors::Numbers;
+use super::tensors::{Numbers, widened};
+use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
@@ -109,7 +111,7 @@ pub fn load(path: &Path) -> Result<Graph> {
 
 /// As [`load`], with shapes for inputs that the file leaves open.
 pub fn load_with(path: &Path, shapes: &InputShapes) -> Result<Graph> {
-    let read = || import_with(&std::fs::read(path)?, path.parent(), shapes);
+    let read = || import_model(reader::read(path)?, path.parent(), shapes);
     read().in_file(path)
 }
 
@@ -123,11 +125,11 @@ pub fn import(bytes: &[u8], dir: Option<&Path>) -> Result<Graph> {
 
 /// As [`import`], with shapes for inputs that the file leaves open.
 pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Result<Graph> {
-    let model = match ModelProto::decode(bytes) {
-        Ok(model) => model,
-        Err(e) => bail!(Invalid, "not an ONNX model: {e}"),
-    };
-    let Some(proto) = &model.graph else {
+    import_model(reader::decode(bytes)?, dir, shapes)
+}
+
+fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> Result<Graph> {
+    let Some(mut proto) = model.graph else {
         bail!(Invalid, "not an ONNX model: it holds no graph");
     };
     if !proto.sparse_initializer.is_empty() {
@@ -143,11 +145,14 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Re
     if !OPSETS.contains(&opset) {
         bail!(Unsupported, "operator set {opset}, expected {} to {}", OPSETS.start(), OPSETS.end());
     }
+    let initializers = std::mem::take(&mut proto.initializer);
+    let proto = &proto;
     let mut importer = Importer {
         graph: Graph { name: proto.name.clone(), ..Graph::default() },
         opset,
         known: HashMap::new(),
         read_as_real: HashSet::new(),
+        readers: HashMap::new(),
         offsets: HashMap::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
         input_shapes: shapes,
@@ -157,7 +162,7 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Re
     if let Some(unknown) = shapes.keys().find(missing) {
         bail!(Invalid, "a shape is given for \"{unknown}\", but the model has no such input");
     }
-    importer.graph(proto, dir)?;
+    importer.graph(proto, initializers, dir)?;
     importer.graph.remove_unused_values();
     importer.graph.check()?;
     Ok(importer.graph)
@@ -172,8 +177,10 @@ fn is_onnx_domain(domain: &str) -> bool {
 pub(super) enum Known {
     /// A value of the graph: an activation, or a real constant.
     Value(ValueId),
-    /// A constant of integers: a shape, or codes that await their DequantizeLinear.
+    /// A constant of integers: a shape, or codes of a bias that await their DequantizeLinear.
     Ints(Tensor<i64>, i32),
+    /// See [`Numbers::Narrow`].
+    Narrow(CodeTensor, i32),
     /// The codes of a value of the graph, which has parameters, and their type in the file.
     Codes(ValueId, i32),
     /// A value of the graph that is made of integers in the file: only an output, or for a Cast.
@@ -186,6 +193,8 @@ pub(super) struct Importer<'a> {
     known: HashMap<String, Known>,
     /// See [`read_as_real`].
     pub(super) read_as_real: HashSet<&'a str>,
+    /// How often nodes read a name.
+    readers: HashMap<&'a str, usize>,
     pub(super) outputs: HashSet<&'a str>,
     /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
     pub(super) offsets: HashMap<ValueId, Vec<i64>>,
@@ -195,21 +204,27 @@ pub(super) struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    fn graph(&mut self, proto: &'a GraphProto, dir: Option<&Path>) -> Result<()> {
-        for tensor in &proto.initializer {
-            let numbers = Numbers::read(tensor, dir)?;
-            self.define_constant(&tensor.name, numbers)?;
+    fn graph(
+        &mut self,
+        proto: &'a GraphProto,
+        initializers: Vec<TensorProto>,
+        dir: Option<&Path>,
+    ) -> Result<()> {
+        for tensor in initializers {
+            let name = tensor.name.clone();
+            self.define_constant(&name, Numbers::read(tensor, dir)?)?;
         }
-        let initializers: HashSet<&str> = proto.initializer.iter().map(|t| &*t.name).collect();
-        for input in &proto.input {
-            // Until IR version 3 initializers were listed among the inputs.
-            if !initializers.contains(&*input.name) {
-                self.input(input)?;
-            }
+        // Until IR version 3 initializers were listed among the inputs.
+        let inputs = proto.input.iter().filter(|input| !self.known.contains_key(&input.name));
+        for input in inputs.collect::<Vec<_>>() {
+            self.input(input)?;
         }
         let inputs = self.graph.inputs.len();
         self.graph.dynamic_batch = inputs > 0 && self.open_batches == inputs;
         self.read_as_real = read_as_real(proto);
+        for name in proto.node.iter().flat_map(|n| &n.input) {
+            *self.readers.entry(name).or_default() += 1;
+        }
         for (index, node) in proto.node.iter().enumerate() {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
             self.node(node, &name).in_node(&name, &node.op_type)?;
@@ -292,6 +307,7 @@ impl<'a> Importer<'a> {
         let known = match numbers {
             Numbers::Real(t) => Known::Value(self.graph.add_value(Value::real(name, t))),
             Numbers::Ints(t, data_type) => Known::Ints(t, data_type),
+            Numbers::Narrow(t, data_type) => Known::Narrow(t, data_type),
         };
         self.define(name, known)
     }
@@ -300,6 +316,20 @@ impl<'a> Importer<'a> {
         match self.known.get(name) {
             Some(known) => Ok(known),
             None => bail!(Invalid, "input \"{name}\" is not computed before it is used"),
+        }
+    }
+
+    /// The codes of a constant called `name`, and their type. They move out if nobody else reads them.
+    pub(super) fn take_codes(&mut self, name: &str) -> Option<(CodeTensor, i32)> {
+        match self.known.get_mut(name)? {
+            Known::Ints(t, data_type) => {
+                Some((CodeTensor::I32(t.map(|&code| code as i32)), *data_type))
+            }
+            Known::Narrow(t, data_type) => Some(match self.readers.get(name) {
+                Some(1) => (std::mem::take(t), *data_type),
+                _ => (t.clone(), *data_type),
+            }),
+            Known::Value(_) | Known::Codes(..) | Known::Index(_) => None,
         }
     }
 
@@ -316,7 +346,7 @@ impl<'a> Importer<'a> {
         if let Some(second) = second {
             bail!(Unsupported, "its output \"{second}\" is used, only the first one is known");
         }
-        let mut node = self.describe(proto)?;
+        let mut node = self.describe(proto, on_codes)?;
         match proto.op_type.as_str() {
             "Constant" => self.constant(proto, output, &mut node)?,
             "Identity" | "Dropout" => self.identity(proto, output, &mut node)?,
@@ -334,8 +364,8 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The node as operators see it.
-    fn describe(&self, proto: &NodeProto) -> Result<OnnxNode> {
+    /// The node as operators see it; of what works on codes only their shapes.
+    fn describe(&self, proto: &NodeProto, on_codes: bool) -> Result<OnnxNode> {
         let mut node = OnnxNode { opset: self.opset, ..OnnxNode::new(&proto.op_type) };
         for attribute in &proto.attribute {
             let value = read_attribute(attribute)?;
@@ -348,6 +378,8 @@ impl<'a> Importer<'a> {
                 "" => None,
                 _ => Some(match self.get(name)? {
                     Known::Ints(t, _) => Input::Ints(t.clone()),
+                    Known::Narrow(t, _) if on_codes => Input::Codes(t.shape().to_vec()),
+                    Known::Narrow(t, data_type) => Input::Ints(widened(t, *data_type)),
                     Known::Value(v) | Known::Codes(v, _) | Known::Index(v) => match &self
                         .graph
                         .values[*v]
@@ -370,7 +402,7 @@ impl<'a> Importer<'a> {
             proto.attribute.iter().find(|a| a.name == "value").and_then(|a| a.t.as_ref())
         {
             node.attributes.remove("value");
-            return self.define_constant(output, Numbers::read(tensor, None)?);
+            return self.define_constant(output, Numbers::read(tensor.clone(), None)?);
         }
         let numbers = match node.attributes.pop_first() {
             Some((name, value)) => match (name.as_str(), value) {
@@ -543,10 +575,7 @@ fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {
             Ok(s) => Attribute::String(s),
             Err(_) => bail!(Invalid, "attribute \"{name}\" is not text"),
         },
-        (at::TENSOR, _, _, _, Some(t)) => Attribute::Tensor(match Numbers::read(t, None)? {
-            Numbers::Real(t) => Input::Real(t),
-            Numbers::Ints(t, _) => Input::Ints(t),
-        }),
+        (at::TENSOR, _, _, _, Some(t)) => Attribute::Tensor(Numbers::read(t.clone(), None)?.into()),
         (at::FLOATS, ..) => Attribute::Floats(proto.floats.clone()),
         (at::INTS, ..) => Attribute::Ints(proto.ints.clone()),
         (other, ..) => bail!(Unsupported, "attribute \"{name}\" of type {other}"),

@@ -5,6 +5,7 @@ mod export;
 mod import;
 pub mod proto;
 mod quantized;
+mod reader;
 mod shapes;
 mod tensors;
 

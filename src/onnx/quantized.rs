@@ -3,6 +3,7 @@
 
 use super::import::{Importer, Known};
 use super::proto::{NodeProto, data_type as dt};
+use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, Value, ValueId};
 use crate::ops::{Attribute, Input, OnnxNode, Op};
@@ -11,14 +12,14 @@ use crate::tensor::Tensor;
 
 /// How the codes of one tensor are written in the file.
 struct Written {
-    /// For the codes as we store them, signed.
+    /// For the codes as we store them.
     params: QuantParams,
-    /// What has to be subtracted from the file's codes to make them those: a number for the tensor, or one
-    /// for each of its channels.
+    /// What has to be subtracted from the file's codes, made signed, to make them those: a number for the
+    /// tensor, or one for each of its channels.
     offsets: Vec<i64>,
-    /// Their type there, and its smallest and largest code.
+    /// Their type there, and how many bits it has.
     data_type: i32,
-    range: (i64, i64),
+    bits: u32,
 }
 
 impl Written {
@@ -32,23 +33,25 @@ impl Written {
     }
 
     /// The codes of a constant in the file, as we store them.
-    fn stored(&self, codes: &Tensor<i64>) -> Result<Tensor<i32>> {
-        let codes_and_offsets = codes.data().iter().zip(self.offsets(codes.shape()));
-        Tensor::new(
-            codes.shape(),
-            codes_and_offsets.map(|(c, offset)| (c - offset) as i32).collect(),
-        )
+    fn stored(&self, codes: CodeTensor) -> Result<CodeTensor> {
+        if self.offsets == [0] {
+            return Ok(codes);
+        }
+        let (codes, offsets) = (codes.widened(), self.offsets(codes.shape()));
+        let stored = codes.data().iter().zip(offsets).map(|(&c, offset)| c - offset as i32);
+        Ok(CodeTensor::new(self.params.bits, Tensor::new(codes.shape(), stored.collect())?))
     }
 
     /// The codes that the file's QuantizeLinear makes of a constant, as we store them.
-    fn quantized(&self, real: &Tensor<f32>) -> Result<Tensor<i32>> {
-        let (lowest, highest) = self.range;
+    fn quantized(&self, real: &Tensor<f32>) -> Result<CodeTensor> {
+        let half = 1i64 << (self.bits - 1);
         let codes = self.params.quantize_all(real.data(), real.shape());
         let codes = codes.into_iter().zip(self.offsets(real.shape()));
         let limited = |(code, offset): (i32, i64)| {
-            (code as i64).clamp(lowest - offset, highest - offset) as i32
+            (code as i64).clamp(-half - offset, half - 1 - offset) as i32
         };
-        Tensor::new(real.shape(), codes.map(limited).collect())
+        let codes = Tensor::new(real.shape(), codes.map(limited).collect())?;
+        Ok(CodeTensor::new(self.params.bits, codes))
     }
 }
 
@@ -125,17 +128,17 @@ impl Importer<'_> {
         axis: i64,
         name: &str,
     ) -> Result<ValueId> {
+        if let Some((codes, data_type)) = self.take_codes(codes) {
+            let (name, shape) = (self.graph.fresh_name(name.into()), codes.shape().to_vec());
+            // Its shape is needed to read the parameters.
+            let constant = Some(Constant::Codes(CodeTensor::default()));
+            let v = self.graph.add_value(Value { name, shape, constant, quant: None });
+            let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
+            self.graph.values[v].constant = Some(Constant::Codes(written.stored(codes)?));
+            self.graph.values[v].quant = Some(written.params);
+            return Ok(v);
+        }
         match self.get(codes)?.clone() {
-            Known::Ints(codes, data_type) => {
-                let shape = codes.shape().to_vec();
-                let name = self.graph.fresh_name(name.into());
-                let constant = Some(Constant::Codes(codes.map(|&code| code as i32)));
-                let v = self.graph.add_value(Value { name, shape, constant, quant: None });
-                let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
-                self.graph.values[v].constant = Some(Constant::Codes(written.stored(&codes)?));
-                self.graph.values[v].quant = Some(written.params);
-                Ok(v)
-            }
             Known::Codes(v, data_type) => {
                 let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
                 let made = self.graph.values[v].quant.as_ref();
@@ -148,9 +151,7 @@ impl Importer<'_> {
                 }
                 Ok(v)
             }
-            Known::Value(_) | Known::Index(_) => {
-                bail!(Unsupported, "input \"{codes}\" is not made of codes")
-            }
+            _ => bail!(Unsupported, "input \"{codes}\" is not made of codes"),
         }
     }
 
@@ -169,28 +170,28 @@ impl Importer<'_> {
         };
         let Some(scale) = scale else { bail!(Unsupported, "the scale must be a constant") };
         let (zero_points, data_type) = match zero_point.filter(|name| !name.is_empty()) {
-            None => (vec![0], codes.unwrap_or(dt::UINT8)),
+            None => (None, codes.unwrap_or(dt::UINT8)),
             Some(name) => match self.get(name)? {
-                Known::Ints(t, of_zero) if codes.is_none_or(|of_codes| of_codes == *of_zero) => {
-                    (t.data().to_vec(), *of_zero)
+                Known::Ints(_, of_zero) | Known::Narrow(_, of_zero)
+                    if codes.is_some_and(|of_codes| of_codes != *of_zero) =>
+                {
+                    bail!(Invalid, "codes and zero point have different types")
                 }
-                Known::Ints(..) => bail!(Invalid, "codes and zero point have different types"),
+                Known::Ints(t, of_zero) => (Some(t.clone()), *of_zero),
+                Known::Narrow(t, of_zero) => (Some(t.widened().map(|&z| z.into())), *of_zero),
                 _ => bail!(Unsupported, "the zero point must be a constant of integers"),
             },
         };
-        let (file_bits, lowest): (u32, i64) = match data_type {
-            dt::INT8 => (8, -0x80),
-            dt::UINT8 => (8, 0),
-            dt::INT16 => (16, -0x8000),
-            dt::UINT16 => (16, 0),
-            dt::INT32 => (32, i32::MIN as i64),
+        let (file_bits, default) = match data_type {
+            dt::INT8 => (8, 0),
+            dt::UINT8 => (8, -0x80),
+            dt::INT16 => (16, 0),
+            dt::UINT16 => (16, -0x8000),
+            dt::INT32 => (32, 0),
             other => bail!(Unsupported, "codes of data type {other}"),
         };
-        let half = 1i64 << (file_bits - 1);
-        let range = (lowest, lowest + 2 * half - 1);
-        let misplaced =
-            |z: &&i64| !(range.0..=range.1).contains(*z) || (file_bits == 32 && **z != 0);
-        if let Some(wrong) = zero_points.iter().find(misplaced) {
+        let zero_points = zero_points.map_or(vec![default], Tensor::into_data);
+        if let Some(wrong) = zero_points.iter().find(|&&z| file_bits == 32 && z != 0) {
             bail!(Invalid, "zero point {wrong} of {file_bits}-bit codes");
         }
         let Some(&first) = zero_points.first() else { bail!(Invalid, "no zero point") };
@@ -202,7 +203,7 @@ impl Importer<'_> {
         // With all zero points subtracted, codes of a constant have one more bit, and one zero point.
         let (bits, zero_point, offsets) = match differ {
             true => (16, 0, zero_points),
-            false => (file_bits, first - lowest - half, vec![lowest + half]),
+            false => (file_bits, first, vec![0]),
         };
         let shape = &self.graph.values[v].shape;
         let granularity = match scale.shape() {
@@ -213,7 +214,7 @@ impl Importer<'_> {
         let scale = scale.data().to_vec();
         let params = QuantParams { scale, zero_point: zero_point as i32, bits, granularity };
         params.check(shape)?;
-        Ok(Written { params, offsets, data_type, range })
+        Ok(Written { params, offsets, data_type, bits: file_bits })
     }
 
     /// Operators on codes: each is the real operator between its parameters. `false` for others.
@@ -295,7 +296,7 @@ impl Importer<'_> {
 
     /// A bias of 32-bit codes, whose scale follows from those of `x` and `weight`.
     fn bias(&mut self, bias: &str, inputs: &[ValueId], name: &str) -> Result<ValueId> {
-        let Known::Ints(codes, dt::INT32) = self.get(bias)?.clone() else {
+        let Some((codes, dt::INT32)) = self.take_codes(bias) else {
             bail!(Unsupported, "bias \"{bias}\" must be a constant of 32-bit integers");
         };
         let quant = |i: usize| self.graph.values[inputs[i]].quant.clone();
@@ -310,7 +311,7 @@ impl Importer<'_> {
         let quant = Some(QuantParams { scale, zero_point: 0, bits: 32, granularity });
         let (name, shape) =
             (self.graph.fresh_name(format!("{name}.{bias}")), codes.shape().to_vec());
-        let constant = Some(Constant::Codes(codes.map(|&code| code as i32)));
+        let constant = Some(Constant::Codes(codes));
         Ok(self.graph.add_value(Value { name, shape, constant, quant }))
     }
 }

@@ -5,20 +5,48 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
 use super::proto::{TensorProto, data_type as dt};
+use crate::codes::{CodeTensor, Codes};
 use crate::error::{Result, bail};
+use crate::ops::Input;
 use crate::tensor::{Shape, Tensor, checked_len};
 
 /// The numbers of an ONNX tensor.
 #[derive(Clone, Debug)]
 pub(super) enum Numbers {
     Real(Tensor<f32>),
-    /// Integers of any width; the `data_type` tells which.
+    /// Integers of 32 or 64 bits, or truth values; the `data_type` tells which.
     Ints(Tensor<i64>, i32),
+    /// Integers of 8 or 16 bits and their `data_type`.
+    Narrow(CodeTensor, i32),
+}
+
+impl From<Numbers> for Input {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::Real(t) => Input::Real(t),
+            Numbers::Ints(t, _) => Input::Ints(t),
+            Numbers::Narrow(t, data_type) => Input::Ints(widened(&t, data_type)),
+        }
+    }
+}
+
+/// What is subtracted from unsigned integers of 8 or 16 bits to make them signed, as codes are.
+fn half(data_type: i32) -> i64 {
+    match data_type {
+        dt::UINT8 => 1 << 7,
+        dt::UINT16 => 1 << 15,
+        _ => 0,
+    }
+}
+
+/// [`Numbers::Narrow`] as they are in the file.
+pub(super) fn widened(codes: &CodeTensor, data_type: i32) -> Tensor<i64> {
+    codes.widened().map(|&code| code as i64 + half(data_type))
 }
 
 impl Numbers {
     /// Reads `proto`; external data is looked for in `dir`.
-    pub(super) fn read(proto: &TensorProto, dir: Option<&Path>) -> Result<Self> {
+    pub(super) fn read(mut proto: TensorProto, dir: Option<&Path>) -> Result<Self> {
         let shape = proto.dims.iter().map(|&d| match usize::try_from(d) {
             Ok(d) => Ok(d),
             Err(_) => {
@@ -38,24 +66,20 @@ impl Numbers {
             dt::INT64 | dt::DOUBLE => 8,
             other => bail!(Unsupported, "tensor \"{}\" has data type {other}", proto.name),
         };
-        let external;
         let raw = match proto.data_location {
-            0 => proto.raw_data.as_deref(),
-            1 => {
-                external = read_external(proto, dir, len * width)?;
-                Some(external.as_slice())
-            }
+            0 => proto.raw_data.take().map(Vec::from),
+            1 => Some(read_external(&proto, dir, len * width)?),
             other => bail!(Unsupported, "tensor \"{}\" has data location {other}", proto.name),
         };
+        let (name, data_type) = (proto.name, proto.data_type);
         let check = |got: usize, expected: usize, unit: &str| match got == expected {
             true => Ok(()),
             false => bail!(
                 Invalid,
-                "tensor \"{}\" of shape {shape:?} holds {got} {unit}, expected {expected}",
-                proto.name
+                "tensor \"{name}\" of shape {shape:?} holds {got} {unit}, expected {expected}"
             ),
         };
-        if let Some(raw) = raw {
+        if let Some(raw) = &raw {
             check(raw.len(), len * width, "bytes")?;
         }
         let real = |data: Vec<f32>| {
@@ -64,21 +88,28 @@ impl Numbers {
         };
         let ints = |data: Vec<i64>| {
             check(data.len(), len, "elements")?;
-            Tensor::new(shape.clone(), data).map(|t| Self::Ints(t, proto.data_type))
+            Tensor::new(shape.clone(), data).map(|t| Self::Ints(t, data_type))
         };
-        match (proto.data_type, raw) {
-            (dt::FLOAT, Some(raw)) => real(decode(raw, f32::from_le_bytes)),
-            (dt::FLOAT, None) => real(proto.float_data.clone()),
-            (dt::DOUBLE, Some(raw)) => real(decode(raw, |b| f64::from_le_bytes(b) as f32)),
+        let narrow = |codes: Codes| Ok(Self::Narrow(codes.under(shape.clone())?, data_type));
+        let top = half(data_type);
+        match (data_type, raw) {
+            (dt::FLOAT, Some(raw)) => real(decode(&raw, f32::from_le_bytes)),
+            (dt::FLOAT, None) => real(proto.float_data),
+            (dt::DOUBLE, Some(raw)) => real(decode(&raw, |b| f64::from_le_bytes(b) as f32)),
             (dt::DOUBLE, None) => real(proto.double_data.iter().map(|&x| x as f32).collect()),
-            (dt::INT64, Some(raw)) => ints(decode(raw, i64::from_le_bytes)),
-            (dt::INT64, None) => ints(proto.int64_data.clone()),
-            (dt::INT32, Some(raw)) => ints(decode(raw, |b| i32::from_le_bytes(b).into())),
-            (dt::INT16, Some(raw)) => ints(decode(raw, |b| i16::from_le_bytes(b).into())),
-            (dt::UINT16, Some(raw)) => ints(decode(raw, |b| u16::from_le_bytes(b).into())),
-            (dt::INT8, Some(raw)) => ints(decode(raw, |b| i8::from_le_bytes(b).into())),
-            (_, Some(raw)) => ints(decode(raw, |[b]: [u8; 1]| b.into())),
-            (data_type, None) => {
+            (dt::INT64, Some(raw)) => ints(decode(&raw, i64::from_le_bytes)),
+            (dt::INT64, None) => ints(proto.int64_data),
+            (dt::INT32, Some(raw)) => ints(decode(&raw, |b| i32::from_le_bytes(b).into())),
+            (dt::BOOL, Some(raw)) => ints(decode(&raw, |[b]: [u8; 1]| b.into())),
+            (dt::INT16 | dt::UINT16, Some(raw)) => {
+                narrow(Codes::I16(decode(&raw, |b| i16::from_le_bytes(b) ^ top as u16 as i16)))
+            }
+            (_, Some(mut raw)) => {
+                raw.iter_mut().for_each(|byte| *byte ^= top as u8);
+                // The bytes stay where they are.
+                narrow(Codes::I8(raw.into_iter().map(|byte| byte as i8).collect()))
+            }
+            (_, None) => {
                 let range = match data_type {
                     dt::INT8 => -128..=127,
                     dt::UINT8 => 0..=255,
@@ -87,10 +118,15 @@ impl Numbers {
                     dt::BOOL => 0..=1,
                     _ => i32::MIN..=i32::MAX,
                 };
-                if let Some(bad) = proto.int32_data.iter().find(|i| !range.contains(i)) {
-                    bail!(Invalid, "tensor \"{}\" holds {bad}, beyond its data type", proto.name);
+                let data = proto.int32_data;
+                if let Some(bad) = data.iter().find(|i| !range.contains(i)) {
+                    bail!(Invalid, "tensor \"{name}\" holds {bad}, beyond its data type");
                 }
-                ints(proto.int32_data.iter().map(|&i| i.into()).collect())
+                if matches!(data_type, dt::BOOL | dt::INT32) {
+                    return ints(data.iter().map(|&i| i.into()).collect());
+                }
+                check(data.len(), len, "elements")?;
+                narrow(Codes::new(8 * width as u32, data.iter().map(|&i| i - top as i32)))
             }
         }
     }
@@ -142,7 +178,7 @@ fn proto(name: &str, shape: &[usize], data_type: i32, raw: Vec<u8>) -> TensorPro
         name: name.into(),
         dims: shape.iter().map(|&d| d as i64).collect(),
         data_type,
-        raw_data: Some(raw),
+        raw_data: Some(raw.into()),
         ..TensorProto::default()
     }
 }

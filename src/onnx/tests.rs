@@ -56,7 +56,7 @@ fn ints(name: &str, ints: &[i64]) -> AttributeProto {
 }
 
 fn tensor(name: &str, data_type: i32, dims: &[i64], raw: Vec<u8>) -> TensorProto {
-    let (name, dims, raw_data) = (name.into(), dims.to_vec(), Some(raw));
+    let (name, dims, raw_data) = (name.into(), dims.to_vec(), Some(raw.into()));
     TensorProto { name, dims, data_type, raw_data, ..TensorProto::default() }
 }
 

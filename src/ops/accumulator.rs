@@ -2,11 +2,10 @@
 
 use super::source::CNode;
 use super::{Lowering, Operand};
-use crate::arith::Multiplier;
-use crate::codes::Codes;
+use crate::arith::{Code, Multiplier};
+use crate::codes::{CodeTensor, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::quant::QuantParams;
-use crate::tensor::Tensor;
 
 /// Constants of `y[o] = requantize(bias[o] + Σ (x − x_zero_point) · weight[o])`.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,13 +32,11 @@ pub struct Accumulator {
 /// # Errors
 /// [`Error::Range`](crate::Error::Range) if an accumulator could exceed 32 bits or a factor is out of range.
 pub fn accumulators(
-    node: &Lowering,
-    arrange: impl Fn(&Tensor<i32>) -> Tensor<i32>,
+    node: &mut Lowering,
+    arrange: impl Fn(CodeTensor) -> CodeTensor,
 ) -> Result<Accumulator> {
     let (x, w) = (node.inputs[0], node.inputs[1]);
-    let Some(weight) = w.codes.map(arrange) else {
-        bail!(Unsupported, "the weight must be a constant");
-    };
+    let weight = arrange(node.take_codes(1, "weight")?);
     if ![8, 16].contains(&w.quant.bits) {
         bail!(Unsupported, "weights need 8 or 16 bits, got {}", w.quant.bits);
     }
@@ -57,21 +54,14 @@ pub fn accumulators(
         .collect::<Result<Vec<_>>>()?;
     let bias = match node.inputs.get(2) {
         None => vec![0; out_ch],
-        Some(b) => match b.codes {
-            Some(codes) => {
-                check_bias_scale(x, w, b, out_ch)?;
-                codes.data().to_vec()
-            }
-            None => bail!(Unsupported, "the bias must be a constant"),
-        },
+        Some(&b) => {
+            let codes = node.take_codes(2, "bias")?.widened().into_data();
+            check_bias_scale(x, w, b, &codes, out_ch)?;
+            codes
+        }
     };
-    let weight = weight_codes(&w, &weight)?;
-    let per_channel = (weight.len() / out_ch.max(1)).max(1);
-    let mut bound = 0;
-    for (o, &bias) in bias.iter().enumerate() {
-        let weight = (o * per_channel..(o + 1) * per_channel).map(|i| weight.get(i) as i64);
-        bound = bound.max(acc_bound(weight, bias, x.quant));
-    }
+    let weight = weight_codes(&w, weight)?;
+    let bound = with_codes!(&weight, weight => largest_bound(weight, &bias, x.quant));
     check_bound(bound, &multiplier)?;
     Ok(Accumulator {
         weight,
@@ -86,14 +76,18 @@ pub fn accumulators(
 
 /// The codes of a weight, made symmetric: a zero point is subtracted, for which 8-bit codes become
 /// wider. Those of 16 bits may not.
-pub fn weight_codes(w: &Operand, codes: &Tensor<i32>) -> Result<Codes> {
+pub fn weight_codes(w: &Operand, codes: CodeTensor) -> Result<Codes> {
     let zero_point = w.quant.zero_point;
-    let bits = if zero_point == 0 { w.quant.bits } else { 16 };
-    let symmetric = codes.data().iter().map(|code| code - zero_point);
+    let codes = match codes {
+        CodeTensor::I8(codes) if zero_point == 0 => return Ok(Codes::I8(codes.into_data())),
+        CodeTensor::I16(codes) if zero_point == 0 => return Ok(Codes::I16(codes.into_data())),
+        codes => codes.widened().into_data(),
+    };
+    let symmetric = codes.into_iter().map(|code| code - zero_point);
     if let Some(far) = symmetric.clone().find(|&code| i16::try_from(code).is_err()) {
         bail!(Unsupported, "a weight is {far} steps from its zero point, beyond 16 bits");
     }
-    Ok(Codes::new(bits, symmetric))
+    Ok(Codes::new(16, symmetric))
 }
 
 /// Whether an accumulator needs 64 bits.
@@ -253,7 +247,13 @@ impl Accumulator {
 /// A bias is added to the products as it is, so its codes must count in units of theirs. Others compute
 /// that unit in another way: it may be off by a few roundings, if no code then stands for another real
 /// number by more than half a unit.
-fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Result<()> {
+fn check_bias_scale(
+    x: Operand,
+    w: Operand,
+    b: Operand,
+    codes: &[i32],
+    out_ch: usize,
+) -> Result<()> {
     if b.quant.zero_point != 0 || b.quant.bits != 32 {
         let (bits, zero) = (b.quant.bits, b.quant.zero_point);
         bail!(Unsupported, "the bias needs 32 bits and zero point 0, got {bits} bits and {zero}");
@@ -261,7 +261,7 @@ fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Resul
     let scale = |quant: &QuantParams, o: usize| quant.scale[o % quant.scale.len()];
     for o in 0..out_ch {
         let (expected, got) = (x.scale() * scale(w.quant, o), scale(b.quant, o));
-        let code = b.codes.map_or(0, |codes| codes.data()[o % codes.data().len().max(1)]);
+        let code = codes[o % codes.len()];
         let excess = got as f64 / expected as f64 - 1.0;
         if excess.abs() > 1e-6 || (code as f64 * excess).abs() > 0.5 {
             bail!(
@@ -273,15 +273,41 @@ fn check_bias_scale(x: Operand, w: Operand, b: &Operand, out_ch: usize) -> Resul
     Ok(())
 }
 
+/// The largest [`acc_bound`] of any channel.
+fn largest_bound<W: Code>(weight: &[W], bias: &[i32], x: &QuantParams) -> i64 {
+    let depth = (weight.len() / bias.len().max(1)).max(1);
+    let of_channel = |(weight, &bias): (&[W], &i32)| {
+        let (mut magnitudes, mut sum) = (0, 0);
+        // Sums of so many codes fit 32 bits, of which the machine adds several at a time.
+        for part in weight.chunks(1 << 15) {
+            let (mut positive, mut all) = (0, 0);
+            for &w in part {
+                let w: i32 = w.into();
+                positive += w.max(0);
+                all += w;
+            }
+            magnitudes += 2 * positive as i64 - all as i64;
+            sum += all as i64;
+        }
+        bound_of_sums(magnitudes, sum, bias, x)
+    };
+    weight.chunks_exact(depth).zip(bias).map(of_channel).max().unwrap_or(0)
+}
+
 /// No partial sum, in any order, exceeds this for any input codes:
 ///
 /// * of `bias + Σ (x − z) · w`: `|bias| + max(z − lo, hi − z) · Σ|w|`, with codes in `lo..=hi`;
 /// * of `(bias − z · Σw) + Σ x · w`, the same with the zero point moved into the bias:
 ///   `|bias − z · Σw| − lo · Σ|w|`.
 pub fn acc_bound(weight: impl Iterator<Item = i64>, bias: i32, x: &QuantParams) -> i64 {
-    let (z, (lo, hi)) = (x.zero_point as i64, x.code_range());
     let (mut magnitudes, mut sum) = (0, 0);
     weight.for_each(|w| (magnitudes, sum) = (magnitudes + w.abs(), sum + w));
+    bound_of_sums(magnitudes, sum, bias, x)
+}
+
+/// [`acc_bound`] with `Σ|w|` and `Σw`.
+fn bound_of_sums(magnitudes: i64, sum: i64, bias: i32, x: &QuantParams) -> i64 {
+    let (z, (lo, hi)) = (x.zero_point as i64, x.code_range());
     let direct = (bias as i64).abs() + (z - lo as i64).max(hi as i64 - z) * magnitudes;
     let folded = (bias as i64 - z * sum).abs() - lo as i64 * magnitudes;
     direct.max(folded)

@@ -15,7 +15,7 @@ pub use window::Window;
 
 use self::source::{CNode, Kernel, RustNode};
 use crate::arith::Multiplier;
-use crate::codes::{CodeType, Codes};
+use crate::codes::{CodeTensor, CodeType, Codes};
 use crate::error::{Result, bail};
 use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
@@ -69,7 +69,7 @@ pub trait Operator: Sized {
     /// Real → integer: constants of the integer form, with the accumulator's proven bound.
     ///
     /// An operator with [`OutputParams::SameAsInput`] is lowered with equal parameters and no clamp.
-    fn lower(&self, node: &Lowering) -> Result<Self::Int>;
+    fn lower(&self, node: &mut Lowering) -> Result<Self::Int>;
 }
 
 /// The integer form of an operator: constants and the exact computation on codes.
@@ -190,8 +190,6 @@ pub struct Operand<'a> {
     pub layout: Layout,
     /// How codes are read.
     pub quant: &'a QuantParams,
-    /// The codes of a constant, in ONNX's axis order.
-    pub codes: Option<&'a Tensor<i32>>,
 }
 
 impl Operand<'_> {
@@ -238,10 +236,22 @@ impl Operand<'_> {
 pub struct Lowering<'a> {
     /// Arguments.
     pub inputs: Vec<Operand<'a>>,
+    /// For each argument its codes, if it is a weight or a bias; what is taken out need not be copied.
+    pub constants: Vec<Option<CodeTensor>>,
     /// Result.
     pub output: Operand<'a>,
     /// Range of the result's codes; a fused ReLU raises the lower end to the zero point.
     pub clamp: (i32, i32),
+}
+
+impl Lowering<'_> {
+    /// Takes the codes of argument `index`, which is called `what`.
+    fn take_codes(&mut self, index: usize, what: &str) -> Result<CodeTensor> {
+        match self.constants.get_mut(index).and_then(Option::take) {
+            Some(codes) => Ok(codes),
+            None => bail!(Unsupported, "the {what} must be a constant"),
+        }
+    }
 }
 
 /// Declares the operator modules, the enums `Op` and `IntOp`, and their dispatch.
@@ -302,7 +312,7 @@ macro_rules! ops {
                 match self { $(Self::$op(op) => op.output_params()),* }
             }
             /// See [`Operator::lower`].
-            pub fn lower(&self, node: &Lowering) -> Result<IntOp> {
+            pub fn lower(&self, node: &mut Lowering) -> Result<IntOp> {
                 match self { $(Self::$op(op) => op.lower(node).map(IntOp::$op)),* }
             }
         }

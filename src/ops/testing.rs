@@ -274,7 +274,7 @@ fn exact_arguments(graph: &Graph, codes: &[Tensor<i32>]) -> Vec<Tensor<i128>> {
     let product = matches!(node.op, Op::Mul(_) | Op::MatMul(_));
     let argument = |(index, &v): (usize, &ValueId)| {
         let codes = match &graph.values[v].constant {
-            Some(Constant::Codes(codes)) => codes,
+            Some(Constant::Codes(codes)) => &codes.widened(),
             _ => &codes[graph.inputs.iter().position(|&input| input == v).unwrap()],
         };
         let x_scale = quant(node.inputs[0]).scale[0];

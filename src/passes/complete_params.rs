@@ -1,6 +1,7 @@
 //! What a quantized file leaves unsaid: parameters of values whose codes are only moved, those of
 //! indices, and codes of biases that were left real.
 
+use crate::codes::CodeTensor;
 use crate::error::{Context, Result};
 use crate::graph::{Constant, Graph};
 use crate::ops::{OutputParams, Role};
@@ -52,7 +53,8 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
             let params = bias_params(graph, &node).in_node(&node.name, node.op.name())?;
             let codes = params.quantize_all(real.data(), real.shape());
             let v = if graph.uses(v) > 1 { duplicate(graph, i, argument) } else { v };
-            graph.values[v].constant = Some(Constant::Codes(Tensor::new(real.shape(), codes)?));
+            let codes = CodeTensor::new(params.bits, Tensor::new(real.shape(), codes)?);
+            graph.values[v].constant = Some(Constant::Codes(codes));
             graph.values[v].quant = Some(params);
         }
     }

@@ -93,7 +93,8 @@ fn codes_are_not_folded() {
         vec![net.node(RELU, &[a])]
     });
     let a = graph.nodes[0].inputs[0];
-    graph.values[a].constant = Some(crate::graph::Constant::Codes(Tensor::from_vec(vec![1, 2, 3])));
+    let codes = crate::codes::CodeTensor::I8(Tensor::from_vec(vec![1, 2, 3]));
+    graph.values[a].constant = Some(crate::graph::Constant::Codes(codes));
     graph.values[a].quant = Some(QuantParams::per_tensor(0.5, 0, 8));
     assert_eq!(names_after(fold_constants, &mut graph), "Clip");
 }

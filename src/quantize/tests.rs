@@ -101,6 +101,7 @@ fn weights_use_their_codes_along_the_right_axis() {
             assert_eq!(got, (granularity, scheme.weight_bits, 0));
             assert_eq!(params.scale.len(), if scheme.per_channel { 5 } else { 1 });
             let Some(Constant::Codes(codes)) = &graph.values[w].constant else { unreachable!() };
+            let codes = codes.widened();
             let real = float.real_constant(w).unwrap().data();
             let read = params.dequantize_all(codes.data(), shape);
             let mut largest = vec![0; params.scale.len()];
@@ -156,7 +157,7 @@ fn a_constant_operand_has_the_range_of_its_numbers() {
     (ranges[x], ranges[y]) = (symmetric(1.0), symmetric(3.0));
     let graph = quantize(&float, &ranges, SCHEMES[2]).unwrap();
     assert_eq!(*quant(&graph, c), QuantParams::per_tensor(2.55 / 255.0, -128, 8));
-    let codes = Tensor::from_vec(vec![-128, -78, -28, 127]);
+    let codes = CodeTensor::I8(Tensor::from_vec(vec![-128, -78, -28, 127]));
     assert_eq!(graph.values[c].constant, Some(Constant::Codes(codes)));
 }
 

@@ -184,7 +184,7 @@ fn zero_points_of_channels() {
         assert_eq!((quant.bits, quant.zero_point, &quant.scale[..]), (16, 0, &[0.25, 0.125][..]));
         // The real ones: -9 / 0.25 is beyond code 0, 27.5 / 0.125 beyond code 255.
         let Some(Constant::Codes(codes)) = &weight.constant else { panic!("no codes") };
-        assert_eq!(codes.data(), [-10, -3, 55, 1], "{source}");
+        assert_eq!(codes.widened().data(), [-10, -3, 55, 1], "{source}");
         lower(&graph).unwrap();
         refused(&with(source, &[10, 200, 3]), "zero points differ between channels");
     }
@@ -232,4 +232,38 @@ fn weights_of_16_bits_with_a_zero_point() {
     };
     lower(&read(&with([0, 1, 20000, 52767])).unwrap()).unwrap();
     not_lowered(&with([0; 4].map(|_| 52768)), "a weight is 32768 steps from its zero point");
+}
+
+#[test]
+fn codes_may_have_several_readers() {
+    let dq = |i: &str, s: &str, o: &str| node("DequantizeLinear", &[i, s, "z"], o);
+    let add = |a: &str, b: &str, o: &str| node("Add", &[a, b], o);
+    for data_type in [dt::UINT8, dt::INT8, dt::UINT16, dt::INT16] {
+        let bytes = |codes: &[i32]| match data_type {
+            dt::UINT8 | dt::INT8 => codes.iter().map(|&c| c as u8).collect::<Vec<u8>>(),
+            _ => codes.iter().flat_map(|&c| (c as u16).to_le_bytes()).collect(),
+        };
+        let constants = vec![
+            real("s1", &[], &[0.5]),
+            real("s2", &[], &[0.25]),
+            tensor("z", data_type, &[], bytes(&[7])),
+            tensor("c", data_type, &[2, 1, 1], bytes(&[9, 100])),
+        ];
+        let nodes = vec![
+            dq("c", "s1", "a"),
+            dq("c", "s2", "b"),
+            node("Cast", &["c"], "whole").with(int("to", dt::FLOAT as i64)),
+            add("x", "a", "xa"),
+            add("xa", "b", "xab"),
+            add("xab", "whole", "y"),
+        ];
+        let graph = read(&model(nodes, constants)).unwrap();
+        let constant = |i: usize| {
+            let v = graph.nodes[i].inputs[1];
+            graph.values[v].to_real().unwrap().data().to_vec()
+        };
+        assert_eq!(constant(0), [1.0, 46.5], "type {data_type}");
+        assert_eq!(constant(1), [0.5, 23.25], "type {data_type}");
+        assert_eq!(constant(2), [9.0, 100.0], "type {data_type}");
+    }
 }

@@ -1,7 +1,6 @@
 //! Arithmetic on shapes, as exporters write it.
 
 use super::super::shapes::fold;
-use super::super::tensors::Numbers;
 use super::*;
 use crate::ops::{Attribute, Input, OnnxNode};
 use crate::tensor::Tensor;
@@ -38,10 +37,7 @@ fn folded(
     node.attributes = attributes.map(|(name, value)| (name.into(), value)).collect();
     let result = fold(&mut node)?;
     assert!(result.is_err() || node.attributes.is_empty(), "{node:?}");
-    Some(result.map(|numbers| match numbers {
-        Numbers::Ints(t, _) => Input::Ints(t),
-        Numbers::Real(t) => Input::Real(t),
-    }))
+    Some(result.map(Input::from))
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Operator for Add {
         elementwise(inputs[0], inputs[1], |a, b| a + sign * b)
     }
 
-    fn lower(&self, node: &Lowering) -> Result<AddInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<AddInt> {
         let operands = [node.inputs[0], node.inputs[1]];
         let y = node.output;
         let multipliers = operands.map(|x| Multiplier::from_f32(x.scale() / y.scale()));

@@ -78,7 +78,7 @@ impl Operator for ArgMax {
         OutputParams::Index
     }
 
-    fn lower(&self, node: &Lowering) -> Result<ArgMaxInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<ArgMaxInt> {
         let (size, stride) = self.size_and_stride(node.inputs[0].shape);
         let y = node.output;
         if y.scale() != 1.0 {

@@ -74,7 +74,7 @@ impl Operator for AveragePool {
         })
     }
 
-    fn lower(&self, node: &Lowering) -> Result<AveragePoolInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<AveragePoolInt> {
         let (x, y) = (node.inputs[0], node.output);
         let Window { kernel, stride, pads, .. } = self.window;
         let params = int::Params {

@@ -77,7 +77,7 @@ impl Operator for BatchNorm {
         y
     }
 
-    fn lower(&self, _: &Lowering) -> Result<Infallible> {
+    fn lower(&self, _: &mut Lowering) -> Result<Infallible> {
         bail!(Unsupported, "batch normalization has no integer form: quantize the folded model")
     }
 }

@@ -73,7 +73,7 @@ impl Operator for Concat {
         OutputParams::Shared
     }
 
-    fn lower(&self, node: &Lowering) -> Result<ConcatInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<ConcatInt> {
         let y = node.output;
         let y_strides = strides(&y.stored_shape());
         let mut begin = 0;

@@ -125,9 +125,9 @@ impl Operator for Conv {
         [Role::Activation, Role::Weight { axis: 0 }, Role::Bias][index]
     }
 
-    fn lower(&self, node: &Lowering) -> Result<ConvInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<ConvInt> {
         Ok(ConvInt {
-            acc: accumulators(node, |weight| weight.transpose(&[0, 2, 3, 1]))?,
+            acc: accumulators(node, |weight| weight.into_transposed(&[0, 2, 3, 1]))?,
             x_shape: nhwc(&node.inputs[0])?,
             y_shape: nhwc(&node.output)?,
             conv: *self,

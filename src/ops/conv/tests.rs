@@ -1,4 +1,5 @@
 use super::*;
+use crate::codes::CodeTensor;
 use crate::graph::{Constant, Graph};
 use crate::lower::lower;
 use crate::ops::testing::*;
@@ -146,7 +147,8 @@ fn with_bias(code: i32) -> Graph {
     let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(1), 1.0));
     let mut graph = quantizations(&float, &ranges).next().unwrap();
     let bias = graph.nodes[0].inputs[2];
-    graph.values[bias].constant = Some(Constant::Codes(Tensor::from_vec(vec![code])));
+    let code = CodeTensor::I32(Tensor::from_vec(vec![code]));
+    graph.values[bias].constant = Some(Constant::Codes(code));
     graph
 }
 

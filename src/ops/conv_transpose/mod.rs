@@ -156,13 +156,13 @@ impl Operator for ConvTranspose {
         [Role::Activation, Role::Weight { axis: 1 }, Role::Bias][index]
     }
 
-    fn lower(&self, node: &Lowering) -> Result<ConvTransposeInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<ConvTransposeInt> {
         let acc = accumulators(node, |weight| {
             // [in_ch, out_ch / group, kh, kw] → [out_ch, kh, kw, in_ch / group]
-            let &[in_ch, per_group, kh, kw] = weight.shape() else { return weight.clone() };
+            let &[in_ch, per_group, kh, kw] = weight.shape() else { return weight };
             let split = [self.group, in_ch / self.group, per_group, kh, kw];
-            let grouped = weight.clone().reshape(split).unwrap_or_default();
-            let moved = grouped.transpose(&[0, 2, 3, 4, 1]);
+            let grouped = weight.reshape(split).unwrap_or_default();
+            let moved = grouped.into_transposed(&[0, 2, 3, 4, 1]);
             let shape = [self.group * per_group, kh, kw, in_ch / self.group];
             moved.reshape(shape).unwrap_or_default()
         })?;

@@ -122,10 +122,10 @@ impl Operator for Linear {
         [Role::Activation, Role::Weight { axis: !self.transposed as usize }, Role::Bias][index]
     }
 
-    fn lower(&self, node: &Lowering) -> Result<LinearInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<LinearInt> {
         accumulators(node, |weight| match self.transposed {
-            true => weight.clone(),
-            false => weight.transpose(&[1, 0]),
+            true => weight,
+            false => weight.into_transposed(&[1, 0]),
         })
         .map(LinearInt)
     }

@@ -82,7 +82,7 @@ impl Operator for MatMul {
         output.iter().product::<usize>() as u64 * k as u64
     }
 
-    fn lower(&self, node: &Lowering) -> Result<MatMulInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<MatMulInt> {
         let [a, b, y] = [node.inputs[0], node.inputs[1], node.output];
         let (batch, strides, [m, k, n]) = batch(a.shape, b.shape)?;
         let multiplier = multiplier((a.scale() * b.scale()) / y.scale())?;

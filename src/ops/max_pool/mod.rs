@@ -49,7 +49,7 @@ impl Operator for MaxPool {
         OutputParams::SameAsInput
     }
 
-    fn lower(&self, node: &Lowering) -> Result<MaxPoolInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<MaxPoolInt> {
         let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.0;
         let (x_shape, y_shape) = (nhwc(&node.inputs[0])?, nhwc(&node.output)?);
         Ok(MaxPoolInt(int::Params { x_shape, y_shape, kernel, stride, dilation, pad: [top, left] }))

@@ -82,7 +82,7 @@ impl Operator for Mean {
         Tensor::new(self.infer_shape(&[x.shape()]).unwrap_or_default(), y).unwrap_or_default()
     }
 
-    fn lower(&self, node: &Lowering) -> Result<MeanInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<MeanInt> {
         let (x, y) = (node.inputs[0], node.output);
         let in_memory: Vec<bool> =
             y.stored(&(0..self.reduced.len()).collect::<Vec<_>>()).iter().map(|&a| self.reduced[a]).collect();

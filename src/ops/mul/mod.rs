@@ -48,7 +48,7 @@ impl Operator for Mul {
         elementwise(inputs[0], inputs[1], |a, b| a * b)
     }
 
-    fn lower(&self, node: &Lowering) -> Result<MulInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<MulInt> {
         let [a, b, y] = [node.inputs[0], node.inputs[1], node.output];
         let multiplier = multiplier((a.scale() * b.scale()) / y.scale())?;
         let (shape, strides) = strided(node);

@@ -135,7 +135,7 @@ impl Operator for Pad {
         OutputParams::SameAsInput
     }
 
-    fn lower(&self, node: &Lowering) -> Result<PickInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<PickInt> {
         self.picks(node.inputs[0].shape).lower(node)
     }
 }

@@ -49,19 +49,17 @@ impl Operator for PRelu {
         [Role::Activation, Role::Weight { axis: 0 }][index]
     }
 
-    fn lower(&self, node: &Lowering) -> Result<PReluInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<PReluInt> {
         let (x, slope, y) = (node.inputs[0], node.inputs[1], node.output);
-        let Some(codes) = slope.codes else {
-            bail!(Unsupported, "the slope must be a constant");
-        };
-        let per_scale = (codes.data().len() / slope.quant.scale.len()).max(1);
-        let negative = (0..codes.data().len()).map(|c| {
+        let slopes = weight_codes(&slope, node.take_codes(1, "slope")?)?;
+        let per_scale = (slopes.len() / slope.quant.scale.len()).max(1);
+        let negative = (0..slopes.len()).map(|c| {
             multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale())
         });
         Ok(PReluInt {
-            slope: weight_codes(&slope, codes)?,
             bound: x.widest() << 15,
             negative: negative.collect::<Result<_>>()?,
+            slope: slopes,
             positive: multiplier(x.scale() / y.scale())?,
             x_zero_point: x.zero_point(),
             y_zero_point: y.zero_point(),

@@ -60,6 +60,7 @@ fn check_codes(graph: &Graph, codes: &Tensor<i32>, context: &str) {
     let Some(Constant::Codes(slope)) = &graph.values[node.inputs[1]].constant else {
         unreachable!()
     };
+    let slope = &slope.widened();
     let real_slopes = graph.values[node.inputs[1]].to_real().unwrap();
     // The scale of each slope, as if it were its own.
     let scales = tabulate(slope.shape(), |at| {

@@ -80,7 +80,7 @@ impl Operator for Reshape {
         OutputParams::SameAsInput
     }
 
-    fn lower(&self, _: &Lowering) -> Result<TransposeInt> {
+    fn lower(&self, _: &mut Lowering) -> Result<TransposeInt> {
         Ok(TransposeInt::new(strides(&self.shape), self.shape.clone()))
     }
 }

@@ -273,7 +273,7 @@ impl Operator for Resize {
         }
     }
 
-    fn lower(&self, node: &Lowering) -> Result<ResizeInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<ResizeInt> {
         if let Mode::Nearest(nearest) = self.mode {
             return self.picks(node.inputs[0].shape, nearest).lower(node).map(ResizeInt::Nearest);
         }

@@ -319,7 +319,7 @@ fn linear_between_scales_far_apart_is_refused() {
         let mut graph = graph.clone();
         let x = graph.values[0].quant.clone().unwrap().scale[0];
         graph.values[1].quant.as_mut().unwrap().scale[0] = x * scale;
-        let int = Op::lower(&graph.nodes[0].op, &lowering(&graph));
+        let int = Op::lower(&graph.nodes[0].op, &mut lowering(&graph));
         assert_eq!(int.is_ok(), fits, "{scale}");
     }
     lower(&graph).unwrap();
@@ -330,7 +330,11 @@ fn lowering(graph: &crate::graph::Graph) -> Lowering<'_> {
         shape: &graph.values[v].shape,
         layout: Layout::ChannelsLast,
         quant: graph.values[v].quant.as_ref().unwrap(),
-        codes: None,
     };
-    Lowering { inputs: vec![operand(0)], output: operand(1), clamp: (-128, 127) }
+    Lowering {
+        inputs: vec![operand(0)],
+        constants: vec![None],
+        output: operand(1),
+        clamp: (-128, 127),
+    }
 }

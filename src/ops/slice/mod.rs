@@ -153,7 +153,7 @@ impl Operator for Slice {
         OutputParams::SameAsInput
     }
 
-    fn lower(&self, node: &Lowering) -> Result<PickInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<PickInt> {
         self.picks().lower(node)
     }
 }

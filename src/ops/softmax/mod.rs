@@ -77,7 +77,7 @@ impl Operator for Softmax {
         OutputParams::Unit
     }
 
-    fn lower(&self, node: &Lowering) -> Result<SoftmaxInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<SoftmaxInt> {
         let (size, stride) = self.size_and_stride(node.inputs[0].shape);
         let (x_scale, y_scale) = (node.inputs[0].scale() as f64, node.output.scale());
         let Some(multiplier) = Multiplier::from_f32(1.0 / y_scale).filter(|m| m.shift <= 40) else {

@@ -57,7 +57,7 @@ impl Operator for Transpose {
         OutputParams::SameAsInput
     }
 
-    fn lower(&self, node: &Lowering) -> Result<TransposeInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<TransposeInt> {
         let steps = permuted(&node.inputs[0].strides(), &self.perm);
         Ok(TransposeInt::new(node.output.stored(&steps), node.output.stored_shape()))
     }

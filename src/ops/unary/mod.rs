@@ -162,7 +162,7 @@ impl Operator for Unary {
         inputs[0].map(|&x| self.apply(x))
     }
 
-    fn lower(&self, node: &Lowering) -> Result<TableInt> {
+    fn lower(&self, node: &mut Lowering) -> Result<TableInt> {
         Ok(TableInt::new(node, |x| self.apply(x)))
     }
 }
