@@ -164,6 +164,8 @@ impl Packed {
         let depth = p.weight.len() / p.bias.len().max(1);
         let flipped = if isa.flip() == 0 { 0 } else { 128 };
         let zero_point = p.x_zero_point as i64 + flipped;
+        let sums: Vec<[i64; 2]> =
+            channels.clone().map(|o| signed_sums(&p.weight[o * depth..][..depth])).collect();
         let mut packed = Self {
             isa,
             blocks,
@@ -175,7 +177,7 @@ impl Packed {
             multiplier: p.multiplier[channels.clone()].to_vec(),
             y_zero_point: p.y_zero_point,
             clamp: p.clamp,
-            rounding: rounding(choice, p, channels.clone(), depth),
+            rounding: rounding(choice, p, channels.start, &sums),
             limits: Limits::new(isa, p.y_zero_point, p.clamp),
         };
         match packed.rounding {
@@ -183,33 +185,34 @@ impl Packed {
             Rounding::Double => packed.double = Aligned::new(all_lanes),
             Rounding::Integer => {}
         }
-        let bits = 32 / group;
         let order: Vec<Option<usize>> =
             (0..groups * group).map(|at| index(at / group, at % group)).collect();
         for block in &packed.blocks {
             let lanes_of_block = block.vectors * lanes;
             let words = &mut packed.weight[block.weight..][..groups * lanes_of_block];
-            for at in 0..lanes_of_block {
+            let mut rows: Vec<&[i8]> = vec![&[]; lanes_of_block];
+            for (at, row) in rows.iter_mut().enumerate() {
                 let channel = channel_of(lanes, block.vectors, at);
                 if channel >= block.len {
                     continue;
                 }
                 let o = channels.start + block.channel + channel;
-                let weight = &p.weight[o * depth..][..depth];
-                let column = words[at..].iter_mut().step_by(lanes_of_block);
-                for (word, order) in column.zip(order.chunks_exact(group)) {
-                    for (i, k) in order.iter().enumerate() {
-                        let w = k.map_or(0, |k| weight[k]);
-                        *word |= (w as u32 & (u32::MAX >> (32 - bits))) << (i * bits);
-                    }
-                }
+                *row = &p.weight[o * depth..][..depth];
+                let [plus, minus] = sums[block.channel + channel];
                 // The sums of flipped codes may wrap on the way; the last one is proved to fit.
-                let sum: i64 = weight.iter().map(|&w| w as i64).sum();
-                packed.bias[block.lane + at] = (p.bias[o] as i64 - zero_point * sum) as i32;
+                packed.bias[block.lane + at] =
+                    (p.bias[o] as i64 - zero_point * (plus + minus)) as i32;
                 match packed.rounding {
                     Rounding::Single => packed.single[block.lane + at] = factor(p, o) as f32,
                     Rounding::Double => packed.double[block.lane + at] = factor(p, o),
                     Rounding::Integer => {}
+                }
+            }
+            for (words, order) in
+                words.chunks_exact_mut(lanes_of_block).zip(order.chunks_exact(group))
+            {
+                for (word, row) in words.iter_mut().zip(&rows) {
+                    *word = word_of(row, order);
                 }
             }
         }
@@ -254,17 +257,38 @@ fn factor(p: &Products<i8>, o: usize) -> f64 {
     m.significand as f64 / (1u64 << m.shift) as f64
 }
 
-/// What is exact for every sum of any codes.
-fn rounding(choice: Choice, p: &Products<i8>, channels: Range<usize>, depth: usize) -> Rounding {
+/// The weights of a channel at `order`, as one word.
+#[inline(always)]
+fn word_of(row: &[i8], order: &[Option<usize>]) -> u32 {
+    match *order {
+        // Usually they lie side by side.
+        [Some(k), Some(_), Some(_), Some(end)] if end == k + 3 && end < row.len() => {
+            u32::from_le_bytes([row[k], row[k + 1], row[k + 2], row[end]].map(|w| w as u8))
+        }
+        _ => order.iter().enumerate().fold(0, |word, (i, k)| {
+            let bits = 32 / order.len();
+            let w = k.and_then(|k| row.get(k)).map_or(0, |&w| w as u32);
+            word | (w & (u32::MAX >> (32 - bits))) << (i * bits)
+        }),
+    }
+}
+
+/// Sums of the positive and of the negative weights.
+fn signed_sums(weight: &[i8]) -> [i64; 2] {
+    let (mut plus, mut minus) = (0, 0);
+    // In 16 bits, so that vectors hold many.
+    for part in weight.chunks(128) {
+        plus += part.iter().map(|&w| (w as i16).max(0)).sum::<i16>() as i64;
+        minus += part.iter().map(|&w| (w as i16).min(0)).sum::<i16>() as i64;
+    }
+    [plus, minus]
+}
+
+/// What is exact for every sum of any codes, of the channels from `first` on.
+fn rounding(choice: Choice, p: &Products<i8>, first: usize, sums: &[[i64; 2]]) -> Rounding {
     let (lo, hi) = (-128 - p.x_zero_point as i64, 127 - p.x_zero_point as i64);
     let (mut most, mut largest) = (0, 0.0_f64);
-    for o in channels {
-        // Sums of positive and of negative weights.
-        let (mut plus, mut minus) = (0, 0);
-        for part in p.weight[o * depth..][..depth].chunks(1 << 16) {
-            plus += part.iter().map(|&w| w.max(0) as i32).sum::<i32>() as i64;
-            minus += part.iter().map(|&w| w.min(0) as i32).sum::<i32>() as i64;
-        }
+    for (o, [plus, minus]) in (first..).zip(sums) {
         let least = p.bias[o] as i64 + plus * lo + minus * hi;
         let greatest = p.bias[o] as i64 + plus * hi + minus * lo;
         let sum = greatest.max(-least);
