@@ -32,7 +32,8 @@ pub struct Args {
     /// Instructions, like portable or avx2, or all that this machine has; without it, the fastest
     #[arg(long, value_name = "ISA")]
     isa: Option<String>,
-    /// Leave out techniques, to see what they bring: some of single, direct, depthwise, with commas
+    /// Leave out techniques, to see what they bring: some of single, direct, depthwise,
+    /// winograd, with commas
     #[arg(long, value_name = "NAMES", default_value = "", hide_default_value = true, value_parser = without)]
     without: Without,
     /// Runs; without it, as many as fit into two seconds, and at least ten

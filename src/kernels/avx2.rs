@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::packed::{Block, Limits, Packed};
 use super::simd::{Simd, entry_points};
+use super::winograd::{Job, Pairs};
 
 /// AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -104,6 +105,50 @@ impl Simd for Avx2 {
     }
 
     entry_points!(#[target_feature(enable = "avx2,fma")]);
+}
+
+impl Pairs for Avx2 {
+    #[inline(always)]
+    unsafe fn codes(x: *const u8) -> __m256i {
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(x.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_codes(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub_codes(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_sub_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn quarter(a: __m256i) -> __m256i {
+        unsafe { _mm256_srai_epi32::<2>(a) }
+    }
+
+    #[inline(always)]
+    fn fetch(line: *const u32) {
+        // SAFETY: an address that is not valid has no effect.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    unsafe fn run<J: Job<Self>>(job: J) {
+        unsafe { job.run() }
+    }
 }
 
 impl Simd for AvxVnni {

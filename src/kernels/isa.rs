@@ -102,11 +102,13 @@ pub struct Without {
     pub direct: bool,
     /// Depthwise convolutions of their own: they are products with a group for each channel.
     pub depthwise: bool,
+    /// Fewer products for windows of 3×3.
+    pub winograd: bool,
 }
 
 impl Without {
     /// Their names on the command line.
-    pub const NAMES: [&str; 3] = ["single", "direct", "depthwise"];
+    pub const NAMES: [&str; 4] = ["single", "direct", "depthwise", "winograd"];
 }
 
 impl FromStr for Without {
@@ -120,6 +122,7 @@ impl FromStr for Without {
                 "single" => without.single = true,
                 "direct" => without.direct = true,
                 "depthwise" => without.depthwise = true,
+                "winograd" => without.winograd = true,
                 _ => bail!(
                     Invalid,
                     "\"{name}\" is no technique: expected some of {}",
@@ -169,7 +172,7 @@ mod tests {
             assert_eq!(isa.to_string().parse::<Isa>().unwrap(), isa);
         }
         assert!("neon".parse::<Isa>().is_err());
-        let all = Without { single: true, direct: true, depthwise: true };
+        let all = Without { single: true, direct: true, depthwise: true, winograd: true };
         assert_eq!(Without::NAMES.join(",").parse::<Without>().unwrap(), all);
         let error = "direct,all".parse::<Without>().unwrap_err().to_string();
         assert!(error.contains("\"all\"") && error.contains("single, direct"), "{error}");

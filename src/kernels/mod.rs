@@ -17,6 +17,7 @@ pub mod product;
 mod scalar;
 mod simd;
 pub mod team;
+pub mod winograd;
 
 /// An expression with `S` for the [`Simd`](simd::Simd) of an [`Isa`](isa::Isa).
 macro_rules! with_simd {

@@ -122,7 +122,7 @@ pub struct Packed {
 
 /// Which of a block's channels lane `lane` of register `vector` holds, where narrowing conversions work
 /// on 4 lanes at a time: packing the registers of a block puts its codes in order.
-fn channel_of(lanes: usize, vectors: usize, at: usize) -> usize {
+pub(super) fn channel_of(lanes: usize, vectors: usize, at: usize) -> usize {
     let (vector, lane) = (at / lanes, at % lanes);
     4 * vectors * (lane / 4) + 4 * vector + lane % 4
 }

@@ -2,6 +2,7 @@
 
 use super::packed::{Block, Limits, Packed};
 use super::simd::{Simd, entry_points};
+use super::winograd::{Job, Pairs};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -104,6 +105,72 @@ fn pairs(acc: [i32; 4], x: [i32; 4], w: [i32; 4]) -> [i32; 4] {
         sum[i] = acc[i].wrapping_add(first + second);
     }
     sum
+}
+
+/// A function of each two elements; on x86-64 an instruction of SSE2, which compilers miss.
+macro_rules! each {
+    ($a:ident, $b:ident, $f:ident, $t:ty, $sse2:ident) => {{
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: all machines of this kind have SSE2; the types have the same size.
+        unsafe {
+            use std::arch::x86_64::{__m128i, $sse2};
+            let [a, b] = std::mem::transmute::<[[i32; 4]; 2], [__m128i; 2]>([$a, $b]);
+            std::mem::transmute::<__m128i, [i32; 4]>($sse2(a, b))
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        // SAFETY: the types have the same size.
+        unsafe {
+            let [mut a, b] = std::mem::transmute::<[[i32; 4]; 2], [$t; 2]>([$a, $b]);
+            for (a, b) in a.iter_mut().zip(b) {
+                *a = a.$f(b);
+            }
+            std::mem::transmute::<$t, [i32; 4]>(a)
+        }
+    }};
+}
+
+impl Pairs for Scalar {
+    #[inline(always)]
+    unsafe fn codes(x: *const u8) -> [i32; 4] {
+        // SAFETY: the caller's promise; the types have the same size.
+        unsafe {
+            std::mem::transmute::<[i16; 8], [i32; 4]>(x.cast::<[i8; 8]>().read().map(i16::from))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_codes(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        each!(a, b, wrapping_add, [i16; 8], _mm_add_epi16)
+    }
+
+    #[inline(always)]
+    unsafe fn sub_codes(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        each!(a, b, wrapping_sub, [i16; 8], _mm_sub_epi16)
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        each!(a, b, wrapping_add, [i32; 4], _mm_add_epi32)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        each!(a, b, wrapping_sub, [i32; 4], _mm_sub_epi32)
+    }
+
+    #[inline(always)]
+    unsafe fn quarter(a: [i32; 4]) -> [i32; 4] {
+        a.map(|a| a >> 2)
+    }
+
+    #[inline(always)]
+    fn fetch(_: *const u32) {}
+
+    #[inline(never)]
+    unsafe fn run<J: Job<Self>>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { job.run() }
+    }
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ pub(super) use entry_points;
 /// # Safety
 /// `block` is one of `p`, and each row of `y` has room for its codes.
 #[inline(always)]
-unsafe fn finish<S: Simd, const R: usize, const N: usize>(
+pub(super) unsafe fn finish<S: Simd, const R: usize, const N: usize>(
     p: &Packed,
     block: &Block,
     acc: [[S::V; N]; R],
@@ -245,6 +245,37 @@ unsafe fn one_by_one<S: Simd>(p: &Packed, block: &Block, sum: S::V, vector: usiz
     }
 }
 
+/// Adds to `R` by `N` sums the products of the groups at `offsets` from `x + r · step` with their weights.
+///
+/// # Safety
+/// All codes and weights are there.
+#[inline(always)]
+pub(super) unsafe fn accumulate<S: Simd, const R: usize, const N: usize>(
+    acc: &mut [[S::V; N]; R],
+    mut weight: *const u32,
+    x: *const S::X,
+    step: usize,
+    offsets: impl Iterator<Item = usize>,
+) {
+    for offset in offsets {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = x.add(offset);
+            let mut w = [acc[0][0]; N];
+            for (v, w) in w.iter_mut().enumerate() {
+                *w = S::load(weight.add(v * S::LANES));
+            }
+            weight = weight.add(N * S::LANES);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = S::splat(x.add(r * step));
+                for (acc, &w) in acc.iter_mut().zip(&w) {
+                    *acc = S::dot(*acc, x, w);
+                }
+            }
+        }
+    }
+}
+
 /// `R` windows and one block of `N` registers. Window `r` has its codes at `x + r · step`, the groups at
 /// `offsets`.
 ///
@@ -270,21 +301,9 @@ pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
                 acc[v] = bias;
             }
         }
-        let mut weight = p.weight.as_ptr().add(block.weight);
-        for &offset in offsets {
-            let x = x.add(offset as usize);
-            let mut w = [acc[0][0]; N];
-            for (v, w) in w.iter_mut().enumerate() {
-                *w = S::load(weight.add(v * S::LANES));
-            }
-            weight = weight.add(N * S::LANES);
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let x = S::splat(x.add(r * step));
-                for (acc, &w) in acc.iter_mut().zip(&w) {
-                    *acc = S::dot(*acc, x, w);
-                }
-            }
-        }
+        let weight = p.weight.as_ptr().add(block.weight);
+        let offsets = offsets.iter().map(|&offset| offset as usize);
+        accumulate::<S, R, N>(&mut acc, weight, x, step, offsets);
         finish::<S, R, N>(p, block, acc, y, y_step, R);
     }
 }

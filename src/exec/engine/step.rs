@@ -11,6 +11,7 @@ use crate::kernels::elementwise::{Scaled, Sum, add, max_pool, mean, mul};
 use crate::kernels::isa::{Choice, Isa};
 use crate::kernels::product::{Buffer, Product, Windows};
 use crate::kernels::team::Team;
+use crate::kernels::winograd::Winograd;
 use crate::lower::IntNode;
 use crate::ops::IntOp;
 use crate::ops::accumulator::{Accumulator, is_wide};
@@ -84,6 +85,7 @@ enum Kind {
     /// Convolution or linear layer.
     Product(Product),
     Depthwise(Depthwise),
+    Winograd(Winograd),
     Add(Sum, Rows),
     Mul(Scaled, Rows),
     /// Codes that only move.
@@ -112,6 +114,7 @@ impl Step {
             Kind::Product(p) if p.blocks() > 1 => (p.macs(), p.block_len()),
             Kind::Product(p) => (p.macs(), p.line_len()),
             Kind::Depthwise(d) => (d.macs(), d.line_len()),
+            Kind::Winograd(w) => (w.macs(), 2 * w.line_len()),
             Kind::MaxPool(w) => (0, w.out[1] * w.x_shape[3]),
             Kind::Add(_, rows) | Kind::Mul(_, rows) => (0, rows.unit),
             Kind::Table(_) => (0, UNIT),
@@ -132,6 +135,7 @@ impl Step {
         let path = match self.kind {
             Kind::Product(_) => "product",
             Kind::Depthwise(_) => "depthwise",
+            Kind::Winograd(_) => "winograd",
             Kind::Add(..) => "add",
             Kind::Mul(..) => "mul",
             Kind::Moves(_) => "moves",
@@ -154,6 +158,7 @@ impl Step {
         match &self.kind {
             Kind::Product(product) => product.size(),
             Kind::Depthwise(depthwise) => depthwise.size(),
+            Kind::Winograd(winograd) => winograd.size(),
             Kind::Table(table) | Kind::Mean(_, table) => table.len(),
             Kind::Moves(moves) => moves.size(),
             _ => 0,
@@ -166,6 +171,7 @@ impl Step {
         match &self.kind {
             Kind::Product(product) => Sizes { buffer: product.buffer(), ..none },
             Kind::Depthwise(depthwise) => Sizes { buffer: depthwise.buffer(), ..none },
+            Kind::Winograd(winograd) => Sizes { buffer: winograd.buffer(), ..none },
             Kind::Mean(channels, _) => Sizes { sums: *channels, ..none },
             Kind::Reference(_) => {
                 let arguments = self.inputs.iter().map(Source::len).sum::<usize>();
@@ -214,6 +220,12 @@ impl Step {
                 let (x, lines) = (input(0), part / depthwise.line_len().max(1));
                 team.share(y, part, scratch, |i, y, scratch| {
                     depthwise.run(x, i * lines, y, &mut scratch.buffer);
+                });
+            }
+            Kind::Winograd(winograd) => {
+                let (x, lines) = (input(0), part / winograd.line_len().max(1));
+                team.share(y, part, scratch, |i, y, scratch| {
+                    winograd.run(x, i * lines, y, &mut scratch.buffer);
                 });
             }
             Kind::Add(sum, rows) => {
@@ -346,6 +358,11 @@ impl Kind {
             pad: [top, left],
             zero: op.acc.x_zero_point as u8 ^ choice.isa.flip(),
         };
+        // Tests take it wherever it applies.
+        let pays = group == 1 && (cfg!(test) || Winograd::pays(&windows, out_ch));
+        if pays && let Some(winograd) = Winograd::new(choice, &products, windows) {
+            return Some(Self::Winograd(winograd));
+        }
         Some(match !choice.without.depthwise && group > 1 && group == in_ch && in_ch == out_ch {
             true => Self::Depthwise(Depthwise::new(choice, &products, windows)),
             false => Self::Product(Product::new(choice, &products, windows, group)),
@@ -382,6 +399,7 @@ impl Kind {
         match self {
             Self::Product(_) => macs / products,
             Self::Depthwise(_) => 4 * macs / products,
+            Self::Winograd(_) => macs / (2 * products),
             Self::Add(..) | Self::Mul(..) => len as u64 / 4,
             Self::MaxPool(w) => (len * w.kernel[0] * w.kernel[1]) as u64 / 16,
             Self::Table(_) => len as u64,

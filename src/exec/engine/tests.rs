@@ -32,7 +32,7 @@ fn engines(graph: &IntGraph, threads: &[usize]) -> Vec<Engine> {
             eprintln!("SKIPPED: this machine has no {isa}");
             continue;
         }
-        let all = Without { single: true, direct: true, depthwise: true };
+        let all = Without { single: true, direct: true, depthwise: true, winograd: true };
         let each = threads.iter().map(|&threads| (threads, Without::default()));
         for (threads, without) in each.chain([(threads[0], all)]) {
             engines.push(Engine::new(graph, Options { threads, isa, without }).unwrap());
@@ -117,7 +117,6 @@ fn accumulator(rng: &mut Rng, out_ch: usize, depth: usize) -> Accumulator {
 }
 
 fn convolution(rng: &mut Rng, n: usize, channels: [usize; 2], group: usize) -> (IntGraph, String) {
-    let [in_ch, out_ch] = channels;
     let kernel = rng.pick(&[[1, 1], [3, 3], [2, 3], [1, 5], [5, 5], [3, 1]]);
     let sides = |rng: &mut Rng| rng.pick(&[1, 2, 4, 7]);
     let window = Window {
@@ -133,8 +132,18 @@ fn convolution(rng: &mut Rng, n: usize, channels: [usize; 2], group: usize) -> (
         let padding = window.pads[axis] + window.pads[axis + 2];
         extent.saturating_sub(padding).max(1) + sides(rng) - 1
     });
-    let [oh, ow] = window.output(size).unwrap();
-    let [h, w] = size;
+    convolution_of(rng, n, channels, group, window, size)
+}
+
+fn convolution_of(
+    rng: &mut Rng,
+    n: usize,
+    [in_ch, out_ch]: [usize; 2],
+    group: usize,
+    window: Window,
+    [h, w]: [usize; 2],
+) -> (IntGraph, String) {
+    let ([oh, ow], kernel) = (window.output([h, w]).unwrap(), window.kernel);
     let depth = kernel[0] * kernel[1] * in_ch / group;
     let acc = accumulator(rng, out_ch, depth);
     let what = format!("{window:?}, {in_ch} to {out_ch} in {group} groups, {n}x{h}x{w}, {acc:?}");
@@ -157,7 +166,36 @@ fn convolutions_equal_the_reference() {
         for out_ch in CHANNELS {
             for n in [1, 1, 2] {
                 let (graph, what) = convolution(&mut rng, n, [in_ch, out_ch], 1);
-                assert_eq!(check(&graph, &mut rng, &[1, 3], &what), "product");
+                let path = check(&graph, &mut rng, &[1, 3], &what);
+                assert!(["product", "winograd"].contains(&path), "{path}");
+            }
+        }
+    }
+}
+
+/// In tests, however small they are.
+#[test]
+fn convolutions_with_fewer_products_equal_the_reference() {
+    let mut rng = Rng(12);
+    for in_ch in 1..=70 {
+        for _ in 0..3 {
+            let out_ch = rng.pick(&CHANNELS);
+            let side = |rng: &mut Rng| rng.pick(&[1, 2, 3, 4, 5, 9, 16]);
+            let size = [side(&mut rng), side(&mut rng)];
+            let pads =
+                rng.pick(&[[1; 4], [0; 4], [2, 0, 1, 3], [0, 1, 2, 0], [3, 4, 0, 1], [5; 4]]);
+            let window = Window { pads, ..Window::new([3, 3]) };
+            let n = rng.pick(&[1, 1, 2, 3]);
+            if window.output(size).is_ok() {
+                let (mut graph, what) =
+                    convolution_of(&mut rng, n, [in_ch, out_ch], 1, window, size);
+                let IntOp::Conv(conv) = &mut graph.nodes[0].op else { unreachable!() };
+                if rng.pick(&[0, 1]) == 1 {
+                    let room = i32::MAX - 1 - (in_ch * 9 * 128 * 255) as i32;
+                    conv.acc.bias = (0..out_ch).map(|_| rng.pick(&[room, -room])).collect();
+                    conv.acc.bound = (i32::MAX - 1).into();
+                }
+                assert_eq!(check(&graph, &mut rng, &[1, 2, 3], &what), "winograd");
             }
         }
     }
