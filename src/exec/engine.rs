@@ -3,8 +3,9 @@
 //!
 //! All activations lie in one block of memory, the arena of a [`Session`], at the places that
 //! [`plan`](super::plan) has found. The constants are packed for the kernels of the chosen [`Isa`].
-//! Convolutions and linear layers between 8-bit codes with sums of 32 bits, additions and global means
-//! have kernels of their own; every other node is computed by its operator's reference.
+//! Between 8-bit codes, these nodes have kernels of their own: convolutions and linear layers with sums of
+//! 32 bits, additions, products of two activations, global means, max pools, tables, and what only moves
+//! codes. Every other node is computed by its operator's reference, and so is a network of 16-bit codes.
 //!
 //! ```
 //! use naive_ptq::calibrate::{Calibrator, Observer};

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, entry_points};
+use super::simd::{Simd, Vector, entry_points};
 use super::winograd::{Job, Pairs};
 
 /// AVX2 and FMA.
@@ -68,7 +68,7 @@ macro_rules! common {
 
 // SAFETY of all that follows: the caller's promise that the machine has the instructions, and that
 // pointers are valid.
-impl Simd for Avx2 {
+impl Vector for Avx2 {
     type X = i16;
 
     common!();
@@ -88,7 +88,9 @@ impl Simd for Avx2 {
             put::<N>(codes, y, len);
         }
     }
+}
 
+impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
         unsafe {
@@ -134,8 +136,13 @@ impl Pairs for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn quarter(a: __m256i) -> __m256i {
-        unsafe { _mm256_srai_epi32::<2>(a) }
+    unsafe fn multiply(a: __m256i, b: i32) -> __m256i {
+        unsafe { _mm256_mullo_epi32(a, _mm256_set1_epi32(b)) }
+    }
+
+    #[inline(always)]
+    unsafe fn shift(a: __m256i, n: i32) -> __m256i {
+        unsafe { _mm256_srav_epi32(a, _mm256_set1_epi32(n)) }
     }
 
     #[inline(always)]
@@ -151,7 +158,7 @@ impl Pairs for Avx2 {
     }
 }
 
-impl Simd for AvxVnni {
+impl Vector for AvxVnni {
     type X = u8;
 
     common!();
@@ -171,7 +178,9 @@ impl Simd for AvxVnni {
             put::<N>(codes, y, len);
         }
     }
+}
 
+impl Simd for AvxVnni {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
         unsafe {

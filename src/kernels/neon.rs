@@ -11,7 +11,7 @@ use std::arch::{aarch64::*, asm};
 #[cfg(not(target_arch = "aarch64"))]
 use super::neon_emulated::*;
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, entry_points};
+use super::simd::{Simd, Vector, entry_points};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ const ROUND_DOUBLE: f64 = 6_755_399_441_055_744.0;
 
 // SAFETY of all that follows: the caller's promise that the machine has the instructions, and that
 // pointers are valid.
-impl Simd for NeonDot {
+impl Vector for NeonDot {
     type V = int32x4_t;
     type X = i8;
     const LANES: usize = 4;
@@ -128,7 +128,9 @@ impl Simd for NeonDot {
             }
         }
     }
+}
 
+impl Simd for NeonDot {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
         unsafe {

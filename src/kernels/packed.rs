@@ -274,7 +274,7 @@ fn word_of(row: &[i8], order: &[Option<usize>]) -> u32 {
 }
 
 /// Sums of the positive and of the negative weights.
-fn signed_sums(weight: &[i8]) -> [i64; 2] {
+pub(super) fn signed_sums(weight: &[i8]) -> [i64; 2] {
     let (mut plus, mut minus) = (0, 0);
     // In 16 bits, so that vectors hold many.
     for part in weight.chunks(128) {

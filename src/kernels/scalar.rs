@@ -1,7 +1,7 @@
 //! Rust for every machine: codes of 16 bits in pairs, 4 sums at a time.
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, entry_points};
+use super::simd::{Simd, Vector, entry_points};
 use super::winograd::{Job, Pairs};
 
 /// See the module.
@@ -11,7 +11,7 @@ pub(super) struct Scalar;
 /// Added to a number below `2^31`, it leaves its integer part, rounded half to even, in the low bits.
 const ROUND_DOUBLE: f64 = 6_755_399_441_055_744.0;
 
-impl Simd for Scalar {
+impl Vector for Scalar {
     type V = [i32; 4];
     type X = i16;
     const LANES: usize = 4;
@@ -79,7 +79,9 @@ impl Simd for Scalar {
             }
         }
     }
+}
 
+impl Simd for Scalar {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
         for i in 0..len {
@@ -159,8 +161,13 @@ impl Pairs for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn quarter(a: [i32; 4]) -> [i32; 4] {
-        a.map(|a| a >> 2)
+    unsafe fn multiply(a: [i32; 4], b: i32) -> [i32; 4] {
+        a.map(|a| a.wrapping_mul(b))
+    }
+
+    #[inline(always)]
+    unsafe fn shift(a: [i32; 4], n: i32) -> [i32; 4] {
+        a.map(|a| a >> n)
     }
 
     #[inline(always)]

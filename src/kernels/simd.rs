@@ -5,7 +5,7 @@
 
 use super::packed::{Block, Limits, Packed, Rounding, Shape};
 
-/// Rows of windows that are multiplied together where there are as many.
+/// The most rows of windows that are multiplied together.
 pub(super) const ROWS: usize = 6;
 
 /// A code as a kernel reads it, from a byte of the arena.
@@ -34,12 +34,12 @@ impl Element for u8 {
     }
 }
 
-/// The instructions of a machine. All methods but the last three are meant to be inlined into those,
-/// which are compiled with the machine's features.
+/// Registers of a machine. All methods are meant to be inlined into entry points, which are compiled with the
+/// machine's features.
 ///
 /// # Safety
 /// The machine must have the instructions; pointers must be valid for what is read and written.
-pub(super) trait Simd: Copy {
+pub(super) trait Vector: Copy {
     /// [`LANES`](Self::LANES) numbers of 32 bits.
     type V: Copy;
     /// A code of the input.
@@ -62,7 +62,19 @@ pub(super) trait Simd: Copy {
     unsafe fn round_double(acc: Self::V, factor: *const f64) -> Self::V;
     /// Codes of 4 registers: of one row if `N` is 4, of two if 2, of four if 1; `len` of each.
     unsafe fn store<const N: usize>(q: [Self::V; 4], limits: Limits, y: [*mut u8; 4], len: usize);
-    /// The codes of `len` channels in [`GROUP`](Self::GROUP) rows, a word for each channel.
+
+    /// Of products.
+    fn shape() -> Shape {
+        Shape { lanes: Self::LANES, group: Self::GROUP, vectors: Self::VECTORS }
+    }
+}
+
+/// What products and depthwise convolutions need of a machine. All methods but the first are entry points.
+///
+/// # Safety
+/// As for [`Vector`].
+pub(super) trait Simd: Vector {
+    /// The codes of `len` channels in [`GROUP`](Vector::GROUP) rows, a word for each channel.
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32);
 
     /// See [`tile`].
@@ -96,14 +108,9 @@ pub(super) trait Simd: Copy {
     );
     /// As codes of the input.
     unsafe fn widen(x: &[u8], to: *mut Self::X);
-
-    /// Of products.
-    fn shape() -> Shape {
-        Shape { lanes: Self::LANES, group: Self::GROUP, vectors: Self::VECTORS }
-    }
 }
 
-/// The three entry points of a [`Simd`], compiled with its features.
+/// The entry points of a [`Simd`], compiled with its features.
 macro_rules! entry_points {
     ($(#[$features:meta])?) => {
         $(#[$features])?
@@ -171,7 +178,7 @@ pub(super) use entry_points;
 /// # Safety
 /// `block` is one of `p`, and each row of `y` has room for its codes.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd, const R: usize, const N: usize>(
+pub(super) unsafe fn finish<S: Vector, const R: usize, const N: usize>(
     p: &Packed,
     block: &Block,
     acc: [[S::V; N]; R],
@@ -231,7 +238,7 @@ pub(super) unsafe fn finish<S: Simd, const R: usize, const N: usize>(
 /// # Safety
 /// As for [`finish`].
 #[cold]
-unsafe fn one_by_one<S: Simd>(p: &Packed, block: &Block, sum: S::V, vector: usize, to: *mut u8) {
+unsafe fn one_by_one<S: Vector>(p: &Packed, block: &Block, sum: S::V, vector: usize, to: *mut u8) {
     let mut sums = [0_u32; 16];
     // SAFETY: a register has at most 16 lanes; `code` gives places below the block's length.
     unsafe {
@@ -250,7 +257,7 @@ unsafe fn one_by_one<S: Simd>(p: &Packed, block: &Block, sum: S::V, vector: usiz
 /// # Safety
 /// All codes and weights are there.
 #[inline(always)]
-pub(super) unsafe fn accumulate<S: Simd, const R: usize, const N: usize>(
+pub(super) unsafe fn accumulate<S: Vector, const R: usize, const N: usize>(
     acc: &mut [[S::V; N]; R],
     mut weight: *const u32,
     x: *const S::X,

@@ -1,7 +1,7 @@
-//! Convolutions of 3×3 windows with fewer products: tiles of 2×2 windows at a time, by F(2×2, 3×3) of Lavin
-//! and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in integers.
+//! Convolutions of 3×3 windows with fewer products: tiles of 2×2 or 4×4 windows at a time, by F(2×2, 3×3) and
+//! F(4×4, 3×3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), in integers.
 //!
-//! For a tile of 4×4 pixels `d` and weights `g` of a channel, the sums of the four windows are
+//! For a tile of pixels `d` and weights `g` of a channel, the sums of its windows are
 //!
 //! `Y = Aᵀ [Σ (G g Gᵀ) ⊙ (Bᵀ d B)] A`, with `Σ` over the channels, `⊙` element by element, and
 //!
@@ -10,39 +10,45 @@
 //! Bᵀ = 0  1  1  0    G =  1/2  1/2  1/2   Aᵀ = 0  1 -1 -1
 //!      0 -1  1  0         1/2 -1/2  1/2
 //!      0  1  0 -1         0    0    1
+//!
+//!      4  0 -5  0  1  0        1/4    0    0
+//!      0 -4 -4  1  1  0       -1/6 -1/6 -1/6        1  1  1  1  1  0
+//! Bᵀ = 0  4 -4 -1  1  0   G = -1/6  1/6 -1/6   Aᵀ = 0  1 -1  2 -2  0
+//!      0 -2 -1  2  1  0       1/24 1/12  1/6        0  1  1  4  4  0
+//!      0  2 -1 -2  1  0       1/24 -1/12 1/6        0  1 -1  8 -8  1
+//!      0  4  0 -5  0  1         0    0    1
 //! ```
 //!
-//! These are 16 products instead of 36. Codes are below 128 in size, so those of `Bᵀ d B` are at most 512.
-//! With `2G` for `G`, weights are integers of at most `9 · 128`, and the result is `4 Y`. Both factors fit 16
-//! bits. All sums may wrap, as the exact result fits: a layer is taken only if `4 Y` is below `2^31` for
-//! all codes. Then `4 Y / 4` is the sum of the products itself.
+//! These are 16 products for 4 windows, or 36 for 16, instead of 9 for each. With the denominators of each
+//! row of `G` left out, weights are integers, of at most `9 · 128` or `49 · 128`; bytes become at most `4 · 255`
+//! or `68 · 255`; so both fit 16 bits. The denominators come back as factors of `Aᵀ`, whose rows then give
+//! multiples of `Y`: by 4, or by 9 times a power of two. All sums may wrap: they are exact modulo `2^32`, and so
+//! is a division by 9, which is a product with its inverse. The power of two, at most 64, is shifted out at the
+//! end; a layer is taken only if `Y` is so small for all codes that 64 or 4 times it fits 32 bits.
 
 use super::isa::{Choice, Isa};
-use super::packed::{Aligned, Block, Packed, Shape, channel_of};
+use super::packed::{Aligned, Block, Packed, Shape, channel_of, signed_sums};
 use super::product::{Buffer, Windows};
-use super::simd::{ROWS, Simd, accumulate, finish};
-use super::with_simd;
+use super::simd::{ROWS, Vector, accumulate, finish};
 use crate::arith::Products;
 
-/// Elements of a tile.
-const TILE: usize = 16;
 /// Weights of a window.
 const TAPS: usize = 9;
-/// The most tiles that are worked on at a time. Their products are 24 KiB in 8 lanes.
+/// The most tiles that are worked on at a time.
 const TILES: usize = 24;
 /// Codes between one element and the next beyond those of the tiles. Without, all elements of a tile might
 /// fall into the same set of the cache.
 const GAP: usize = 32;
 /// The most codes of a register.
-const WIDEST: usize = 16;
+const WIDEST: usize = 32;
 
-/// What the transforms need of a machine whose codes have 16 bits. The last method is an entry point, as
-/// in [`Simd`].
+/// What the transforms need of a machine: codes of 16 bits, two in a word. The last method is an entry point,
+/// as in [`Simd`](super::simd::Simd).
 ///
 /// # Safety
-/// As for [`Simd`].
-pub(super) trait Pairs: Simd<X = i16> {
-    /// Twice [`LANES`](Simd::LANES) codes.
+/// As for [`Vector`].
+pub(super) trait Pairs: Vector<X = i16> {
+    /// Twice [`LANES`](Vector::LANES) bytes of the arena, as they are: signed or unsigned.
     unsafe fn codes(x: *const u8) -> Self::V;
     /// Sums of 16 bits.
     unsafe fn add_codes(a: Self::V, b: Self::V) -> Self::V;
@@ -50,8 +56,10 @@ pub(super) trait Pairs: Simd<X = i16> {
     /// Sums of 32 bits, which may wrap.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
-    /// Quotients by 4, rounded down.
-    unsafe fn quarter(a: Self::V) -> Self::V;
+    /// Low words of products.
+    unsafe fn multiply(a: Self::V, b: i32) -> Self::V;
+    /// Quotients by `2^n`, rounded down.
+    unsafe fn shift(a: Self::V, n: i32) -> Self::V;
     /// Reads a line of the cache soon; it may be anywhere.
     fn fetch(line: *const u32);
 
@@ -62,80 +70,133 @@ pub(super) trait Pairs: Simd<X = i16> {
 /// One of the three parts of the work.
 ///
 /// # Safety
-/// As for [`Simd`]; and as the job says.
+/// As for [`Vector`]; and as the job says.
 pub(super) trait Job<S> {
     unsafe fn run(self);
 }
 
-/// `Bᵀ d`.
+/// `Bᵀ d`, for a side of `T` pixels.
 ///
 /// # Safety
 /// The machine has the instructions.
 #[inline(always)]
-unsafe fn differences<S: Pairs>(d: [S::V; 4]) -> [S::V; 4] {
+unsafe fn differences<S: Pairs, const T: usize>(d: [S::V; T]) -> [S::V; T] {
+    let mut t = d;
     // SAFETY: the caller's promise.
     unsafe {
-        [
-            S::sub_codes(d[0], d[2]),
-            S::add_codes(d[1], d[2]),
-            S::sub_codes(d[2], d[1]),
-            S::sub_codes(d[1], d[3]),
-        ]
+        if T == 4 {
+            t[0] = S::sub_codes(d[0], d[2]);
+            t[1] = S::add_codes(d[1], d[2]);
+            t[2] = S::sub_codes(d[2], d[1]);
+            t[3] = S::sub_codes(d[1], d[3]);
+        } else {
+            let [even, odd] = [S::sub_codes(d[4], d[2]), S::sub_codes(d[3], d[1])];
+            t[0] = S::add_codes(four::<S>(S::sub_codes(d[0], d[2])), even);
+            let a = S::sub_codes(d[4], four::<S>(d[2]));
+            let b = S::sub_codes(d[3], four::<S>(d[1]));
+            t[1] = S::add_codes(a, b);
+            t[2] = S::sub_codes(a, b);
+            let twice = S::add_codes(odd, odd);
+            t[3] = S::add_codes(even, twice);
+            t[4] = S::sub_codes(even, twice);
+            t[5] = S::sub_codes(S::sub_codes(d[5], d[3]), S::add_codes(twice, twice));
+        }
+    }
+    t
+}
+
+/// # Safety
+/// The machine has the instructions.
+#[inline(always)]
+unsafe fn four<S: Pairs>(a: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let twice = S::add_codes(a, a);
+        S::add_codes(twice, twice)
     }
 }
 
-/// `Aᵀ m`.
+/// # Safety
+/// The machine has the instructions.
+#[inline(always)]
+unsafe fn twice<S: Pairs>(a: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { S::add(a, a) }
+}
+
+/// `Aᵀ m` times the denominators of `G`: 2; or 24, 12, 6 and 6.
 ///
 /// # Safety
 /// The machine has the instructions.
 #[inline(always)]
-unsafe fn both<S: Pairs>(m: [S::V; 4]) -> [S::V; 2] {
+unsafe fn combine<S: Pairs, const T: usize>(m: [S::V; T]) -> [S::V; 4] {
+    let mut y = [m[0]; 4];
     // SAFETY: the caller's promise.
-    unsafe { [S::add(m[0], S::add(m[1], m[2])), S::sub(S::sub(m[1], m[2]), m[3])] }
+    unsafe {
+        if T == 4 {
+            y[0] = S::add(m[0], S::add(m[1], m[2]));
+            y[1] = S::sub(S::sub(m[1], m[2]), m[3]);
+        } else {
+            let [p, q] = [S::add(m[1], m[2]), S::sub(m[1], m[2])];
+            let [r, s] = [S::add(m[3], m[4]), S::sub(m[3], m[4])];
+            let three = S::add(S::add(m[0], m[0]), m[0]);
+            y[0] = S::add(twice::<S>(S::sub(three, twice::<S>(p))), r);
+            y[1] = S::sub(s, twice::<S>(q));
+            y[2] = S::sub(r, p);
+            let three = S::add(S::add(m[5], m[5]), m[5]);
+            y[3] = S::sub(twice::<S>(S::add(s, three)), q);
+        }
+    }
+    y
 }
+
+/// `2^SHIFT[i]` is the power of two of row `i` of [`combine`], for a side of 4 and of 6 pixels.
+const SHIFT: [[i32; 4]; 2] = [[1, 1, 0, 0], [3, 2, 1, 1]];
+/// Times 9 it is 1, modulo `2^32`.
+const NINTH: i32 = 0x38E3_8E39;
 
 /// `Bᵀ d B` of a tile: element `i` of all channels at `to + i · step`. Each of the pixels has as many
 /// channels, and there is room for whole registers of them.
-struct Transform {
-    pixels: [*const u8; TILE],
+struct Transform<const T: usize> {
+    pixels: [[*const u8; T]; T],
     channels: usize,
     to: *mut i16,
     step: usize,
 }
 
-impl<S: Pairs> Job<S> for Transform {
+impl<S: Pairs, const T: usize> Job<S> for Transform<T> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { pixels, channels, to, step } = self;
         let width = 2 * S::LANES;
-        let mut copies = [[0_u8; WIDEST]; TILE];
+        let mut copies = [[[0_u8; WIDEST]; T]; T];
         for channel in (0..channels).step_by(width) {
             // SAFETY: the caller's promise; the last codes are copied to where there are more behind.
             unsafe {
                 let mut at = pixels;
-                for at in &mut at {
-                    *at = at.add(channel);
-                }
-                if channel + width > channels {
-                    for (at, copy) in at.iter_mut().zip(&mut copies) {
-                        at.copy_to_nonoverlapping(copy.as_mut_ptr(), channels - channel);
-                        *at = copy.as_ptr();
+                for (at, copies) in at.iter_mut().zip(&mut copies) {
+                    for (at, copy) in at.iter_mut().zip(copies) {
+                        *at = at.add(channel);
+                        if channel + width > channels {
+                            at.copy_to_nonoverlapping(copy.as_mut_ptr(), channels - channel);
+                            *at = copy.as_ptr();
+                        }
                     }
                 }
-                let mut columns = [[S::codes(at[0]); 4]; 4];
+                let mut columns = [[S::codes(at[0][0]); T]; T];
                 for (j, column) in columns.iter_mut().enumerate() {
                     for (i, codes) in column.iter_mut().enumerate() {
-                        *codes = S::codes(at[4 * i + j]);
+                        *codes = S::codes(at[i][j]);
                     }
-                    *column = differences::<S>(*column);
+                    *column = differences::<S, T>(*column);
                 }
-                for i in 0..4 {
+                for i in 0..T {
                     let mut row = columns[0];
                     for (codes, column) in row.iter_mut().zip(columns) {
                         *codes = column[i];
                     }
-                    for (j, v) in differences::<S>(row).into_iter().enumerate() {
-                        S::save(v, to.add((4 * i + j) * step + channel).cast());
+                    for (j, v) in differences::<S, T>(row).into_iter().enumerate() {
+                        S::save(v, to.add((T * i + j) * step + channel).cast());
                     }
                 }
             }
@@ -144,8 +205,8 @@ impl<S: Pairs> Job<S> for Transform {
 }
 
 /// The products of one element of all tiles and a block of `N` registers, summed over the channels. The
-/// elements of each tile lie side by side in `to`. There are `groups` words of weights for each lane, and of
-/// codes for each tile, which are `step` codes apart; there is room for the results.
+/// sums of a tile are `to_step` words behind those of the one before. There are `groups` words of weights for
+/// each lane, and of codes for each tile, which are `step` codes apart; there is room for the results.
 struct Multiply<const N: usize> {
     weight: *const u32,
     groups: usize,
@@ -153,12 +214,13 @@ struct Multiply<const N: usize> {
     step: usize,
     tiles: usize,
     to: *mut u32,
+    to_step: usize,
 }
 
 impl<S: Pairs, const N: usize> Job<S> for Multiply<N> {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { weight, groups, x, step, tiles, to } = self;
+        let Self { weight, groups, x, step, tiles, to, to_step } = self;
         let (mut tile, mut parts) = (0, tiles.div_ceil(ROWS));
         while tile < tiles {
             let rows = (tiles - tile).div_ceil(parts);
@@ -171,13 +233,15 @@ impl<S: Pairs, const N: usize> Job<S> for Multiply<N> {
                             let zero = S::load([0; 16].as_ptr());
                             let mut acc = [[zero; N]; $rows];
                             let offsets = (0..groups).map(|g| {
-                                S::fetch(next.wrapping_add(g * N * S::LANES));
-                                g * S::GROUP
+                                for line in (0..N * S::LANES).step_by(16) {
+                                    S::fetch(next.wrapping_add(g * N * S::LANES + line));
+                                }
+                                g * 2
                             });
                             accumulate::<S, $rows, N>(&mut acc, weight, x.add(tile * step), step, offsets);
                             for (r, acc) in acc.into_iter().enumerate() {
                                 for (v, acc) in acc.into_iter().enumerate() {
-                                    S::save(acc, to.add(((tile + r) * TILE * N + v) * S::LANES));
+                                    S::save(acc, to.add((tile + r) * to_step + v * S::LANES));
                                 }
                             }
                         })*
@@ -193,9 +257,9 @@ impl<S: Pairs, const N: usize> Job<S> for Multiply<N> {
     }
 }
 
-/// `Aᵀ m A / 4` of each tile for a block of `N` registers, and the codes of that. `block` is one of `p`; `m`
-/// holds all elements of all tiles, and `y` their windows, of which `line` are in a line.
-struct Inverse<'a, const N: usize> {
+/// `Y` of each tile for a block of `N` registers, and the codes of that. `block` is one of `p`; `m` holds all
+/// elements of all tiles, and `y` their windows, of which `line` are in a line.
+struct Inverse<'a, const T: usize, const N: usize> {
     p: &'a Packed,
     block: &'a Block,
     m: *const u32,
@@ -204,51 +268,56 @@ struct Inverse<'a, const N: usize> {
     line: usize,
 }
 
-impl<S: Pairs, const N: usize> Job<S> for Inverse<'_, N> {
+impl<S: Pairs, const T: usize, const N: usize> Job<S> for Inverse<'_, T, N> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { p, block, m, tiles, y, line } = self;
+        let shift = SHIFT[T / 6];
         // SAFETY: the caller's promise.
         unsafe {
             for (t, tile) in tiles.iter().enumerate() {
-                let m = m.add(t * TILE * N * S::LANES);
-                let mut sums = [[[S::load(m); N]; 2]; 2];
+                let m = m.add(t * T * T * N * S::LANES);
+                let mut sums = [[[S::load(m); N]; 4]; 4];
                 for v in 0..N {
                     let bias = S::load(p.bias.as_ptr().add(block.lane + v * S::LANES).cast());
-                    let mut columns = [[bias; 2]; 4];
+                    let mut columns = [[bias; 4]; T];
                     for (j, column) in columns.iter_mut().enumerate() {
-                        let mut elements = [bias; 4];
+                        let mut elements = [bias; T];
                         for (i, element) in elements.iter_mut().enumerate() {
-                            *element = S::load(m.add(((4 * i + j) * N + v) * S::LANES));
+                            *element = S::load(m.add(((T * i + j) * N + v) * S::LANES));
                         }
-                        *column = both::<S>(elements);
+                        *column = combine::<S, T>(elements);
                     }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let mut row = [bias; 4];
+                    for i in 0..T - 2 {
+                        let mut row = [bias; T];
                         for (sum, column) in row.iter_mut().zip(columns) {
                             *sum = column[i];
                         }
-                        let [left, right] = both::<S>(row);
-                        sums[0][v] = S::add(S::quarter(left), bias);
-                        sums[1][v] = S::add(S::quarter(right), bias);
+                        let all = combine::<S, T>(row);
+                        for j in 0..T - 2 {
+                            let sum = if T == 4 { all[j] } else { S::multiply(all[j], NINTH) };
+                            sums[i][j][v] = S::add(S::shift(sum, shift[i] + shift[j]), bias);
+                        }
                     }
                 }
-                if tile.columns == 1 {
-                    // Both are stored in the same place.
-                    (sums[0][1], sums[1][1]) = (sums[0][0], sums[1][0]);
-                }
-                let step = p.channels();
-                let y = y.add(tile.at * step + block.channel);
-                finish::<S, 2, N>(p, block, sums[0], y, step, tile.columns);
-                if tile.rows == 2 {
-                    finish::<S, 2, N>(p, block, sums[1], y.add(line * step), step, tile.columns);
+                let (step, y) = (p.channels(), y.add(tile.at * p.channels() + block.channel));
+                for (i, sums) in sums.iter_mut().enumerate().take(tile.rows) {
+                    // Those behind the last are stored in the same place.
+                    for j in tile.columns..T - 2 {
+                        sums[j] = sums[tile.columns - 1];
+                    }
+                    let y = y.add(i * line * step);
+                    match T {
+                        4 => finish::<S, 2, N>(p, block, [sums[0], sums[1]], y, step, tile.columns),
+                        _ => finish::<S, 4, N>(p, block, *sums, y, step, tile.columns),
+                    }
                 }
             }
         }
     }
 }
 
-/// Up to 2×2 windows.
+/// Some windows side by side.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tile {
     image: usize,
@@ -265,6 +334,8 @@ pub(super) struct Tile {
 #[derive(Clone, Debug)]
 pub struct Winograd {
     windows: Windows,
+    /// Pixels on a side of a tile: 4 or 6.
+    side: usize,
     /// All but the weights.
     packed: Packed,
     /// Of each block `[element][group][lane]`, pairs of weights.
@@ -279,38 +350,64 @@ pub struct Winograd {
     outside: Vec<u8>,
 }
 
+/// An expression with `S` for the [`Pairs`] of an [`Isa`], or `else` another.
+macro_rules! with_pairs {
+    ($isa:expr, $s:ident => $call:expr, else $other:expr) => {
+        match $isa {
+            Isa::Portable => {
+                type $s = super::scalar::Scalar;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                type $s = super::avx2::Avx2;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => {
+                type $s = super::avx512::Avx512Pairs;
+                $call
+            }
+            _ => $other,
+        }
+    };
+}
+
 impl Winograd {
-    /// The weights are `[out_ch][3][3][in_ch]`. `None` if it is no such convolution, if the instructions
-    /// are not meant for codes of 16 bits, or if the sums might not fit.
+    /// The weights are `[out_ch][3][3][in_ch]`; `side` is 4 or 6. `None` if it is no such convolution, if the
+    /// instructions are not meant for codes of 16 bits, or if the sums might not fit.
     ///
     /// # Panics
     /// If the machine has no `isa`, or a sum does not fit 32 bits.
-    pub fn new(choice: Choice, p: &Products<i8>, windows: Windows) -> Option<Self> {
-        let shape = with_simd!(choice.isa, S => S::shape());
+    pub fn new(choice: Choice, p: &Products<i8>, windows: Windows, side: usize) -> Option<Self> {
+        let shape = with_pairs!(choice.isa, S => Some(S::shape()), else None)?;
         let depth = p.weight.len() / p.bias.len().max(1);
-        let fits = |w: &[i8]| w.iter().map(|&w| w.unsigned_abs() as u64).sum::<u64>() < 1 << 22;
+        let (lo, hi) = if choice.isa.flip() == 0 { (-128, 127) } else { (0, 255) };
+        let most = if side == 4 { 1 << 29 } else { 1 << 25 };
+        let fits = |w: &[i8]| {
+            let [plus, minus] = signed_sums(w);
+            (plus * hi + minus * lo).max(-plus * lo - minus * hi) < most
+        };
         let applies = windows.kernel == [3; 2]
             && windows.stride == [1; 2]
             && windows.dilation == [1; 2]
             && depth == TAPS * windows.x_shape[3]
             && depth > 0;
-        let wanted = shape.group == 2 && !choice.without.winograd;
-        let exact = wanted && applies && p.weight.chunks_exact(depth).all(fits);
-        exact.then(|| Self::of(choice, shape, p, windows))
+        let exact = applies && p.weight.chunks_exact(depth).all(fits);
+        exact.then(|| Self::of(choice, shape, p, windows, side))
     }
 
-    fn of(choice: Choice, shape: Shape, p: &Products<i8>, w: Windows) -> Self {
-        let c = w.x_shape[3];
+    fn of(choice: Choice, shape: Shape, p: &Products<i8>, w: Windows, side: usize) -> Self {
+        let (c, elements) = (w.x_shape[3], side * side);
         let (groups, depth) = (c.div_ceil(2), c.next_multiple_of(2 * shape.lanes));
         let packed = Packed::new(choice, shape, p, 0..p.bias.len(), 0, false, |_, _| None);
-        let mut weight = Aligned::new(0);
-        let width = packed.blocks.iter().map(|b| b.vectors * shape.lanes).max().unwrap_or(0);
-        if let Some(last) = packed.blocks.last() {
-            weight = Aligned::new((last.lane + last.vectors * shape.lanes) * groups * TILE);
-        }
+        let lanes = |block: &Block| block.vectors * shape.lanes;
+        let all: usize = packed.blocks.iter().map(lanes).sum();
+        let mut weight = Aligned::new(all * groups * elements);
         for block in &packed.blocks {
-            let lanes = block.vectors * shape.lanes;
-            let of_block = &mut weight[block.lane * groups * TILE..][..lanes * groups * TILE];
+            let lanes = lanes(block);
+            let of_block =
+                &mut weight[block.lane * groups * elements..][..lanes * groups * elements];
             for at in 0..lanes {
                 let o = channel_of(shape.lanes, block.vectors, at);
                 if o >= block.len {
@@ -318,24 +415,34 @@ impl Winograd {
                 }
                 let g = &p.weight[(block.channel + o) * TAPS * c..][..TAPS * c];
                 for channel in 0..c {
-                    let u = weights(|tap| g[tap * c + channel].into());
-                    for (i, u) in u.into_iter().enumerate() {
+                    let g = std::array::from_fn(|tap| g[tap * c + channel].into());
+                    let u = if side == 4 { weights(g, rows_of_4) } else { weights(g, rows_of_6) };
+                    for (i, u) in u.iter().flat_map(|row| &row[..side]).take(elements).enumerate() {
                         let word = &mut of_block[(i * groups + channel / 2) * lanes + at];
-                        *word |= (u as u16 as u32) << (channel % 2 * 16);
+                        *word |= (*u as u16 as u32) << (channel % 2 * 16);
                     }
                 }
             }
         }
-        Self { windows: w, packed, weight, groups, depth, width, outside: vec![w.zero; c] }
+        let width = packed.blocks.iter().map(lanes).max().unwrap_or(0);
+        Self { windows: w, side, packed, weight, groups, depth, width, outside: vec![w.zero; c] }
     }
 
-    /// Whether it probably takes less time than a [`Product`](super::product::Product): of a tile, an input
-    /// channel takes as long as 4 products, and an output channel as 13.
-    pub fn pays(windows: &Windows, out_ch: usize) -> bool {
+    /// The side with which it probably takes least, if less than a
+    /// [`Product`](super::product::Product).
+    pub fn pays(choice: Choice, windows: &Windows, out_ch: usize) -> Option<usize> {
         let ([n, _, _, c], [oh, ow]) = (windows.x_shape, windows.out);
-        let tiles = n * oh.div_ceil(2) * ow.div_ceil(2);
-        let products = c * out_ch + 4 * c + 13 * out_ch;
-        tiles >= 4 && TILE * tiles * products < TAPS * n * oh * ow * c * out_ch
+        // With codes of 8 bits a product takes half as long.
+        let halves = if choice.isa.flip() == 0 { 1 } else { 2 };
+        let whole = TAPS * n * oh * ow * c * out_ch / halves;
+        // Of a tile an input channel takes as long as 4 products, and an output channel as 13; and a weight
+        // takes as long to come as 4 products with it, or 8 shorter ones.
+        let cost = |side: usize| {
+            let tiles = n * oh.div_ceil(side - 2) * ow.div_ceil(side - 2);
+            side * side * (tiles * (c * out_ch + 4 * c + 13 * out_ch) + 4 * halves * c * out_ch)
+        };
+        let side = if cost(4) < cost(6) { 4 } else { 6 };
+        (!choice.without.winograd && cost(side) < whole).then_some(side)
     }
 
     /// Lines of the output.
@@ -343,7 +450,12 @@ impl Winograd {
         self.windows.lines()
     }
 
-    /// Codes of the output in a line. Two lines take little longer than one.
+    /// Lines of a tile: all of these take little longer than one.
+    pub fn tile_lines(&self) -> usize {
+        self.side - 2
+    }
+
+    /// Codes of the output in a line.
     pub fn line_len(&self) -> usize {
         self.windows.out[1] * self.packed.channels()
     }
@@ -360,7 +472,7 @@ impl Winograd {
 
     /// Words that a [`Buffer`] needs.
     pub fn buffer(&self) -> usize {
-        TILE * (self.step() / 2) + TILES * TILE * self.width
+        self.side * self.side * (self.step() / 2 + TILES * self.width)
     }
 
     /// Codes between one element of the tiles and the next.
@@ -373,15 +485,22 @@ impl Winograd {
     /// # Panics
     /// If a slice is too short.
     pub fn run(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
-        match self.packed.isa() {
-            _ if y.is_empty() => {}
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => self.strips::<super::avx2::Avx2>(x, first, y, buffer),
-            _ => self.strips::<super::scalar::Scalar>(x, first, y, buffer),
+        if y.is_empty() {
+            return;
         }
+        with_pairs!(self.packed.isa(), S => match self.side {
+            4 => self.strips::<S, 4>(x, first, y, buffer),
+            _ => self.strips::<S, 6>(x, first, y, buffer),
+        }, else unreachable!("`new` gives none"));
     }
 
-    fn strips<S: Pairs>(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
+    fn strips<S: Pairs, const T: usize>(
+        &self,
+        x: &[u8],
+        first: usize,
+        y: &mut [u8],
+        buffer: &mut Buffer,
+    ) {
         let (lines, step, groups) = (y.len() / self.line_len(), self.step(), self.groups);
         assert!(first + lines <= self.lines() && y.len() == lines * self.line_len());
         assert!(buffer.0.len() >= self.buffer());
@@ -399,7 +518,7 @@ impl Winograd {
                 // codes of `most` tiles.
                 unsafe {
                     let to = codes.add(i * self.depth);
-                    S::run(Transform { pixels, channels, to, step });
+                    S::run(Transform::<T> { pixels, channels, to, step });
                 }
             }
             if count == 0 {
@@ -412,20 +531,22 @@ impl Winograd {
                         // SAFETY: the same. The buffer has room for the sums behind the codes; the tiles
                         // are those of `y`.
                         unsafe {
-                            let m: *mut u32 = codes.add(TILE * step).cast();
-                            for i in 0..TILE {
-                                let begin = (block.lane * TILE + i * lanes) * groups;
+                            let m: *mut u32 = codes.add(T * T * step).cast();
+                            for i in 0..T * T {
+                                let begin = (block.lane * T * T + i * lanes) * groups;
                                 let weight = self.weight[begin..][..lanes * groups].as_ptr();
                                 let (x, to) = (codes.add(i * step), m.add(i * lanes));
-                                let (step, tiles) = (self.depth, count);
-                                S::run(Multiply::<$n> { weight, groups, x, step, tiles, to });
+                                let (step, tiles, to_step) = (self.depth, count, T * T * lanes);
+                                S::run(Multiply::<$n> { weight, groups, x, step, tiles, to, to_step });
                             }
                             let (p, tiles, y) = (&self.packed, &strip[..count], y.as_mut_ptr());
-                            S::run(Inverse::<$n> { p, block, m, tiles, y, line: self.windows.out[1] });
+                            let line = self.windows.out[1];
+                            S::run(Inverse::<T, $n> { p, block, m, tiles, y, line });
                         }
                     }};
                 }
                 match block.vectors {
+                    4 => block!(4),
                     2 => block!(2),
                     _ => block!(1),
                 }
@@ -435,14 +556,14 @@ impl Winograd {
 
     /// All tiles of some lines of windows.
     fn tiles(&self, first: usize, lines: usize) -> impl Iterator<Item = Tile> + Clone {
-        let [oh, ow] = self.windows.out;
+        let ([oh, ow], side) = (self.windows.out, self.tile_lines());
         let (mut line, mut left) = (first, 0);
         std::iter::from_fn(move || {
             let (image, top) = (line / oh, line % oh);
-            let rows = (first + lines - line).min(oh - top).min(2);
+            let rows = (first + lines - line).min(oh - top).min(side);
             let at = (line - first) * ow + left;
-            let tile = Tile { image, top, left, rows, columns: (ow - left).min(2), at };
-            left += 2;
+            let tile = Tile { image, top, left, rows, columns: (ow - left).min(side), at };
+            left += side;
             if left >= ow {
                 (line, left) = (line + rows, 0);
             }
@@ -451,26 +572,37 @@ impl Winograd {
     }
 
     /// The pixels of a tile, or those of padding.
-    fn pixels(&self, x: &[u8], tile: &Tile) -> [*const u8; TILE] {
+    fn pixels<const T: usize>(&self, x: &[u8], tile: &Tile) -> [[*const u8; T]; T] {
         let w = &self.windows;
         let [_, h, width, c] = w.x_shape;
-        std::array::from_fn(|i| {
-            let row = (tile.top + i / 4).wrapping_sub(w.pad[0]);
-            let column = (tile.left + i % 4).wrapping_sub(w.pad[1]);
-            match row < h && column < width {
-                true => x[((tile.image * h + row) * width + column) * c..][..c].as_ptr(),
-                false => self.outside.as_ptr(),
+        let mut pixels = [[self.outside.as_ptr(); T]; T];
+        for (i, line) in pixels.iter_mut().enumerate() {
+            let row = (tile.top + i).wrapping_sub(w.pad[0]);
+            for (j, pixel) in line.iter_mut().enumerate() {
+                let column = (tile.left + j).wrapping_sub(w.pad[1]);
+                if row < h && column < width {
+                    *pixel = x[((tile.image * h + row) * width + column) * c..][..c].as_ptr();
+                }
             }
-        })
+        }
+        pixels
     }
 }
 
-/// `2G g (2G)ᵀ`, where `g` has an element for each tap.
-fn weights(g: impl Fn(usize) -> i16) -> [i16; TILE] {
-    let one = |g: [i16; 3]| [2 * g[0], g[0] + g[1] + g[2], g[0] - g[1] + g[2], 2 * g[2]];
-    let columns = [0, 1, 2].map(|j| one([0, 3, 6].map(|i| g(i + j))));
-    let rows = [0, 1, 2, 3].map(|i| one(columns.map(|column| column[i])));
-    std::array::from_fn(|i| rows[i / 4][i % 4])
+/// `G g` for a column of weights, without the denominators.
+fn rows_of_4(g: [i16; 3]) -> [i16; 6] {
+    [2 * g[0], g[0] + g[1] + g[2], g[0] - g[1] + g[2], 2 * g[2], 0, 0]
+}
+
+/// The same for a side of 6 pixels.
+fn rows_of_6([a, b, c]: [i16; 3]) -> [i16; 6] {
+    [a, a + b + c, a - b + c, a + 2 * b + 4 * c, a - 2 * b + 4 * c, c]
+}
+
+/// `G g Gᵀ`, where `g` has an element for each tap.
+fn weights(g: [i16; TAPS], rows: fn([i16; 3]) -> [i16; 6]) -> [[i16; 6]; 6] {
+    let columns = [0, 1, 2].map(|j| rows([0, 3, 6].map(|i| g[i + j])));
+    std::array::from_fn(|i| rows(columns.map(|column| column[i])))
 }
 
 #[cfg(test)]
@@ -481,23 +613,25 @@ mod tests {
     use crate::kernels::product::Product;
     use crate::ops::testing::Rng;
 
-    const ISAS: [Isa; 2] = [Isa::Portable, Isa::Avx2];
-
-    fn choice(isa: Isa) -> Choice {
-        Choice { isa, without: Without::default() }
+    fn choices() -> impl Iterator<Item = Choice> {
+        let isas = [Isa::Portable, Isa::Avx2, Isa::Avx512Vnni].into_iter();
+        let here = isas.filter(|isa| isa.is_available());
+        here.map(|isa| Choice { isa, without: Without::default() })
     }
 
-    fn windows(x_shape: [usize; 4], out: [usize; 2], zero: u8) -> Windows {
+    fn windows(x_shape: [usize; 4], out: [usize; 2]) -> Windows {
         let [kernel, stride, dilation, pad] = [[3; 2], [1; 2], [1; 2], [1; 2]];
-        Windows { x_shape, out, kernel, stride, dilation, pad, zero }
+        Windows { x_shape, out, kernel, stride, dilation, pad, zero: 0 }
     }
 
     /// On codes of which all, or every other one, are `ends`.
-    fn check(isa: Isa, p: &Products<i8>, windows: Windows, ends: [i8; 2]) {
-        let winograd = Winograd::new(choice(isa), p, windows).unwrap();
-        let product = Product::new(choice(isa), p, windows, 1);
+    fn check(choice: Choice, p: &Products<i8>, mut windows: Windows, side: usize, ends: [i8; 2]) {
+        let flip = choice.isa.flip();
+        windows.zero = p.x_zero_point as u8 ^ flip;
+        let winograd = Winograd::new(choice, p, windows, side).unwrap();
+        let product = Product::new(choice, p, windows, 1);
         let len = windows.x_shape.iter().product();
-        let x: Vec<u8> = (0..len).map(|i| ends[i % 2] as u8).collect();
+        let x: Vec<u8> = (0..len).map(|i| ends[i % 2] as u8 ^ flip).collect();
         let [mut y, mut expected] =
             [0, 1].map(|byte| vec![byte; product.lines() * product.line_len()]);
         let [mut a, mut b] = [winograd.buffer(), product.buffer()].map(Buffer::new);
@@ -507,20 +641,19 @@ mod tests {
         winograd.run(&x, first, &mut y[first * line..], &mut a);
         winograd.run(&x, 0, &mut y[..first * line], &mut a);
         product.run(&x, 0, &mut expected, &mut b);
-        assert_eq!(y, expected, "{isa}, {windows:?}, {ends:?}");
+        assert_eq!(y, expected, "{choice:?}, side {side}, {windows:?}, {ends:?}");
         assert_eq!((winograd.macs(), winograd.lines()), (product.macs(), product.lines()));
     }
 
     #[test]
     fn products_and_fewer_products_are_equal() {
         let mut rng = Rng(1);
-        for isa in ISAS.into_iter().filter(|isa| isa.is_available()) {
+        for (choice, side) in choices().flat_map(|choice| [(choice, 4), (choice, 6)]) {
             for [n, h, w, c, out_ch] in
                 [[1, 1, 1, 1, 1], [2, 5, 7, 33, 40], [3, 14, 9, 16, 17], [1, 31, 30, 6, 70]]
             {
-                let weight: Vec<i8> = (0..out_ch * TAPS * c)
-                    .map(|_| rng.pick(&[-128, 127, -128, 127, 1, 0, -77]))
-                    .collect();
+                let weights = rng.pick(&[[-128; 4], [127; 4], [-128, 127, 1, -77]]);
+                let weight: Vec<i8> = (0..out_ch * TAPS * c).map(|_| rng.pick(&weights)).collect();
                 let bias: Vec<i32> =
                     (0..out_ch).map(|_| rng.pick(&[0, 1 << 30, -1 << 30, 77_777])).collect();
                 let m = rng.pick(&[1e-5, 3e-8, 0.25]);
@@ -533,34 +666,42 @@ mod tests {
                     clamp: (-128, 127),
                 };
                 for ends in [[-128, -128], [127, 127], [-128, 127], [3, -90]] {
-                    check(isa, &p, windows([n, h, w, c], [h, w], p.x_zero_point as u8), ends);
+                    check(choice, &p, windows([n, h, w, c], [h, w]), side, ends);
                 }
             }
         }
     }
 
+    /// The largest sums that are taken are exact, and the next ones are refused.
     #[test]
     fn sums_fit_or_the_layer_is_refused() {
-        // Four times `9 · 128² · c` is below 2^31 up to c = 3640.
-        for (c, fits) in [(3640, true), (3641, false)] {
-            for weight in [-128, 127] {
-                let p = Products {
-                    weight: &vec![weight; TAPS * c],
-                    bias: &[0],
-                    multiplier: &[Multiplier::from_f32(1e-7).unwrap()],
-                    x_zero_point: 0,
-                    y_zero_point: 0,
-                    clamp: (-128, 127),
+        for (choice, side) in choices().flat_map(|choice| [(choice, 4), (choice, 6)]) {
+            let most: i64 = if side == 4 { 1 << 29 } else { 1 << 25 };
+            for (weight, code) in [(-128, -128), (127, -128), (-128, 127), (127, 127)] {
+                // Bytes of the arena: unsigned ones are 128 more than codes.
+                let byte = |code: i64| if choice.isa.flip() == 0 { code } else { code + 128 };
+                let largest = byte(-128).abs().max(byte(127)) * (weight as i64).abs();
+                let last = ((most - 1) / (TAPS as i64 * largest)) as usize;
+                // With the sign of the smaller end more would fit.
+                let sum = |c: usize| {
+                    let [lo, hi] =
+                        [-128, 127].map(|code| byte(code) * weight as i64 * 9 * c as i64);
+                    hi.max(lo).max(-lo.min(hi))
                 };
-                let windows = Windows { pad: [0; 2], ..windows([1, 4, 5, c], [2, 3], 0) };
-                for isa in ISAS.into_iter().filter(|isa| isa.is_available()) {
-                    assert_eq!(
-                        Winograd::new(choice(isa), &p, windows).is_some(),
-                        fits || weight == 127
-                    );
+                for c in [last, last + 1, last + 30] {
+                    let p = Products {
+                        weight: &vec![weight; TAPS * c],
+                        bias: &[0],
+                        multiplier: &[Multiplier::from_f32(1e-7).unwrap()],
+                        x_zero_point: 0,
+                        y_zero_point: 0,
+                        clamp: (-128, 127),
+                    };
+                    let windows = Windows { pad: [0; 2], ..windows([1, 4, 5, c], [2, 3]) };
+                    let fits = sum(c) < most;
+                    assert_eq!(Winograd::new(choice, &p, windows, side).is_some(), fits, "{c}");
                     if fits {
-                        check(isa, &p, windows, [-128, -128]);
-                        check(isa, &p, windows, [127, 127]);
+                        check(choice, &p, windows, side, [code; 2]);
                     }
                 }
             }
@@ -577,11 +718,10 @@ mod tests {
             y_zero_point: 0,
             clamp: (-128, 127),
         };
-        let fit = windows([1, 9, 9, 2], [9, 9], 0);
-        assert!(Winograd::new(choice(Isa::Portable), &p, fit).is_some());
-        for isa in [Isa::AvxVnni, Isa::Avx512Vnni].into_iter().filter(|isa| isa.is_available()) {
-            assert!(Winograd::new(choice(isa), &p, fit).is_none());
-        }
+        let fit = windows([1, 9, 9, 2], [9, 9]);
+        let choice = Choice { isa: Isa::Portable, without: Without::default() };
+        assert!(Winograd::new(choice, &p, fit, 4).is_some());
+        assert!(Winograd::new(Choice { isa: Isa::AvxVnni, ..choice }, &p, fit, 4).is_none());
         for other in [
             Windows { stride: [2; 2], out: [5, 5], ..fit },
             Windows { dilation: [1, 2], pad: [1, 2], ..fit },
@@ -589,11 +729,16 @@ mod tests {
             // In groups.
             Windows { x_shape: [1, 9, 9, 4], ..fit },
         ] {
-            assert!(Winograd::new(choice(Isa::Portable), &p, other).is_none(), "{other:?}");
+            assert!(Winograd::new(choice, &p, other, 6).is_none(), "{other:?}");
         }
-        let large = |side, c| windows([1, side, side, c], [side, side], 0);
-        assert!(Winograd::pays(&large(8, 16), 16) && Winograd::pays(&large(7, 32), 32));
-        assert!(!Winograd::pays(&large(7, 8), 8) && !Winograd::pays(&large(1, 512), 512));
-        assert!(!Winograd::pays(&large(0, 16), 16));
+        let pays = |isa, side, c| {
+            let large = windows([1, side, side, c], [side, side]);
+            Winograd::pays(Choice { isa, ..choice }, &large, c)
+        };
+        assert_eq!(pays(Isa::Avx2, 56, 64), Some(6));
+        assert_eq!(pays(Isa::Avx512Vnni, 56, 64), Some(6));
+        assert_eq!(pays(Isa::Avx2, 6, 64), Some(4));
+        assert_eq!([pays(Isa::Avx2, 1, 512), pays(Isa::Avx2, 0, 16)], [None; 2]);
+        assert_eq!(pays(Isa::Avx512Vnni, 7, 512), None);
     }
 }

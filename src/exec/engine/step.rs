@@ -114,7 +114,7 @@ impl Step {
             Kind::Product(p) if p.blocks() > 1 => (p.macs(), p.block_len()),
             Kind::Product(p) => (p.macs(), p.line_len()),
             Kind::Depthwise(d) => (d.macs(), d.line_len()),
-            Kind::Winograd(w) => (w.macs(), 2 * w.line_len()),
+            Kind::Winograd(w) => (w.macs(), w.tile_lines() * w.line_len()),
             Kind::MaxPool(w) => (0, w.out[1] * w.x_shape[3]),
             Kind::Add(_, rows) | Kind::Mul(_, rows) => (0, rows.unit),
             Kind::Table(_) => (0, UNIT),
@@ -358,9 +358,14 @@ impl Kind {
             pad: [top, left],
             zero: op.acc.x_zero_point as u8 ^ choice.isa.flip(),
         };
-        // Tests take it wherever it applies.
-        let pays = group == 1 && (cfg!(test) || Winograd::pays(&windows, out_ch));
-        if pays && let Some(winograd) = Winograd::new(choice, &products, windows) {
+        // Tests take it wherever it applies, with either side.
+        let side = match cfg!(test) && !choice.without.winograd {
+            true => Some(4 + 2 * (out_ch % 2)),
+            false => Winograd::pays(choice, &windows, out_ch),
+        };
+        if let (1, Some(side)) = (group, side)
+            && let Some(winograd) = Winograd::new(choice, &products, windows, side)
+        {
             return Some(Self::Winograd(winograd));
         }
         Some(match !choice.without.depthwise && group > 1 && group == in_ch && in_ch == out_ch {
