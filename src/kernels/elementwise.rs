@@ -5,7 +5,8 @@ use super::isa::Isa;
 use super::product::Windows;
 use crate::arith::{Multiplier, rescale, round_shift};
 
-/// Defines functions that are compiled for each instruction set. The first argument chooses.
+/// Defines functions that are compiled for each instruction set. The first argument chooses. `FUSED` says
+/// whether it has a fused multiply-add.
 macro_rules! for_each_isa {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$doc])*
@@ -15,18 +16,19 @@ macro_rules! for_each_isa {
         #[allow(clippy::too_many_arguments)]
         pub fn $name(isa: Isa, $($arg: $type),*) {
             #[inline(always)]
-            fn portable($($arg: $type),*) $body
+            #[allow(clippy::extra_unused_type_parameters)]
+            fn generic<const FUSED: bool>($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $type),*) {
-                portable($($arg),*);
+                generic::<true>($($arg),*);
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
             fn avx512($($arg: $type),*) {
-                portable($($arg),*);
+                generic::<true>($($arg),*);
             }
 
             assert!(isa.is_available(), "this machine has no {isa}");
@@ -37,7 +39,7 @@ macro_rules! for_each_isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the same.
                 Isa::Avx512Vnni => unsafe { avx512($($arg),*) },
-                _ => portable($($arg),*),
+                _ => generic::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
             }
         }
     )*};
@@ -74,12 +76,17 @@ for_each_isa! {
         let [za, zb] = p.zero_point;
         let (lo, hi) = (p.clamp.0 - p.y_zero_point, p.clamp.1 - p.y_zero_point);
         let code = |byte: u8| (byte ^ flip) as i8 as i32;
-        // Whether `f64` holds every sum exactly, and 32 bits what it is rounded to.
-        if p.bound < 1 << 53 && p.bound >> p.shift < (1 << 31) - 1 {
+        // Whether `f64` holds every sum exactly, in any order, and 32 bits what it is rounded to.
+        if p.bound < 1 << 52 && p.bound >> p.shift < (1 << 31) - 1 {
             let unit = 1.0 / (1u64 << p.shift) as f64;
             let [fa, fb] = p.factor.map(|f| f as f64 * unit);
+            let zero = -(za as f64 * fa + zb as f64 * fb);
             for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-                let sum = (code(a) - za) as f64 * fa + (code(b) - zb) as f64 * fb;
+                let (a, b) = (code(a) as f64, code(b) as f64);
+                let sum = match FUSED {
+                    true => b.mul_add(fb, a.mul_add(fa, zero)),
+                    false => a * fa + zero + b * fb,
+                };
                 // Adding `1.5 · 2^52` rounds half to even, and then the low bits are the integer.
                 let q = (sum + 6_755_399_441_055_744.0).to_bits() as i32;
                 *y = (q.max(lo).min(hi) + p.y_zero_point) as u8 ^ flip;

@@ -269,6 +269,7 @@ struct Inverse<'a, const T: usize, const N: usize> {
 }
 
 impl<S: Pairs, const T: usize, const N: usize> Job<S> for Inverse<'_, T, N> {
+    #[allow(clippy::needless_range_loop)] // the index is that of several arrays
     #[inline(always)]
     unsafe fn run(self) {
         let Self { p, block, m, tiles, y, line } = self;

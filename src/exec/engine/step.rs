@@ -21,8 +21,6 @@ use crate::tensor::strides;
 
 /// A layer that takes less time, in nanoseconds, runs on one thread.
 const WORTH_SHARING: u64 = 5_000;
-/// Parts of the work of a layer for each thread: the one that is done first takes more of them.
-const PARTS: usize = 2;
 /// Codes of a line of the cache, for kernels to which it is all the same.
 const UNIT: usize = 64;
 /// Sums of more codes have no table.
@@ -124,7 +122,7 @@ impl Step {
         let units = len.div_ceil(unit);
         let worth_sharing = cfg!(test) || kind.nanoseconds(isa, macs, len) >= WORTH_SHARING;
         let part = match threads > 1 && worth_sharing {
-            true => units.div_ceil(threads * PARTS),
+            true => units.div_ceil(threads),
             false => units,
         };
         let (name, operator) = (node.name.clone(), node.op.name());
