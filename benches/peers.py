@@ -243,7 +243,7 @@ def header(arguments):
     except OSError:
         commit = ""
     versions = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
-    parts = [f"naive-ptq {commit}".strip()]
+    parts = [f"commit {commit}"] if commit else []
     parts += [f"{peer} {version(package)}" for peer, package in versions.items() if peer in peers(arguments)]
     text = f"{cpu()}; {', '.join(parts)}; load {os.getloadavg()[0]:.1f}"
     if arguments.isa:

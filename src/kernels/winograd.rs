@@ -409,19 +409,29 @@ impl Winograd {
             let lanes = lanes(block);
             let of_block =
                 &mut weight[block.lane * groups * elements..][..lanes * groups * elements];
-            for at in 0..lanes {
-                let o = channel_of(shape.lanes, block.vectors, at);
-                if o >= block.len {
-                    continue;
-                }
-                let g = &p.weight[(block.channel + o) * TAPS * c..][..TAPS * c];
-                for channel in 0..c {
+            // A pair of channels at a time: places that are far apart often share a set of the cache.
+            let mut pairs = vec![0; elements * lanes];
+            for pair in 0..groups {
+                pairs.fill(0);
+                for (half, at) in
+                    [0, 1].iter().flat_map(|half| (0..lanes).map(move |at| (half, at)))
+                {
+                    let (channel, o) =
+                        (2 * pair + half, channel_of(shape.lanes, block.vectors, at));
+                    if channel >= c || o >= block.len {
+                        continue;
+                    }
+                    let g = &p.weight[(block.channel + o) * TAPS * c..][..TAPS * c];
                     let g = std::array::from_fn(|tap| g[tap * c + channel].into());
                     let u = if side == 4 { weights(g, rows_of_4) } else { weights(g, rows_of_6) };
-                    for (i, u) in u.iter().flat_map(|row| &row[..side]).take(elements).enumerate() {
-                        let word = &mut of_block[(i * groups + channel / 2) * lanes + at];
-                        *word |= (*u as u16 as u32) << (channel % 2 * 16);
+                    for (i, row) in u.iter().take(side).enumerate() {
+                        for (j, &u) in row.iter().take(side).enumerate() {
+                            pairs[(i * side + j) * lanes + at] |= (u as u16 as u32) << (16 * half);
+                        }
                     }
+                }
+                for (i, part) in pairs.chunks_exact(lanes).enumerate() {
+                    of_block[(i * groups + pair) * lanes..][..lanes].copy_from_slice(part);
                 }
             }
         }
@@ -601,7 +611,7 @@ fn rows_of_6([a, b, c]: [i16; 3]) -> [i16; 6] {
 }
 
 /// `G g Gᵀ`, where `g` has an element for each tap.
-fn weights(g: [i16; TAPS], rows: fn([i16; 3]) -> [i16; 6]) -> [[i16; 6]; 6] {
+fn weights(g: [i16; TAPS], rows: impl Fn([i16; 3]) -> [i16; 6]) -> [[i16; 6]; 6] {
     let columns = [0, 1, 2].map(|j| rows([0, 3, 6].map(|i| g[i + j])));
     std::array::from_fn(|i| rows(columns.map(|column| column[i])))
 }
