@@ -21,8 +21,6 @@ pub(super) struct NeonDot;
 const ROUND: f32 = 12_582_912.0;
 const ROUND_DOUBLE: f64 = 6_755_399_441_055_744.0;
 
-// SAFETY of all that follows: the caller's promise that the machine has the instructions, and that
-// pointers are valid.
 impl Vector for NeonDot {
     type V = int32x4_t;
     type X = i8;
@@ -31,17 +29,20 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn load(from: *const u32) -> int32x4_t {
+        // SAFETY: the caller's promise.
         unsafe { vld1q_s32(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn save(v: int32x4_t, to: *mut u32) {
+        // SAFETY: the caller's promise.
         unsafe { vst1q_s32(to.cast(), v) }
     }
 
     #[inline(always)]
     unsafe fn splat(x: *const i8) -> int32x4_t {
         // Not `vld1q_dup_s32`, whose pointer must be aligned.
+        // SAFETY: the caller's promise.
         unsafe { vdupq_n_s32(x.cast::<i32>().read_unaligned()) }
     }
 
@@ -69,6 +70,7 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn round(acc: int32x4_t, factor: *const f32) -> int32x4_t {
+        // SAFETY: the caller's promise.
         unsafe {
             let q = vfmaq_f32(vdupq_n_f32(ROUND), vcvtq_f32_s32(acc), vld1q_f32(factor));
             vsubq_s32(vreinterpretq_s32_f32(q), vdupq_n_s32(ROUND.to_bits() as i32))
@@ -77,6 +79,7 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn round_double(acc: int32x4_t, factor: *const f64) -> int32x4_t {
+        // SAFETY: the caller's promise.
         unsafe {
             let (f0, f1) = (vld1q_f64(factor), vld1q_f64(factor.add(2)));
             let round = vdupq_n_f64(ROUND_DOUBLE);
@@ -95,6 +98,7 @@ impl Vector for NeonDot {
         y: [*mut u8; 4],
         len: usize,
     ) {
+        // SAFETY: the caller's promise.
         unsafe {
             // Saturation changes nothing: the limits are closer, also after the zero point is added.
             let zero_point = vdupq_n_s16(limits.zero_point);
@@ -133,6 +137,7 @@ impl Vector for NeonDot {
 impl Simd for NeonDot {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
+        // SAFETY: the caller's promise.
         unsafe {
             let mut x = [vdupq_n_s8(0); 4];
             for (x, row) in x.iter_mut().zip(rows) {
