@@ -5,7 +5,7 @@
 
 use super::isa::Choice;
 use super::packed::{Block, Packed, Shape};
-use super::product::{Buffer, Windows, offset};
+use super::product::{Buffer, Sums, Windows, offset};
 use super::simd::Simd;
 use super::with_simd;
 use crate::arith::Products;
@@ -60,39 +60,13 @@ impl Depthwise {
     }
 
     /// Lines of the output.
-    pub fn lines(&self) -> usize {
+    fn lines(&self) -> usize {
         self.windows.lines()
     }
 
     /// Codes of the output in a line.
-    pub fn line_len(&self) -> usize {
+    fn line_len(&self) -> usize {
         self.windows.out[1] * self.packed.channels()
-    }
-
-    /// Products that are summed.
-    pub fn macs(&self) -> u64 {
-        let [kh, kw] = self.windows.kernel;
-        (self.lines() * self.line_len() * kh * kw) as u64
-    }
-
-    /// Bytes of the constants.
-    pub fn size(&self) -> usize {
-        4 * self.taps.len() + self.packed.size()
-    }
-
-    /// Words that a [`Buffer`] needs.
-    pub fn buffer(&self) -> usize {
-        self.windows.span([1, self.columns])[1] * self.planes * self.width
-    }
-
-    /// The lines `first..` of the output, as many as `y` holds.
-    ///
-    /// # Panics
-    /// If a slice is too short.
-    pub fn run(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
-        if !y.is_empty() {
-            with_simd!(self.packed.isa(), S => self.lines_of::<S>(x, first, y, buffer));
-        }
     }
 
     fn lines_of<S: Simd>(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
@@ -177,6 +151,40 @@ impl Depthwise {
             S::spread(outside, [0; 4], begin, len, to, to_step);
             S::spread(outside, [0; 4], columns - end, len, to.add(end * to_step), to_step);
             S::spread(rows, steps, end - begin, len, to.add(begin * to_step), to_step);
+        }
+    }
+}
+
+impl Sums for Depthwise {
+    fn path(&self) -> &'static str {
+        "depthwise"
+    }
+
+    fn macs(&self) -> u64 {
+        let [kh, kw] = self.windows.kernel;
+        (self.lines() * self.line_len() * kh * kw) as u64
+    }
+
+    fn cost(&self) -> u64 {
+        4 * self.macs()
+    }
+
+    fn unit(&self) -> usize {
+        self.line_len()
+    }
+
+    fn size(&self) -> usize {
+        4 * self.taps.len() + self.packed.size()
+    }
+
+    fn buffer(&self) -> usize {
+        self.windows.span([1, self.columns])[1] * self.planes * self.width
+    }
+
+    fn run(&self, x: &[u8], begin: usize, y: &mut [u8], buffer: &mut Buffer) {
+        if !y.is_empty() {
+            let first = begin / self.line_len();
+            with_simd!(self.packed.isa(), S => self.lines_of::<S>(x, first, y, buffer));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! kernel is given these. Only where windows reach into padding, or the kernel wants codes in 16 bits, some
 //! lines of the input are copied to a [`Buffer`], padded.
 
+use std::fmt::Debug;
 use std::ops::Range;
 
 use super::isa::Choice;
@@ -90,6 +91,29 @@ pub(super) fn offset(at: usize) -> u32 {
 /// Words of input that are worked on at a time, at least and at most; in between, as many as weights.
 const BAND: Range<usize> = 6 * 1024..32 * 1024;
 
+/// A layer of sums of products, ready to be computed.
+pub trait Sums: Debug + Send + Sync {
+    /// The technique.
+    fn path(&self) -> &'static str;
+    /// Products that are summed, if each window is computed for itself.
+    fn macs(&self) -> u64;
+    /// As many products of a [`Product`] take about as long.
+    fn cost(&self) -> u64 {
+        self.macs()
+    }
+    /// Codes of the output that are computed together.
+    fn unit(&self) -> usize;
+    /// Bytes of the constants.
+    fn size(&self) -> usize;
+    /// Words that a [`Buffer`] needs.
+    fn buffer(&self) -> usize;
+    /// The codes of the output from `begin` on, as many as `y` holds: whole units, but for the last.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    fn run(&self, x: &[u8], begin: usize, y: &mut [u8], buffer: &mut Buffer);
+}
+
 /// One convolution or linear layer, ready to be computed.
 #[derive(Clone, Debug)]
 pub struct Product {
@@ -165,12 +189,12 @@ impl Product {
     }
 
     /// Lines of windows.
-    pub fn lines(&self) -> usize {
+    pub(super) fn lines(&self) -> usize {
         self.windows.lines()
     }
 
     /// Codes of the output in a line.
-    pub fn line_len(&self) -> usize {
+    pub(super) fn line_len(&self) -> usize {
         self.windows.out[1] * self.out_ch()
     }
 
@@ -178,57 +202,11 @@ impl Product {
         self.groups.iter().map(|(_, p)| p.channels()).sum()
     }
 
-    /// Blocks of output channels, if there is but one window; else 0: [`run_blocks`](Self::run_blocks).
-    pub fn blocks(&self) -> usize {
-        match self.lines() * self.windows.out[1] == 1 && self.groups.len() == 1 {
-            true => self.groups[0].1.blocks.len(),
-            false => 0,
-        }
-    }
-
-    /// Output channels of all blocks but the last.
-    pub fn block_len(&self) -> usize {
-        self.groups[0].1.blocks.first().map_or(1, |block| block.len)
-    }
-
-    /// Products that are summed.
-    pub fn macs(&self) -> u64 {
-        let [kh, kw] = self.windows.kernel;
-        let depth = kh * kw * self.windows.x_shape[3] / self.groups.len().max(1);
-        (self.lines() * self.line_len() * depth) as u64
-    }
-
-    /// Bytes of the constants.
-    pub fn size(&self) -> usize {
-        4 * self.offsets.len() + self.groups.iter().map(|(_, p)| p.size()).sum::<usize>()
-    }
-
-    /// Words that a [`Buffer`] needs.
-    pub fn buffer(&self) -> usize {
-        self.buffer
-    }
-
-    /// The lines `first..` of the output, as many as `y` holds.
-    ///
-    /// # Panics
-    /// If a slice is too short.
-    pub fn run(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
-        let Some((_, packed)) = self.groups.first() else { return };
-        if y.is_empty() {
-            return;
-        }
-        with_simd!(packed.isa(), S => self.bands::<S>(x, first, y, 0..usize::MAX, buffer));
-    }
-
-    /// The blocks `first..`, as many as `y` holds, of the only window.
-    ///
-    /// # Panics
-    /// As [`run`](Self::run).
-    pub fn run_blocks(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
-        let packed = &self.groups[0].1;
-        assert!(first < self.blocks());
-        let blocks = first..first + y.len().div_ceil(self.block_len());
-        with_simd!(packed.isa(), S => self.bands::<S>(x, 0, y, blocks, buffer));
+    /// Output channels of a block, if there is but one window and all channels are in one group.
+    fn block_of_window(&self) -> Option<usize> {
+        let one = self.lines() * self.windows.out[1] == 1 && self.groups.len() == 1;
+        let block = one.then(|| self.groups[0].1.blocks.first());
+        block.flatten().map(|block| block.len)
     }
 
     fn bands<S: Simd>(
@@ -364,5 +342,42 @@ impl Product {
                 channel += block.len;
             }
         }
+    }
+}
+
+impl Sums for Product {
+    fn path(&self) -> &'static str {
+        "product"
+    }
+
+    fn macs(&self) -> u64 {
+        let [kh, kw] = self.windows.kernel;
+        let depth = kh * kw * self.windows.x_shape[3] / self.groups.len().max(1);
+        (self.lines() * self.line_len() * depth) as u64
+    }
+
+    /// A block of channels of the only window, or a line.
+    fn unit(&self) -> usize {
+        self.block_of_window().unwrap_or(self.line_len())
+    }
+
+    fn size(&self) -> usize {
+        4 * self.offsets.len() + self.groups.iter().map(|(_, p)| p.size()).sum::<usize>()
+    }
+
+    fn buffer(&self) -> usize {
+        self.buffer
+    }
+
+    fn run(&self, x: &[u8], begin: usize, y: &mut [u8], buffer: &mut Buffer) {
+        let Some((_, packed)) = self.groups.first() else { return };
+        if y.is_empty() {
+            return;
+        }
+        let (first, blocks) = match self.block_of_window() {
+            Some(len) => (0, begin / len..(begin + y.len()).div_ceil(len)),
+            None => (begin / self.line_len(), 0..usize::MAX),
+        };
+        with_simd!(packed.isa(), S => self.bands::<S>(x, first, y, blocks, buffer));
     }
 }

@@ -28,7 +28,7 @@
 
 use super::isa::{Choice, Isa};
 use super::packed::{Aligned, Block, Packed, Shape, channel_of, signed_sums};
-use super::product::{Buffer, Windows};
+use super::product::{Buffer, Sums, Windows};
 use super::simd::{ROWS, Vector, accumulate, finish};
 use crate::arith::Products;
 
@@ -457,52 +457,23 @@ impl Winograd {
     }
 
     /// Lines of the output.
-    pub fn lines(&self) -> usize {
+    fn lines(&self) -> usize {
         self.windows.lines()
     }
 
     /// Lines of a tile: all of these take little longer than one.
-    pub fn tile_lines(&self) -> usize {
+    fn tile_lines(&self) -> usize {
         self.side - 2
     }
 
     /// Codes of the output in a line.
-    pub fn line_len(&self) -> usize {
+    fn line_len(&self) -> usize {
         self.windows.out[1] * self.packed.channels()
-    }
-
-    /// Products that are summed, without the transforms.
-    pub fn macs(&self) -> u64 {
-        (self.lines() * self.line_len() * TAPS * self.windows.x_shape[3]) as u64
-    }
-
-    /// Bytes of the constants.
-    pub fn size(&self) -> usize {
-        4 * self.weight.len() + self.packed.size() + self.outside.len()
-    }
-
-    /// Words that a [`Buffer`] needs.
-    pub fn buffer(&self) -> usize {
-        self.side * self.side * (self.step() / 2 + TILES * self.width)
     }
 
     /// Codes between one element of the tiles and the next.
     fn step(&self) -> usize {
         TILES * self.depth + GAP
-    }
-
-    /// The lines `first..` of the output, as many as `y` holds.
-    ///
-    /// # Panics
-    /// If a slice is too short.
-    pub fn run(&self, x: &[u8], first: usize, y: &mut [u8], buffer: &mut Buffer) {
-        if y.is_empty() {
-            return;
-        }
-        with_pairs!(self.packed.isa(), S => match self.side {
-            4 => self.strips::<S, 4>(x, first, y, buffer),
-            _ => self.strips::<S, 6>(x, first, y, buffer),
-        }, else unreachable!("`new` gives none"));
     }
 
     fn strips<S: Pairs, const T: usize>(
@@ -600,6 +571,43 @@ impl Winograd {
     }
 }
 
+impl Sums for Winograd {
+    fn path(&self) -> &'static str {
+        "winograd"
+    }
+
+    fn macs(&self) -> u64 {
+        (self.lines() * self.line_len() * TAPS * self.windows.x_shape[3]) as u64
+    }
+
+    fn cost(&self) -> u64 {
+        self.macs() / 2
+    }
+
+    fn unit(&self) -> usize {
+        self.tile_lines() * self.line_len()
+    }
+
+    fn size(&self) -> usize {
+        4 * self.weight.len() + self.packed.size() + self.outside.len()
+    }
+
+    fn buffer(&self) -> usize {
+        self.side * self.side * (self.step() / 2 + TILES * self.width)
+    }
+
+    fn run(&self, x: &[u8], begin: usize, y: &mut [u8], buffer: &mut Buffer) {
+        if y.is_empty() {
+            return;
+        }
+        let first = begin / self.line_len();
+        with_pairs!(self.packed.isa(), S => match self.side {
+            4 => self.strips::<S, 4>(x, first, y, buffer),
+            _ => self.strips::<S, 6>(x, first, y, buffer),
+        }, else unreachable!("`new` gives none"));
+    }
+}
+
 /// `G g` for a column of weights, without the denominators.
 fn rows_of_4(g: [i16; 3]) -> [i16; 6] {
     [2 * g[0], g[0] + g[1] + g[2], g[0] - g[1] + g[2], 2 * g[2], 0, 0]
@@ -649,7 +657,7 @@ mod tests {
         // From an odd line on, too.
         let (line, first) = (winograd.line_len(), (winograd.lines() / 2) | 1);
         let first = first.min(winograd.lines());
-        winograd.run(&x, first, &mut y[first * line..], &mut a);
+        winograd.run(&x, first * line, &mut y[first * line..], &mut a);
         winograd.run(&x, 0, &mut y[..first * line], &mut a);
         product.run(&x, 0, &mut expected, &mut b);
         assert_eq!(y, expected, "{choice:?}, side {side}, {windows:?}, {ends:?}");

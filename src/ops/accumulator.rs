@@ -2,7 +2,7 @@
 
 use super::source::CNode;
 use super::{Lowering, Operand};
-use crate::arith::{Code, Multiplier};
+use crate::arith::{Code, Multiplier, Products};
 use crate::codes::{CodeTensor, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::quant::QuantParams;
@@ -125,14 +125,7 @@ macro_rules! with_products {
     ($acc:expr, $products:ident, $A:ident => $body:expr) => {{
         let acc: &$crate::ops::accumulator::Accumulator = $acc;
         $crate::codes::with_codes!(&acc.weight, weight => {
-            let $products = $crate::arith::Products {
-                weight,
-                bias: &acc.bias,
-                multiplier: &acc.multiplier,
-                x_zero_point: acc.x_zero_point,
-                y_zero_point: acc.y_zero_point,
-                clamp: acc.clamp,
-            };
+            let $products = acc.products(weight);
             if $crate::ops::accumulator::is_wide(acc.bound) {
                 type $A = i64;
                 $body
@@ -146,6 +139,18 @@ macro_rules! with_products {
 pub(super) use with_products;
 
 impl Accumulator {
+    /// What a kernel borrows, with `weight` in its type.
+    pub fn products<'a, W>(&'a self, weight: &'a [W]) -> Products<'a, W> {
+        Products {
+            weight,
+            bias: &self.bias,
+            multiplier: &self.multiplier,
+            x_zero_point: self.x_zero_point,
+            y_zero_point: self.y_zero_point,
+            clamp: self.clamp,
+        }
+    }
+
     /// Type of the sums in Rust.
     pub fn type_name(&self) -> &'static str {
         if is_wide(self.bound) { "i64" } else { "i32" }

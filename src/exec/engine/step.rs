@@ -9,7 +9,7 @@ use crate::codes::Codes;
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::elementwise::{Scaled, Sum, add, max_pool, mean, mul};
 use crate::kernels::isa::{Choice, Isa};
-use crate::kernels::product::{Buffer, Product, Windows};
+use crate::kernels::product::{Buffer, Product, Sums, Windows};
 use crate::kernels::team::Team;
 use crate::kernels::winograd::Winograd;
 use crate::lower::IntNode;
@@ -81,9 +81,7 @@ pub struct Step {
 #[derive(Debug)]
 enum Kind {
     /// Convolution or linear layer.
-    Product(Product),
-    Depthwise(Depthwise),
-    Winograd(Winograd),
+    Sums(Box<dyn Sums>),
     Add(Sum, Rows),
     Mul(Scaled, Rows),
     /// Codes that only move.
@@ -109,10 +107,7 @@ impl Step {
         let kind = Kind::new(Choice { isa, without }, &node.op, &inputs, len);
         // Products, and what is computed at once: how many of these, and codes in each.
         let (macs, unit) = match &kind {
-            Kind::Product(p) if p.blocks() > 1 => (p.macs(), p.block_len()),
-            Kind::Product(p) => (p.macs(), p.line_len()),
-            Kind::Depthwise(d) => (d.macs(), d.line_len()),
-            Kind::Winograd(w) => (w.macs(), w.tile_lines() * w.line_len()),
+            Kind::Sums(sums) => (sums.macs(), sums.unit()),
             Kind::MaxPool(w) => (0, w.out[1] * w.x_shape[3]),
             Kind::Add(_, rows) | Kind::Mul(_, rows) => (0, rows.unit),
             Kind::Table(_) => (0, UNIT),
@@ -120,7 +115,7 @@ impl Step {
         };
         let unit = unit.max(1);
         let units = len.div_ceil(unit);
-        let worth_sharing = cfg!(test) || kind.nanoseconds(isa, macs, len) >= WORTH_SHARING;
+        let worth_sharing = cfg!(test) || kind.nanoseconds(isa, len) >= WORTH_SHARING;
         let part = match threads > 1 && worth_sharing {
             true => units.div_ceil(threads),
             false => units,
@@ -130,10 +125,8 @@ impl Step {
     }
 
     pub fn layer(&self) -> Layer<'_> {
-        let path = match self.kind {
-            Kind::Product(_) => "product",
-            Kind::Depthwise(_) => "depthwise",
-            Kind::Winograd(_) => "winograd",
+        let path = match &self.kind {
+            Kind::Sums(sums) => sums.path(),
             Kind::Add(..) => "add",
             Kind::Mul(..) => "mul",
             Kind::Moves(_) => "moves",
@@ -154,9 +147,7 @@ impl Step {
     /// Bytes of packed constants.
     pub fn bytes(&self) -> usize {
         match &self.kind {
-            Kind::Product(product) => product.size(),
-            Kind::Depthwise(depthwise) => depthwise.size(),
-            Kind::Winograd(winograd) => winograd.size(),
+            Kind::Sums(sums) => sums.size(),
             Kind::Table(table) | Kind::Mean(_, table) => table.len(),
             Kind::Moves(moves) => moves.size(),
             _ => 0,
@@ -167,9 +158,7 @@ impl Step {
     pub fn sizes(&self) -> Sizes {
         let none = Sizes::default();
         match &self.kind {
-            Kind::Product(product) => Sizes { buffer: product.buffer(), ..none },
-            Kind::Depthwise(depthwise) => Sizes { buffer: depthwise.buffer(), ..none },
-            Kind::Winograd(winograd) => Sizes { buffer: winograd.buffer(), ..none },
+            Kind::Sums(sums) => Sizes { buffer: sums.buffer(), ..none },
             Kind::Mean(channels, _) => Sizes { sums: *channels, ..none },
             Kind::Reference(_) => {
                 let arguments = self.inputs.iter().map(Source::len).sum::<usize>();
@@ -202,28 +191,10 @@ impl Step {
         };
         let (part, flip) = (self.part, isa.flip());
         match &self.kind {
-            Kind::Product(product) if product.blocks() > 1 => {
-                let (x, blocks) = (input(0), part / product.block_len());
+            Kind::Sums(sums) => {
+                let x = input(0);
                 team.share(y, part, scratch, |i, y, scratch| {
-                    product.run_blocks(x, i * blocks, y, &mut scratch.buffer);
-                });
-            }
-            Kind::Product(product) => {
-                let (x, lines) = (input(0), part / product.line_len().max(1));
-                team.share(y, part, scratch, |i, y, scratch| {
-                    product.run(x, i * lines, y, &mut scratch.buffer);
-                });
-            }
-            Kind::Depthwise(depthwise) => {
-                let (x, lines) = (input(0), part / depthwise.line_len().max(1));
-                team.share(y, part, scratch, |i, y, scratch| {
-                    depthwise.run(x, i * lines, y, &mut scratch.buffer);
-                });
-            }
-            Kind::Winograd(winograd) => {
-                let (x, lines) = (input(0), part / winograd.line_len().max(1));
-                team.share(y, part, scratch, |i, y, scratch| {
-                    winograd.run(x, i * lines, y, &mut scratch.buffer);
+                    sums.run(x, i * part, y, &mut scratch.buffer);
                 });
             }
             Kind::Add(sum, rows) => {
@@ -295,7 +266,7 @@ impl Kind {
                 let products = products_of(&linear.0)?;
                 let out_ch = products.bias.len();
                 let windows = Windows::rows(len / out_ch, products.weight.len() / out_ch);
-                Some(Self::Product(Product::new(choice, &products, windows, 1)))
+                Some(Self::Sums(Box::new(Product::new(choice, &products, windows, 1))))
             }
             IntOp::Add(op) => {
                 let sum = Sum {
@@ -364,11 +335,11 @@ impl Kind {
         if let (1, Some(side)) = (group, side)
             && let Some(winograd) = Winograd::new(choice, &products, windows, side)
         {
-            return Some(Self::Winograd(winograd));
+            return Some(Self::Sums(Box::new(winograd)));
         }
         Some(match !choice.without.depthwise && group > 1 && group == in_ch && in_ch == out_ch {
-            true => Self::Depthwise(Depthwise::new(choice, &products, windows)),
-            false => Self::Product(Product::new(choice, &products, windows, group)),
+            true => Self::Sums(Box::new(Depthwise::new(choice, &products, windows))),
+            false => Self::Sums(Box::new(Product::new(choice, &products, windows, group))),
         })
     }
 
@@ -391,8 +362,8 @@ impl Kind {
         Some(Self::Mean(c, (0..=count * 255).map(code).collect()))
     }
 
-    /// An estimate of how long it takes on one thread, from its products or the length of its result.
-    fn nanoseconds(&self, isa: Isa, macs: u64, len: usize) -> u64 {
+    /// An estimate of how long it takes on one thread, for a result of `len` codes.
+    fn nanoseconds(&self, isa: Isa, len: usize) -> u64 {
         let products = match isa {
             Isa::Portable => 10,
             Isa::NeonDot | Isa::Avx2 => 60,
@@ -400,9 +371,7 @@ impl Kind {
             _ => 240,
         };
         match self {
-            Self::Product(_) => macs / products,
-            Self::Depthwise(_) => 4 * macs / products,
-            Self::Winograd(_) => macs / (2 * products),
+            Self::Sums(sums) => sums.cost() / products,
             Self::Add(..) | Self::Mul(..) => len as u64 / 4,
             Self::MaxPool(w) => (len * w.kernel[0] * w.kernel[1]) as u64 / 16,
             Self::Table(_) => len as u64,
@@ -471,14 +440,9 @@ impl Source {
 /// The constants of a sum of 8-bit products in 32 bits.
 fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
     match &acc.weight {
-        Codes::I8(weight) if !is_wide(acc.bound) && !acc.bias.is_empty() => Some(Products {
-            weight,
-            bias: &acc.bias,
-            multiplier: &acc.multiplier,
-            x_zero_point: acc.x_zero_point,
-            y_zero_point: acc.y_zero_point,
-            clamp: acc.clamp,
-        }),
+        Codes::I8(weight) if !is_wide(acc.bound) && !acc.bias.is_empty() => {
+            Some(acc.products(weight))
+        }
         _ => None,
     }
 }
