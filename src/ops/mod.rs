@@ -1,10 +1,32 @@
-//! The operators. Adding one takes a folder here and one line in `ops!`;
+//! The operators. Adding one takes a folder here and two lines in this file;
 //! `docs/adding-an-operator.md` walks through it.
 
 pub mod accumulator;
+pub mod add;
+pub mod argmax;
+pub mod average_pool;
+pub mod batch_norm;
+pub mod clip;
+pub mod concat;
+pub mod conv;
+pub mod conv_transpose;
+pub mod linear;
+pub mod matmul;
+pub mod max_pool;
+pub mod mean;
+pub mod mul;
+pub mod pad;
+pub mod prelu;
+pub mod reshape;
+pub mod resize;
+pub mod slice;
+pub mod softmax;
+pub mod source;
+pub mod transpose;
+pub mod unary;
+
 mod broadcast;
 mod onnx_node;
-pub mod source;
 mod window;
 
 #[cfg(test)]
@@ -33,6 +55,11 @@ pub trait Operator: Sized {
 
     /// The integer form.
     type Int: IntOperator;
+
+    /// See [`LAYOUT`](Self::LAYOUT).
+    fn layout(&self) -> Layout {
+        Self::LAYOUT
+    }
 
     /// Whether a node of one of these types is for this operator, where several share the type.
     fn accepts(_node: &OnnxNode) -> bool {
@@ -254,68 +281,13 @@ impl Lowering<'_> {
     }
 }
 
-/// Declares the operator modules, the enums `Op` and `IntOp`, and their dispatch.
+/// Makes the enums [`Op`] and [`IntOp`] of all operators, and `dispatch!`, which does the same to whichever
+/// operator one of them holds.
 macro_rules! ops {
-    ($($module:ident :: $op:ident),* $(,)?) => {
-        $(pub mod $module;)*
-
+    ($d:tt $($module:ident :: $op:ident),* $(,)?) => {
         /// Any operator, as stored in a graph.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Op { $(#[doc = concat!("See [`mod@", stringify!($module), "`].")] $op($module::$op)),* }
-
-        impl Op {
-            /// See [`Operator::import`]; `None` for an operator type that is not known.
-            pub fn import(node: &mut OnnxNode) -> Option<Result<Self>> {
-                $(if $module::$op::ONNX.contains(&node.op_type.as_str()) && $module::$op::accepts(node) {
-                    return Some($module::$op::import(node).map(Self::$op));
-                })*
-                None
-            }
-            /// Folders of the operators.
-            pub fn folders() -> impl Iterator<Item = &'static str> {
-                [$(stringify!($module)),*].into_iter()
-            }
-            /// Operator types in ONNX that are imported.
-            pub fn onnx_types() -> impl Iterator<Item = &'static str> {
-                [$($module::$op::ONNX),*].into_iter().flatten().copied()
-            }
-            /// Name of the operator in this project.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$op(_) => stringify!($op)),* }
-            }
-            /// See [`Operator::LAYOUT`].
-            pub fn layout(&self) -> Layout {
-                match self { $(Self::$op(_) => $module::$op::LAYOUT),* }
-            }
-            /// See [`Operator::export`].
-            pub fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
-                match self { $(Self::$op(op) => op.export(inputs)),* }
-            }
-            /// See [`Operator::infer_shape`].
-            pub fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
-                match self { $(Self::$op(op) => op.infer_shape(inputs)),* }
-            }
-            /// See [`Operator::eval_f32`].
-            pub fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
-                match self { $(Self::$op(op) => op.eval_f32(inputs)),* }
-            }
-            /// See [`Operator::macs`].
-            pub fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
-                match self { $(Self::$op(op) => op.macs(inputs, output)),* }
-            }
-            /// See [`Operator::role`].
-            pub fn role(&self, index: usize) -> Role {
-                match self { $(Self::$op(op) => op.role(index)),* }
-            }
-            /// See [`Operator::output_params`].
-            pub fn output_params(&self) -> OutputParams {
-                match self { $(Self::$op(op) => op.output_params()),* }
-            }
-            /// See [`Operator::lower`].
-            pub fn lower(&self, node: &mut Lowering) -> Result<IntOp> {
-                match self { $(Self::$op(op) => op.lower(node).map(IntOp::$op)),* }
-            }
-        }
 
         /// Any operator in integer form.
         #[derive(Clone, Debug, PartialEq)]
@@ -323,67 +295,42 @@ macro_rules! ops {
             $(#[doc = concat!("See [`mod@", stringify!($module), "`].")] $op(<$module::$op as Operator>::Int)),*
         }
 
+        /// What is known of each operator without having one.
+        const OPERATORS: &[About] = &[$(About {
+            folder: stringify!($module),
+            onnx: $module::$op::ONNX,
+            import: |node| imported(node, Op::$op),
+            kernels: <<$module::$op as Operator>::Int as IntOperator>::KERNELS,
+        }),*];
+
+        impl Op {
+            /// Name of the operator in this project.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$op(_) => stringify!($op)),* }
+            }
+
+            /// See [`Operator::lower`].
+            pub fn lower(&self, node: &mut Lowering) -> Result<IntOp> {
+                match self { $(Self::$op(op) => op.lower(node).map(IntOp::$op)),* }
+            }
+        }
+
         impl IntOp {
             /// Name of the operator in this project.
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$op(_) => stringify!($op)),* }
             }
-            /// See [`IntOperator::eval`].
-            pub fn eval(&self, inputs: &[&Codes], y: &mut Codes) {
-                match y {
-                    Codes::I8(y) => self.eval_typed(inputs, y),
-                    Codes::I16(y) => self.eval_typed(inputs, y),
-                }
-            }
-            fn eval_typed<X: CodeType>(&self, inputs: &[&Codes], y: &mut [X]) {
-                let inputs: Vec<&[X]> = inputs.iter().map(|codes| X::slice(codes)).collect();
-                self.eval_slices(&inputs, y);
-            }
-            /// See [`IntOperator::eval`].
-            pub fn eval_slices<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-                match self { $(Self::$op(op) => op.eval(inputs, y)),* }
-            }
-            /// See [`IntOperator::acc_bound`].
-            pub fn acc_bound(&self) -> Option<i64> {
-                match self { $(Self::$op(op) => op.acc_bound()),* }
-            }
-            /// See [`IntOperator::weight_bits`].
-            pub fn weight_bits(&self) -> u32 {
-                match self { $(Self::$op(op) => op.weight_bits()),* }
-            }
-            /// See [`IntOperator::sums_are_64_bits`].
-            pub fn sums_are_64_bits(&self) -> bool {
-                match self { $(Self::$op(op) => op.sums_are_64_bits()),* }
-            }
-            /// See [`IntOperator::writes_over`].
-            pub fn writes_over(&self, index: usize) -> bool {
-                match self { $(Self::$op(op) => op.writes_over(index)),* }
-            }
-            /// See [`IntOperator::scratch`].
-            pub fn scratch(&self, bits: u32) -> Option<usize> {
-                match self { $(Self::$op(op) => op.scratch(bits)),* }
-            }
-            /// See [`IntOperator::kernel`].
-            pub fn kernel(&self) -> &'static Kernel {
-                match self { $(Self::$op(op) => op.kernel()),* }
-            }
-            /// See [`IntOperator::emit_c`].
-            pub fn emit_c(&self, c: &mut CNode) {
-                match self { $(Self::$op(op) => op.emit_c(c)),* }
-            }
-            /// See [`IntOperator::emit_rust`].
-            pub fn emit_rust(&self, r: &mut RustNode) {
-                match self { $(Self::$op(op) => op.emit_rust(r)),* }
-            }
-            /// The code of all operators.
-            pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
-                [$(<<$module::$op as Operator>::Int as IntOperator>::KERNELS),*].into_iter().flatten()
-            }
+        }
+
+        macro_rules! dispatch {
+            ($d any:ident: $d kind:ident, $d it:ident => $d body:expr) => {
+                match $d any { $($d kind::$op($d it) => $d body),* }
+            };
         }
     };
 }
 
-ops! {
+ops! { $
     add::Add,
     argmax::ArgMax,
     average_pool::AveragePool,
@@ -405,6 +352,137 @@ ops! {
     softmax::Softmax,
     transpose::Transpose,
     unary::Unary,
+}
+
+/// An entry of [`OPERATORS`].
+struct About {
+    folder: &'static str,
+    onnx: &'static [&'static str],
+    import: fn(&mut OnnxNode) -> Option<Result<Op>>,
+    kernels: &'static [Kernel],
+}
+
+/// `node` as this operator, if it is one.
+fn imported<T: Operator>(node: &mut OnnxNode, op: fn(T) -> Op) -> Option<Result<Op>> {
+    let is_one = T::ONNX.contains(&node.op_type.as_str()) && T::accepts(node);
+    is_one.then(|| T::import(node).map(op))
+}
+
+impl Op {
+    /// See [`Operator::import`]; `None` for an operator type that is not known.
+    pub fn import(node: &mut OnnxNode) -> Option<Result<Self>> {
+        OPERATORS.iter().find_map(|about| (about.import)(node))
+    }
+
+    /// Folders of the operators.
+    pub fn folders() -> impl Iterator<Item = &'static str> {
+        OPERATORS.iter().map(|about| about.folder)
+    }
+
+    /// Operator types in ONNX that are imported.
+    pub fn onnx_types() -> impl Iterator<Item = &'static str> {
+        OPERATORS.iter().flat_map(|about| about.onnx).copied()
+    }
+
+    /// See [`Operator::LAYOUT`].
+    pub fn layout(&self) -> Layout {
+        dispatch!(self: Op, op => op.layout())
+    }
+
+    /// See [`Operator::export`].
+    pub fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+        dispatch!(self: Op, op => op.export(inputs))
+    }
+
+    /// See [`Operator::infer_shape`].
+    pub fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
+        dispatch!(self: Op, op => op.infer_shape(inputs))
+    }
+
+    /// See [`Operator::eval_f32`].
+    pub fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
+        dispatch!(self: Op, op => op.eval_f32(inputs))
+    }
+
+    /// See [`Operator::macs`].
+    pub fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        dispatch!(self: Op, op => op.macs(inputs, output))
+    }
+
+    /// See [`Operator::role`].
+    pub fn role(&self, index: usize) -> Role {
+        dispatch!(self: Op, op => op.role(index))
+    }
+
+    /// See [`Operator::output_params`].
+    pub fn output_params(&self) -> OutputParams {
+        dispatch!(self: Op, op => op.output_params())
+    }
+}
+
+impl IntOp {
+    /// See [`IntOperator::eval`].
+    pub fn eval(&self, inputs: &[&Codes], y: &mut Codes) {
+        match y {
+            Codes::I8(y) => self.eval_typed(inputs, y),
+            Codes::I16(y) => self.eval_typed(inputs, y),
+        }
+    }
+
+    fn eval_typed<X: CodeType>(&self, inputs: &[&Codes], y: &mut [X]) {
+        let inputs: Vec<&[X]> = inputs.iter().map(|codes| X::slice(codes)).collect();
+        self.eval_slices(&inputs, y);
+    }
+
+    /// See [`IntOperator::eval`].
+    pub fn eval_slices<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+        dispatch!(self: IntOp, op => op.eval(inputs, y))
+    }
+
+    /// See [`IntOperator::acc_bound`].
+    pub fn acc_bound(&self) -> Option<i64> {
+        dispatch!(self: IntOp, op => op.acc_bound())
+    }
+
+    /// See [`IntOperator::weight_bits`].
+    pub fn weight_bits(&self) -> u32 {
+        dispatch!(self: IntOp, op => op.weight_bits())
+    }
+
+    /// See [`IntOperator::sums_are_64_bits`].
+    pub fn sums_are_64_bits(&self) -> bool {
+        dispatch!(self: IntOp, op => op.sums_are_64_bits())
+    }
+
+    /// See [`IntOperator::writes_over`].
+    pub fn writes_over(&self, index: usize) -> bool {
+        dispatch!(self: IntOp, op => op.writes_over(index))
+    }
+
+    /// See [`IntOperator::scratch`].
+    pub fn scratch(&self, bits: u32) -> Option<usize> {
+        dispatch!(self: IntOp, op => op.scratch(bits))
+    }
+
+    /// See [`IntOperator::kernel`].
+    pub fn kernel(&self) -> &'static Kernel {
+        dispatch!(self: IntOp, op => op.kernel())
+    }
+
+    /// See [`IntOperator::emit_c`].
+    pub fn emit_c(&self, c: &mut CNode) {
+        dispatch!(self: IntOp, op => op.emit_c(c))
+    }
+
+    /// See [`IntOperator::emit_rust`].
+    pub fn emit_rust(&self, r: &mut RustNode) {
+        dispatch!(self: IntOp, op => op.emit_rust(r))
+    }
+
+    /// The code of all operators.
+    pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
+        OPERATORS.iter().flat_map(|about| about.kernels)
+    }
 }
 
 /// The first input shape, if there are exactly as many as `expected`.

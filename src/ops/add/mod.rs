@@ -9,8 +9,8 @@ mod tests;
 
 use super::broadcast::{elementwise, emit_strided, strided};
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -64,7 +64,10 @@ impl Operator for Add {
         let widest = operands.map(|x| x.widest() as i128);
         let bound = factors[0] * widest[0] + factors[1] * widest[1];
         if bound >= 1 << 62 {
-            bail!(Range, "the sum can reach {bound}, beyond 62 bits: input scales are too far apart");
+            bail!(
+                Range,
+                "the sum can reach {bound}, beyond 62 bits: input scales are too far apart"
+            );
         }
         let (shape, strides) = strided(node);
         Ok(AddInt {
@@ -119,20 +122,32 @@ impl AddInt {
         let offset = (above << shift) + (1 << (shift - 1)) - zeros.sum::<i128>();
         let reach = offset.abs() + ((magnitudes as i128) << (bits - 1));
         let fits = factor.iter().all(|f| i32::try_from(*f).is_ok());
-        (fits && reach < 1 << 62 && reach >> shift < 1 << 30)
-            .then_some((factor, shift, offset as i64, reach as i64))
+        (fits && reach < 1 << 62 && reach >> shift < 1 << 30).then_some((
+            factor,
+            shift,
+            offset as i64,
+            reach as i64,
+        ))
     }
 
     /// Whether a pair of codes may be a tie: 8-bit codes are tried.
     fn ties(factor: [i64; 2], shift: u32, offset: i64, bits: u32) -> bool {
-        let tie = |a: i64, b: i64| (offset + a * factor[0] + b * factor[1]) & ((1 << shift) - 1) == 0;
+        let tie =
+            |a: i64, b: i64| (offset + a * factor[0] + b * factor[1]) & ((1 << shift) - 1) == 0;
         bits > 8 || (-128..128).any(|a| (-128..128).any(|b| tie(a, b)))
     }
 }
 
 struct_in_rust!(
-    int::Params<'_>, "add::Params",
-    factor, shift, zero_point, y_zero_point, clamp, shape, strides
+    int::Params<'_>,
+    "add::Params",
+    factor,
+    shift,
+    zero_point,
+    y_zero_point,
+    clamp,
+    shape,
+    strides
 );
 
 impl IntOperator for AddInt {

@@ -9,8 +9,8 @@ mod tests;
 
 use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
-use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, multiplier, nhwc};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, multiplier, nhwc};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -32,7 +32,11 @@ impl Operator for AveragePool {
     fn import(node: &mut OnnxNode) -> Result<Self> {
         if node.op_type == "GlobalAveragePool" {
             let &[_, _, h, w] = node.input_shape(0)? else {
-                bail!(Unsupported, "input of shape {:?}: only [n, c, h, w] is known", node.input_shape(0)?);
+                bail!(
+                    Unsupported,
+                    "input of shape {:?}: only [n, c, h, w] is known",
+                    node.input_shape(0)?
+                );
             };
             return Ok(Self { window: Window::new([h, w]), count_include_pad: false });
         }
@@ -102,8 +106,18 @@ pub struct AveragePoolInt {
 }
 
 struct_in_rust!(
-    int::Params, "average_pool::Params",
-    x_shape, y_shape, kernel, stride, pads, count_include_pad, multiplier, x_zero_point, y_zero_point, clamp
+    int::Params,
+    "average_pool::Params",
+    x_shape,
+    y_shape,
+    kernel,
+    stride,
+    pads,
+    count_include_pad,
+    multiplier,
+    x_zero_point,
+    y_zero_point,
+    clamp
 );
 
 impl IntOperator for AveragePoolInt {

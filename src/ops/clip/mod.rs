@@ -8,8 +8,8 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use super::source::{CNode, Kernel, RustNode, kernel};
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
 use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
@@ -100,7 +100,12 @@ impl TableInt {
     }
 
     /// `quantize(f(dequantize(code)))` for each code, clamped to `lo..=hi`.
-    pub fn of(x: &QuantParams, y: &QuantParams, (lo, hi): (i32, i32), f: impl Fn(f32) -> f32) -> Self {
+    pub fn of(
+        x: &QuantParams,
+        y: &QuantParams,
+        (lo, hi): (i32, i32),
+        f: impl Fn(f32) -> f32,
+    ) -> Self {
         let (first, last) = x.code_range();
         let code = |code: i32| y.quantize(f(x.dequantize(code, 0)), 0).clamp(lo, hi);
         Self(Codes::new(y.bits, (first..=last).map(code)))

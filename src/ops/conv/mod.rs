@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode};
-use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -137,11 +137,19 @@ impl Operator for Conv {
 
 impl Conv {
     /// One channel to one channel, as in a depthwise convolution: row by row, tap by tap.
-    fn convolve_plane(&self, x: &[f32], [h, w]: [usize; 2], weight: &[f32], y: &mut [f32], ow: usize) {
+    fn convolve_plane(
+        &self,
+        x: &[f32],
+        [h, w]: [usize; 2],
+        weight: &[f32],
+        y: &mut [f32],
+        ow: usize,
+    ) {
         let Window { kernel: [_, kw], stride: [_, step], .. } = self.window;
         // For each tap of a row: the output columns that it meets inside the input, and the first one.
         let columns = |kx: usize| {
-            let mut inside = (0..ow).filter_map(|ox| Some((ox, self.window.position(1, ox, kx, w)?)));
+            let mut inside =
+                (0..ow).filter_map(|ox| Some((ox, self.window.position(1, ox, kx, w)?)));
             let (first, ix) = inside.next()?;
             Some((first, first + 1 + inside.count(), ix))
         };
@@ -217,7 +225,8 @@ pub struct ConvInt {
 impl ConvInt {
     fn params<'a, W>(&self, products: Products<'a, W>) -> int::Params<'a, W> {
         let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
-        let (x_shape, y_shape, pad, group) = (self.x_shape, self.y_shape, [top, left], self.conv.group);
+        let (x_shape, y_shape, pad, group) =
+            (self.x_shape, self.y_shape, [top, left], self.conv.group);
         int::Params { products, x_shape, y_shape, kernel, stride, dilation, pad, group }
     }
 

@@ -8,8 +8,8 @@ mod tests;
 
 use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode, sizes};
-use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -31,7 +31,10 @@ impl ConvTranspose {
     fn output(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let Window { kernel, stride, dilation, pads, .. } = self.window;
         let axis = |a: usize| {
-            let full = (size[a] - 1) * stride[a] + (kernel[a] - 1) * dilation[a] + 1 + self.output_padding[a];
+            let full = (size[a] - 1) * stride[a]
+                + (kernel[a] - 1) * dilation[a]
+                + 1
+                + self.output_padding[a];
             full.checked_sub(pads[a] + pads[a + 2]).filter(|&out| out > 0)
         };
         Some([axis(0)?, axis(1)?])
@@ -102,7 +105,11 @@ impl Operator for ConvTranspose {
             bail!(Shape, "expected [n, c, h, w] and a 2-D kernel, got {x:?} and {:?}", inputs[1]);
         };
         if weight_in != in_ch || in_ch % self.group != 0 {
-            bail!(Shape, "expected {weight_in} input channels in {} groups, got {in_ch}", self.group);
+            bail!(
+                Shape,
+                "expected {weight_in} input channels in {} groups, got {in_ch}",
+                self.group
+            );
         }
         if [kh, kw] != self.window.kernel {
             bail!(Shape, "expected a kernel of {:?}, got {:?}", self.window.kernel, [kh, kw]);
@@ -187,7 +194,8 @@ pub struct ConvTransposeInt {
 impl ConvTransposeInt {
     fn params<'a, W>(&self, products: Products<'a, W>) -> int::Params<'a, W> {
         let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
-        let (x_shape, y_shape, pad, group) = (self.x_shape, self.y_shape, [top, left], self.conv.group);
+        let (x_shape, y_shape, pad, group) =
+            (self.x_shape, self.y_shape, [top, left], self.conv.group);
         int::Params { products, x_shape, y_shape, kernel, stride, dilation, pad, group }
     }
 }
@@ -229,7 +237,11 @@ impl IntOperator for ConvTransposeInt {
             let _: Option<A> = None;
             r.constant("", &format!("conv_transpose::Params<{}>", self.acc.weight.type_name()), &self.params(products))
         });
-        r.call(format!("conv_transpose::conv_transpose::<_, _, {}>", self.acc.type_name()), format!("&{params}"), None);
+        r.call(
+            format!("conv_transpose::conv_transpose::<_, _, {}>", self.acc.type_name()),
+            format!("&{params}"),
+            None,
+        );
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -10,8 +10,8 @@ mod tests;
 
 use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, Input, OnnxNode};
-use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
 use super::source::{CNode, Kernel, RustNode, kernel};
+use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
@@ -56,9 +56,10 @@ impl Operator for Linear {
             bail!(Unsupported, "attribute \"transA\" is 1, only 0 is known");
         }
         let linear = Self { transposed: node.take_flag("transB")? };
-        if let (Some(bias), Some([_, out_ch])) =
-            (node.replaced.get_mut(&2), linear.channels(node.inputs.get(1).and_then(Option::as_ref).map_or(&[], Input::shape)))
-        {
+        if let (Some(bias), Some([_, out_ch])) = (
+            node.replaced.get_mut(&2),
+            linear.channels(node.inputs.get(1).and_then(Option::as_ref).map_or(&[], Input::shape)),
+        ) {
             // One number for all channels, or a row of them, is one bias for each.
             *bias = match bias.data() {
                 &[one] => Tensor::from_vec(vec![one; out_ch]),
@@ -158,7 +159,11 @@ impl IntOperator for LinearInt {
             let _: Option<A> = None;
             r.constant("", &of, &products)
         });
-        r.call(format!("linear::linear::<_, _, {}>", self.0.type_name()), format!("&{params}"), None);
+        r.call(
+            format!("linear::linear::<_, _, {}>", self.0.type_name()),
+            format!("&{params}"),
+            None,
+        );
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -9,8 +9,8 @@ mod tests;
 
 use super::accumulator::{check_bound, is_wide};
 use super::onnx_node::{Input, OnnxNode};
-use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -134,8 +134,17 @@ impl MatMulInt {
 }
 
 struct_in_rust!(
-    int::Params<'_>, "matmul::Params",
-    batch, strides, m, k, n, multiplier, zero_point, y_zero_point, clamp
+    int::Params<'_>,
+    "matmul::Params",
+    batch,
+    strides,
+    m,
+    k,
+    n,
+    multiplier,
+    zero_point,
+    y_zero_point,
+    clamp
 );
 
 impl IntOperator for MatMulInt {

@@ -7,8 +7,8 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Layout, Lowering, Operator, OutputParams, Window, expect_inputs, nhwc};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, OutputParams, Window, expect_inputs, nhwc};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -60,10 +60,7 @@ impl Operator for MaxPool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaxPoolInt(pub int::Params);
 
-struct_in_rust!(
-    int::Params, "max_pool::Params",
-    x_shape, y_shape, kernel, stride, dilation, pad
-);
+struct_in_rust!(int::Params, "max_pool::Params", x_shape, y_shape, kernel, stride, dilation, pad);
 
 impl IntOperator for MaxPoolInt {
     const KERNELS: &'static [Kernel] = &[kernel!("max_pool")];

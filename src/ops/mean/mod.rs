@@ -9,8 +9,8 @@ mod tests;
 
 use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -25,7 +25,12 @@ pub struct Mean {
 
 impl Mean {
     /// The axes that stay and those that are averaged, as `(sizes, strides)` each.
-    fn split(&self, shape: &[usize], strides: &[usize], reduced: &[bool]) -> [(Shape, Vec<usize>); 2] {
+    fn split(
+        &self,
+        shape: &[usize],
+        strides: &[usize],
+        reduced: &[bool],
+    ) -> [(Shape, Vec<usize>); 2] {
         [false, true].map(|which| {
             let axes = shape.iter().zip(strides).zip(reduced);
             axes.filter(|(_, r)| **r == which).map(|((&size, &stride), _)| (size, stride)).unzip()
@@ -84,8 +89,11 @@ impl Operator for Mean {
 
     fn lower(&self, node: &mut Lowering) -> Result<MeanInt> {
         let (x, y) = (node.inputs[0], node.output);
-        let in_memory: Vec<bool> =
-            y.stored(&(0..self.reduced.len()).collect::<Vec<_>>()).iter().map(|&a| self.reduced[a]).collect();
+        let in_memory: Vec<bool> = y
+            .stored(&(0..self.reduced.len()).collect::<Vec<_>>())
+            .iter()
+            .map(|&a| self.reduced[a])
+            .collect();
         let [kept, reduced] = self.split(&y.stored(x.shape), &y.stored(&x.strides()), &in_memory);
         let bound = sum_bound(&x, reduced.0.iter().product())?;
         Ok(MeanInt {
@@ -130,8 +138,17 @@ impl MeanInt {
 }
 
 struct_in_rust!(
-    int::Params<'_>, "mean::Params",
-    kept, kept_strides, reduced, reduced_strides, count, multiplier, x_zero_point, y_zero_point, clamp
+    int::Params<'_>,
+    "mean::Params",
+    kept,
+    kept_strides,
+    reduced,
+    reduced_strides,
+    count,
+    multiplier,
+    x_zero_point,
+    y_zero_point,
+    clamp
 );
 
 impl IntOperator for MeanInt {

@@ -9,8 +9,8 @@ mod tests;
 
 use super::broadcast::{elementwise, emit_strided, strided};
 use super::onnx_node::{Input, OnnxNode};
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -91,8 +91,14 @@ impl MulInt {
 }
 
 struct_in_rust!(
-    int::Params<'_>, "mul::Params",
-    multiplier, zero_point, y_zero_point, clamp, shape, strides
+    int::Params<'_>,
+    "mul::Params",
+    multiplier,
+    zero_point,
+    y_zero_point,
+    clamp,
+    shape,
+    strides
 );
 
 impl IntOperator for MulInt {

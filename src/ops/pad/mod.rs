@@ -123,7 +123,9 @@ impl Operator for Pad {
         let sizes: Vec<i64> = sizes.collect();
         match sizes.iter().all(|&s| s > 0) {
             true => Ok(sizes.into_iter().map(|s| s as usize).collect()),
-            false => bail!(Shape, "pads {:?} and {:?} leave nothing of {x:?}", self.before, self.after),
+            false => {
+                bail!(Shape, "pads {:?} and {:?} leave nothing of {x:?}", self.before, self.after)
+            }
         }
     }
 

@@ -9,8 +9,8 @@ mod tests;
 use super::accumulator::weight_codes;
 use super::broadcast::elementwise;
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
@@ -53,9 +53,8 @@ impl Operator for PRelu {
         let (x, slope, y) = (node.inputs[0], node.inputs[1], node.output);
         let slopes = weight_codes(&slope, node.take_codes(1, "slope")?)?;
         let per_scale = (slopes.len() / slope.quant.scale.len()).max(1);
-        let negative = (0..slopes.len()).map(|c| {
-            multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale())
-        });
+        let negative = (0..slopes.len())
+            .map(|c| multiplier((x.scale() * slope.quant.scale[c / per_scale]) / y.scale()));
         Ok(PReluInt {
             bound: x.widest() << 15,
             negative: negative.collect::<Result<_>>()?,

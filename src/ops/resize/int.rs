@@ -42,13 +42,15 @@ pub fn resize_linear<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
     let (oh, ow) = (p.rows.len(), p.columns.len());
     for (i, y) in y.iter_mut().enumerate() {
         let (pixel, channel) = (i / c, i % c);
-        let (image, row, column) = (pixel / (oh * ow), p.rows[pixel / ow % oh], p.columns[pixel % ow]);
+        let (image, row, column) =
+            (pixel / (oh * ow), p.rows[pixel / ow % oh], p.columns[pixel % ow]);
         let at = |iy: u32, ix: u32| {
             let index = ((image * h + iy as usize) * w + ix as usize) * c + channel;
             let x: i32 = x[index].into();
             (x - p.x_zero_point) as i64
         };
-        let across = |iy| at(iy, column.low) * (one - column.weight) + at(iy, column.high) * column.weight;
+        let across =
+            |iy| at(iy, column.low) * (one - column.weight) + at(iy, column.high) * column.weight;
         let sum = across(row.low) * (one - row.weight) + across(row.high) * row.weight;
         let product = sum * p.multiplier.significand as i64;
         let q = round_shift(product, p.multiplier.shift + 2 * WEIGHT_BITS);

@@ -9,8 +9,10 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::slice::{PickInt, Picks};
-use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc};
 use super::source::{C, CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
+use super::{
+    IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc,
+};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -85,7 +87,8 @@ impl Resize {
             Some((rounded.max(0.0) as usize).min(size - 1))
         };
         let axes = shape.iter().enumerate();
-        let axes = axes.map(|(axis, &size)| (0..self.shape[axis]).map(|o| pick(o, axis, size)).collect());
+        let axes =
+            axes.map(|(axis, &size)| (0..self.shape[axis]).map(|o| pick(o, axis, size)).collect());
         Picks { axes: axes.collect(), fill: 0.0 }
     }
 
@@ -119,7 +122,9 @@ impl Operator for Resize {
             Some("pytorch_half_pixel") => Coordinates::PytorchHalfPixel,
             Some("align_corners") => Coordinates::AlignCorners,
             Some("asymmetric") => Coordinates::Asymmetric,
-            Some(other) => bail!(Unsupported, "attribute \"coordinate_transformation_mode\" \"{other}\""),
+            Some(other) => {
+                bail!(Unsupported, "attribute \"coordinate_transformation_mode\" \"{other}\"")
+            }
         };
         let nearest = match nearest.as_deref() {
             None if simple => Nearest::Floor,
@@ -142,11 +147,15 @@ impl Operator for Resize {
         // Only of cubic interpolation, and of a mode that is refused.
         node.take_float("cubic_coeff_a")?;
         node.take_float("extrapolation_value")?;
-        if let Some(policy) = node.take_string("keep_aspect_ratio_policy")?.filter(|p| p != "stretch") {
+        if let Some(policy) =
+            node.take_string("keep_aspect_ratio_policy")?.filter(|p| p != "stretch")
+        {
             bail!(Unsupported, "attribute \"keep_aspect_ratio_policy\" \"{policy}\"");
         }
         let axes = match node.take_ints("axes")? {
-            Some(axes) => axes.iter().map(|&a| OnnxNode::axis(a, input.len())).collect::<Result<_>>()?,
+            Some(axes) => {
+                axes.iter().map(|&a| OnnxNode::axis(a, input.len())).collect::<Result<_>>()?
+            }
             None => (0..input.len()).collect::<Vec<_>>(),
         };
         let scales = match (upsample && node.opset < 9, simple) {
@@ -161,7 +170,8 @@ impl Operator for Resize {
             }
         };
         let target = if simple { None } else { node.take_input_ints(3)? };
-        let mut resize = Self { mode, coordinates, shape: input.clone(), scales: vec![1.0; input.len()] };
+        let mut resize =
+            Self { mode, coordinates, shape: input.clone(), scales: vec![1.0; input.len()] };
         // An empty list stands for one that is absent.
         let scales = scales.filter(|scales| !scales.is_empty());
         let target = target.filter(|target| !target.is_empty());
@@ -191,7 +201,10 @@ impl Operator for Resize {
             bail!(Unsupported, "downsampling by {:?} before opset 11", resize.scales);
         }
         let whole = |axis: usize| (input[axis] as f32 * resize.scales[axis]).fract() == 0.0;
-        if target.is_none() && coordinates == Coordinates::AlignCorners && !axes.iter().all(|&a| whole(a)) {
+        if target.is_none()
+            && coordinates == Coordinates::AlignCorners
+            && !axes.iter().all(|&a| whole(a))
+        {
             // The specification computes with a fractional size here, engines with the whole one.
             bail!(Unsupported, "aligned corners with scales {:?} of {input:?}", resize.scales);
         }
@@ -206,7 +219,8 @@ impl Operator for Resize {
             Coordinates::AlignCorners => "align_corners",
             Coordinates::Asymmetric => "asymmetric",
         };
-        let mut node = OnnxNode::new("Resize").with("coordinate_transformation_mode", text(coordinates));
+        let mut node =
+            OnnxNode::new("Resize").with("coordinate_transformation_mode", text(coordinates));
         node = match self.mode {
             Mode::Linear => node.with("mode", text("linear")),
             Mode::Nearest(nearest) => {
@@ -242,7 +256,11 @@ impl Operator for Resize {
             bail!(Shape, "an input of shape {x:?} cannot become {:?}", self.shape);
         }
         if self.mode == Mode::Linear && (x.len() != 4 || x[..2] != self.shape[..2]) {
-            bail!(Unsupported, "linear interpolation of {x:?} to {:?}: only of height and width", self.shape);
+            bail!(
+                Unsupported,
+                "linear interpolation of {x:?} to {:?}: only of height and width",
+                self.shape
+            );
         }
         Ok(self.shape.clone())
     }
@@ -258,7 +276,8 @@ impl Operator for Resize {
         for plane in x.data().chunks_exact(h * w) {
             for &(top, bottom, wy) in &rows {
                 for &(left, right, wx) in &columns {
-                    let across = |iy: usize| plane[iy * w + left] * (1.0 - wx) + plane[iy * w + right] * wx;
+                    let across =
+                        |iy: usize| plane[iy * w + left] * (1.0 - wx) + plane[iy * w + right] * wx;
                     y.push(across(top) * (1.0 - wy) + across(bottom) * wy);
                 }
             }
@@ -330,15 +349,15 @@ pub struct LinearInt {
 
 impl LinearInt {
     fn params(&self) -> int::Params<'_> {
-                int::Params {
-                    x_shape: self.x_shape,
-                    rows: &self.rows,
-                    columns: &self.columns,
-                    multiplier: self.multiplier,
-                    x_zero_point: self.x_zero_point,
-                    y_zero_point: self.y_zero_point,
-                    clamp: self.clamp,
-                }
+        int::Params {
+            x_shape: self.x_shape,
+            rows: &self.rows,
+            columns: &self.columns,
+            multiplier: self.multiplier,
+            x_zero_point: self.x_zero_point,
+            y_zero_point: self.y_zero_point,
+            clamp: self.clamp,
+        }
     }
 }
 
@@ -356,8 +375,15 @@ impl C for Between {
 }
 
 struct_in_rust!(
-    int::Params<'_>, "resize::Params",
-    x_shape, rows, columns, multiplier, x_zero_point, y_zero_point, clamp
+    int::Params<'_>,
+    "resize::Params",
+    x_shape,
+    rows,
+    columns,
+    multiplier,
+    x_zero_point,
+    y_zero_point,
+    clamp
 );
 
 impl ResizeInt {

@@ -7,8 +7,8 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
-use super::{IntOperator, Layout, Lowering, Operand, Operator, OutputParams, expect_inputs};
 use super::source::{CNode, Kernel, RustNode, kernel};
+use super::{IntOperator, Layout, Lowering, Operand, Operator, OutputParams, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
@@ -105,7 +105,9 @@ impl Operator for Slice {
         let mut parts: Vec<Part> = shape.iter().map(all).collect();
         for (i, &axis) in axes.iter().enumerate() {
             let axis = OnnxNode::axis(axis, shape.len())?;
-            let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
+            let Some(&size) = shape.get(axis) else {
+                bail!(Shape, "axis {axis} of shape {shape:?}")
+            };
             parts[axis] = Self::part(size, starts[i], ends[i], steps[i])?;
         }
         Ok(Self { parts })
@@ -138,7 +140,8 @@ impl Operator for Slice {
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         let x = expect_inputs(inputs, 1..=1)?;
         let last = |p: &Part| p.start as i64 + (p.len as i64 - 1) * p.step;
-        let fits = |(p, &size): (&Part, &usize)| p.start < size && (0..size as i64).contains(&last(p));
+        let fits =
+            |(p, &size): (&Part, &usize)| p.start < size && (0..size as i64).contains(&last(p));
         if x.len() != self.parts.len() || !self.parts.iter().zip(x).all(fits) {
             bail!(Shape, "{:?} is no part of shape {x:?}", self.parts);
         }
@@ -206,10 +209,11 @@ impl Picks {
         if x.shape.iter().product::<usize>() >= int::NONE as usize {
             bail!(Range, "input of shape {:?} has more than 2^32 elements", x.shape);
         }
-        let offsets = y.stored(&(0..self.axes.len()).collect::<Vec<_>>()).into_iter().flat_map(|axis| {
-            let stride = x.strides()[axis];
-            self.axes[axis].iter().map(move |i| i.map_or(int::NONE, |i| (i * stride) as u32))
-        });
+        let offsets =
+            y.stored(&(0..self.axes.len()).collect::<Vec<_>>()).into_iter().flat_map(|axis| {
+                let stride = x.strides()[axis];
+                self.axes[axis].iter().map(move |i| i.map_or(int::NONE, |i| (i * stride) as u32))
+            });
         Ok(PickInt { shape: y.stored_shape(), offsets: offsets.collect(), fill })
     }
 }
@@ -227,7 +231,13 @@ impl IntOperator for PickInt {
     const KERNELS: &'static [Kernel] = &[kernel!("slice")];
 
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        int::pick(inputs[0], &self.shape, &self.offsets, X::code(0, self.fill, (self.fill, self.fill)), y);
+        int::pick(
+            inputs[0],
+            &self.shape,
+            &self.offsets,
+            X::code(0, self.fill, (self.fill, self.fill)),
+            y,
+        );
     }
 
     fn emit_c(&self, c: &mut CNode) {

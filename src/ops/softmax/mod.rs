@@ -7,8 +7,8 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
-use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
+use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -42,7 +42,10 @@ impl Operator for Softmax {
         }
         // Until opset 12 the softmax ran over all axes from `axis` on.
         if before_13 && shape[axis + 1..].iter().any(|&d| d != 1) {
-            bail!(Unsupported, "softmax over axes {axis}.. of shape {shape:?}, only one axis is known");
+            bail!(
+                Unsupported,
+                "softmax over axes {axis}.. of shape {shape:?}, only one axis is known"
+            );
         }
         Ok(Self { axis })
     }
@@ -134,8 +137,15 @@ impl SoftmaxInt {
 }
 
 struct_in_rust!(
-    int::Params<'_>, "softmax::Params",
-    fine, coarse, multiplier, y_zero_point, clamp, size, stride
+    int::Params<'_>,
+    "softmax::Params",
+    fine,
+    coarse,
+    multiplier,
+    y_zero_point,
+    clamp,
+    size,
+    stride
 );
 
 impl IntOperator for SoftmaxInt {

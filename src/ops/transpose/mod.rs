@@ -8,8 +8,8 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs};
 use super::source::{CNode, Kernel, RustNode, kernel};
+use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, permuted, strides};

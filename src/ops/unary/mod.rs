@@ -72,7 +72,9 @@ impl Unary {
             Self::Elu { .. } | Self::LeakyRelu { .. } => x,
             Self::Erf => libm::erf(x),
             Self::Exp => libm::exp(x),
-            Self::Gelu { tanh: false } => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            Self::Gelu { tanh: false } => {
+                0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))
+            }
             Self::Gelu { tanh: true } => {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
                 0.5 * x * (1.0 + libm::tanh(inner))
@@ -93,8 +95,21 @@ impl Unary {
 
 impl Operator for Unary {
     const ONNX: &'static [&'static str] = &[
-        "Abs", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Neg",
-        "Reciprocal", "Sigmoid", "Softplus", "Sqrt", "Tanh",
+        "Abs",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Log",
+        "Neg",
+        "Reciprocal",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Tanh",
     ];
     const LAYOUT: Layout = Layout::Inherit;
     type Int = TableInt;
@@ -137,7 +152,8 @@ impl Operator for Unary {
             Self::Exp => OnnxNode::new("Exp"),
             Self::Gelu { tanh } => {
                 let mode = if tanh { "tanh" } else { "none" };
-                OnnxNode { opset: 20, ..OnnxNode::new("Gelu") }.with("approximate", Attribute::String(mode.into()))
+                OnnxNode { opset: 20, ..OnnxNode::new("Gelu") }
+                    .with("approximate", Attribute::String(mode.into()))
             }
             Self::HardSigmoid { alpha, beta } => {
                 number(number(OnnxNode::new("HardSigmoid"), "alpha", alpha), "beta", beta)
