@@ -38,7 +38,7 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
 /// to standard output: for `verify`.
 pub fn runner(graph: &IntGraph, name: &str) -> String {
     let code = if code_bits(graph) == 8 { "i8" } else { "i16" };
-    include_str!("rust/run.rs").replace("@NAME", name).replace("@CODE", code)
+    include_str!("rust/run.rs.in").replace("@NAME", name).replace("@CODE", code)
 }
 
 fn without_tests(source: &str) -> String {
@@ -130,7 +130,7 @@ impl Emitter<'_> {
             let _ = writeln!(body, "output[{start}..{end}].copy_from_slice(&{from});");
         }
         let body: String = body.lines().map(|line| format!("        {line}\n")).collect();
-        include_str!("rust/lib.rs")
+        include_str!("rust/lib.rs.in")
             .replace("//! @DOC\n", &doc)
             .replace("@NAME", name)
             .replace("@CODE", self.code)
@@ -178,7 +178,7 @@ impl Emitter<'_> {
             let rows = vectors.iter().map(|v| of(v).as_slice().rust().replacen('&', "", 1));
             rows.collect::<Vec<_>>().join(",\n")
         };
-        include_str!("rust/vectors.rs")
+        include_str!("rust/vectors.rs.in")
             .replace("@NAME", name)
             .replace("@CODE", self.code)
             .replace("@COUNT", &vectors.len().to_string())
