@@ -1,6 +1,9 @@
-//! One error type. Operators and readers say *what* is wrong; [`Context`] adds *where*.
+//! One error type. Operators and readers say *what* is wrong; [`Context`] adds *where*. Its text is one
+//! line, whatever the names in it.
 
 use std::path::{Path, PathBuf};
+
+use crate::text::{escaped, printable};
 
 /// Everything that can go wrong in this library.
 #[non_exhaustive]
@@ -10,19 +13,19 @@ pub enum Error {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A file, or a model in it, contradicts its own format.
-    #[error("{0}")]
+    #[error("{}", escaped(.0))]
     Invalid(String),
     /// A legal model or file that this project does not implement.
-    #[error("unsupported: {0}")]
+    #[error("unsupported: {}", escaped(.0))]
     Unsupported(String),
     /// Shapes that do not fit together.
-    #[error("{0}")]
+    #[error("{}", escaped(.0))]
     Shape(String),
     /// A number outside the range in which the arithmetic is exact.
-    #[error("{0}")]
+    #[error("{}", escaped(.0))]
     Range(String),
     /// The place of an error: a node of the graph.
-    #[error("in node \"{node}\" ({op}): {error}")]
+    #[error("in node \"{}\" ({}): {error}", printable(node), printable(op))]
     InNode {
         /// Name of the node.
         node: String,
@@ -32,7 +35,7 @@ pub enum Error {
         error: Box<Error>,
     },
     /// The place of an error: a file.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", escaped(&path.to_string_lossy()))]
     InFile {
         /// The file.
         path: PathBuf,
@@ -79,8 +82,30 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
 
 /// `bail!(Shape, "expected {a}, got {b}")` returns that error from the enclosing function.
 macro_rules! bail {
-    ($kind:ident, $($format:tt)+) => {
-        return Err($crate::error::Error::$kind(format!($($format)+)))
+    ($kind:ident, $format:literal $($arguments:tt)*) => {
+        return Err($crate::error::Error::$kind($crate::text::message(
+            $format,
+            format_args!($format $($arguments)*),
+        )))
     };
 }
 pub(crate) use bail;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_short_line_whatever_is_named() {
+        let fail = |name: &str| -> Result<()> { bail!(Invalid, "tensor \"{name}\" is {:?}", name) };
+        let long = "x\n\u{202e}".repeat(1 << 16);
+        for name in ["a\nerror: b\r\x1b[31mc\u{202e}\u{2028}", &long] {
+            let error = fail(name).in_node(name, name).in_file(Path::new("a\nb.onnx")).unwrap_err();
+            let text = error.to_string();
+            assert!(!text.contains(['\n', '\r', '\x1b', '\u{202e}', '\u{2028}']), "{text}");
+            assert!(text.len() < 4000, "{}", text.len());
+        }
+        let own = Error::Shape("made\nelsewhere".into());
+        assert_eq!(own.to_string(), "made\\nelsewhere");
+    }
+}

@@ -21,7 +21,7 @@
 //! | judge | [`analyze`] | results → accuracy, noise |
 //!
 //! Below them: [`arith`], the integer arithmetic; [`ops`], the operators; [`quant`], scales and zero
-//! points; [`tensor`], [`kernels`] and [`error`]. Beside them: [`data`], which reads samples.
+//! points; [`tensor`], [`kernels`], [`error`] and [`text`]. Beside them: [`data`], which reads samples.
 //! `docs/semantics.md` says what every operator computes, to the bit. [`exec::Network::load`] takes a file
 //! of either kind, quantized here or elsewhere, to where it can be run.
 //!
@@ -83,6 +83,7 @@ pub mod passes;
 pub mod quant;
 pub mod quantize;
 pub mod tensor;
+pub mod text;
 
 pub use error::{Error, Result};
 pub use tensor::Tensor;
