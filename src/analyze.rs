@@ -119,7 +119,7 @@ mod tests {
     use crate::ops::Op;
     use crate::ops::clip::Clip;
     use crate::ops::prelu::PRelu;
-    use crate::ops::testing::{Net, SCHEMES};
+    use crate::testing::{Net, SCHEMES};
 
     #[test]
     fn sqnr_by_hand() {

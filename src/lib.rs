@@ -77,12 +77,15 @@ pub mod exec;
 pub mod graph;
 pub mod kernels;
 pub mod lower;
+pub mod memory;
 pub mod onnx;
 pub mod ops;
 pub mod passes;
 pub mod quant;
 pub mod quantize;
 pub mod tensor;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
 
 pub use error::{Error, Result};

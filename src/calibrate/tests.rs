@@ -1,8 +1,8 @@
 use super::*;
-use crate::ops::testing::{Net, Rng, random_inputs};
 use crate::ops::unary::Unary;
 use crate::ops::{Op, Window, conv::Conv, softmax::Softmax};
 use crate::quant::Preset;
+use crate::testing::{Net, Rng, random_inputs};
 
 fn network() -> Graph {
     let mut net = Net::new(0);

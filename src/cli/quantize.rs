@@ -10,7 +10,7 @@ use naive_ptq::data::{Dataset, check_folder, write_atomic};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
-use naive_ptq::ops::accumulator::is_wide;
+use naive_ptq::ops::product::is_wide;
 use naive_ptq::quant::Scheme;
 use naive_ptq::quantize::{quantize, quantize_corrected};
 use naive_ptq::{onnx, passes};

@@ -26,8 +26,8 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
     ];
     let kernels = emitter.kernels();
     if kernels.iter().any(|kernel| kernel.products) {
-        files.push(("product.c".into(), include_str!("../kernels/product.c").into()));
-        files.push(("dsp.h".into(), include_str!("../kernels/dsp.h").into()));
+        files.push(("product.c".into(), include_str!("../ops/product/product.c").into()));
+        files.push(("dsp.h".into(), include_str!("../ops/product/dsp.h").into()));
     }
     files.extend(kernels.iter().map(|kernel| (file_of(kernel), kernel.c.into())));
     if !vectors.is_empty() {

@@ -9,11 +9,11 @@ mod tests;
 use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::exec::int::IntExecutor;
-use crate::exec::memory::leaves_codes;
-pub use crate::exec::memory::{Memory, code_bits};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
-use crate::ops::accumulator::is_wide;
+use crate::memory::leaves_codes;
+pub use crate::memory::{Memory, code_bits};
+use crate::ops::product::is_wide;
 use crate::ops::{IntOp, Layout};
 use crate::tensor::Tensor;
 

@@ -1,17 +1,15 @@
 use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
-use crate::exec::random_graphs::random_network;
 use crate::graph::Graph;
 use crate::lower::lower;
 use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::ops::concat::Concat;
-use crate::ops::testing::{
-    Net, PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started,
-};
 use crate::passes;
 use crate::quant::{Range, Scheme};
 use crate::quantize::quantize;
+use crate::testing::random_graphs::random_network;
+use crate::testing::{Net, PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started};
 
 use super::{Memory, TestVector, c, check_name, code_bits, rust};
 

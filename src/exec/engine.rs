@@ -2,7 +2,7 @@
 //! [`IntExecutor`], whatever the machine and the number of threads.
 //!
 //! All activations lie in one block of memory, the arena of a [`Session`], at the places that
-//! [`plan`](super::plan) has found. The constants are packed for the kernels of the chosen [`Isa`].
+//! [`memory`](crate::memory) has found. The constants are packed for the kernels of the chosen [`Isa`].
 //! Between 8-bit codes, these nodes have kernels of their own: convolutions and linear layers with sums of
 //! 32 bits, additions, products of two activations, global means, max pools, tables, and what only moves
 //! codes. Every other node is computed by its operator's reference, and so is a network of 16-bit codes.
@@ -48,7 +48,6 @@ mod tests;
 use self::step::{Scratch, Sizes, Step};
 use super::check_inputs;
 use super::int::IntExecutor;
-use super::memory::{Memory, code_bits};
 use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
@@ -56,6 +55,7 @@ use crate::kernels::elementwise::{interleave, quantize};
 use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
+use crate::memory::{Memory, code_bits};
 use crate::ops::Layout;
 use crate::tensor::Tensor;
 

@@ -3,10 +3,6 @@
 pub mod engine;
 pub mod float;
 pub mod int;
-pub mod memory;
-pub mod plan;
-#[cfg(test)]
-pub(crate) mod random_graphs;
 
 use std::path::Path;
 

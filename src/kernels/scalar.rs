@@ -183,7 +183,7 @@ impl Pairs for Scalar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::Rng;
+    use crate::testing::Rng;
 
     #[test]
     fn pairs_are_multiplied_alike() {

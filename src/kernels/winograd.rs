@@ -630,7 +630,7 @@ mod tests {
     use crate::arith::Multiplier;
     use crate::kernels::isa::Without;
     use crate::kernels::product::Product;
-    use crate::ops::testing::Rng;
+    use crate::testing::Rng;
 
     fn choices() -> impl Iterator<Item = Choice> {
         let isas = [Isa::Portable, Isa::Avx2, Isa::Avx512Vnni].into_iter();

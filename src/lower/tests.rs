@@ -5,12 +5,12 @@ use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
-use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 use crate::ops::transpose::Transpose;
 use crate::ops::{LAST, Window};
 use crate::quant::Granularity;
 use crate::quantize::quantize;
 use crate::tensor::Tensor;
+use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 
 fn conv() -> Op {
     Op::Conv(Conv { window: Window::new([2, 2]), group: 1 })

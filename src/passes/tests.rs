@@ -9,11 +9,11 @@ use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::softmax::Softmax;
-use crate::ops::testing::{Net, Rng, random_inputs, run_float};
 use crate::ops::transpose::Transpose;
 use crate::ops::{Op, Window};
 use crate::quant::QuantParams;
 use crate::tensor::Tensor;
+use crate::testing::{Net, Rng, random_inputs, run_float};
 
 const ADD: Op = Op::Add(Add { subtract: false });
 const RELU: Op = Op::Clip(Clip::RELU);

@@ -9,9 +9,9 @@ use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
-use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, run_int};
 use crate::ops::transpose::Transpose;
 use crate::quant::Preset;
+use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, run_int};
 
 const POINTWISE: Op = Op::Conv(Conv {
     window: Window {

@@ -14,9 +14,9 @@ use crate::kernels::team::Team;
 use crate::kernels::winograd::Winograd;
 use crate::lower::IntNode;
 use crate::ops::IntOp;
-use crate::ops::accumulator::{Accumulator, is_wide};
 use crate::ops::average_pool::AveragePoolInt;
 use crate::ops::conv::ConvInt;
+use crate::ops::product::{Accumulator, is_wide};
 use crate::tensor::strides;
 
 /// A layer that takes less time, in nanoseconds, runs on one thread.

@@ -5,21 +5,21 @@ use super::*;
 use crate::arith::Multiplier;
 use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
-use crate::exec::random_graphs::random_network;
 use crate::lower::{IntNode, lower};
-use crate::ops::accumulator::{Accumulator, acc_bound};
 use crate::ops::add::{Add, AddInt};
 use crate::ops::average_pool::AveragePool;
 use crate::ops::conv::{Conv, ConvInt};
 use crate::ops::linear::{Linear, LinearInt};
 use crate::ops::mul::MulInt;
+use crate::ops::product::{Accumulator, acc_bound};
 use crate::ops::reshape::Reshape;
-use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 use crate::ops::{IntOp, Op, Window};
 use crate::passes;
 use crate::quant::QuantParams;
 use crate::quantize::quantize;
 use crate::tensor::strides;
+use crate::testing::random_graphs::random_network;
+use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 
 /// Fewer than a block, a block, and more, and the same of half a block.
 const CHANNELS: [usize; 8] = [1, 3, 8, 15, 16, 17, 32, 33];

@@ -4,7 +4,7 @@
 use super::*;
 use crate::exec::int::IntExecutor;
 use crate::lower::IntGraph;
-use crate::ops::testing::Rng;
+use crate::testing::Rng;
 
 /// A tensor of codes with its parameters. The zero point is that of `int8`.
 struct Codes {

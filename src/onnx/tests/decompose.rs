@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::exec::float::FloatExecutor;
-use crate::ops::testing::{Rng, at, tabulate};
 use crate::tensor::Tensor;
+use crate::testing::{Rng, at, tabulate};
 
 fn int64(name: &str, data: &[i64]) -> TensorProto {
     let raw = data.iter().flat_map(|i| i.to_le_bytes()).collect();

@@ -1,8 +1,8 @@
 use super::*;
 use crate::lower::lower;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// The first or last index with the largest element.
 fn index<T: Number>(op: &Op, x: &Tensor<T>) -> Tensor<i32> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ops::Op;
-use crate::ops::testing::*;
+use crate::testing::*;
 
 #[test]
 fn equals_the_definition() {

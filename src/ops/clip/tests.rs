@@ -1,7 +1,7 @@
 use super::*;
 use crate::ops::Op;
 use crate::ops::onnx_node::Attribute;
-use crate::ops::testing::*;
+use crate::testing::*;
 
 fn define(op: &Op, inputs: &[Tensor<f64>]) -> Fractions<f64> {
     let Op::Clip(Clip { lo, hi }) = *op else { unreachable!() };

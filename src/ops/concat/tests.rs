@@ -2,10 +2,10 @@ use super::*;
 use crate::lower::lower;
 use crate::ops::Attribute;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::ops::{Window, max_pool::MaxPool, softmax::Softmax};
 use crate::quant::{QuantParams, Range};
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// Along `axis`, the arguments one behind the other.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

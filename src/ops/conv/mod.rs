@@ -9,8 +9,8 @@ mod tests;
 
 use std::ops::Range;
 
-use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode};
+use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
 use crate::arith::Products;

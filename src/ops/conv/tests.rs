@@ -2,8 +2,8 @@ use super::*;
 use crate::codes::CodeTensor;
 use crate::graph::{Constant, Graph};
 use crate::lower::lower;
-use crate::ops::testing::*;
 use crate::ops::{IntOp, Op};
+use crate::testing::*;
 
 /// `y[n, o] = bias[o] + Σ x[n, c] · weight[o, c]` over the taps of each position.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

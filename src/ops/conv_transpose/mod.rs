@@ -6,8 +6,8 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, OnnxNode, sizes};
+use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
 use crate::arith::Products;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ops::Op;
-use crate::ops::testing::*;
+use crate::testing::*;
 
 /// `y[n, o] = bias[o] + Σ x[n, c] · weight[c, o]` over the taps that fall on each position.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

@@ -8,8 +8,8 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::{Accumulator, accumulators, with_products};
 use super::onnx_node::{Attribute, Input, OnnxNode};
+use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, RustNode, kernel};
 use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
 use crate::codes::CodeType;

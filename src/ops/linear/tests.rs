@@ -1,9 +1,9 @@
 use super::*;
 use crate::lower::lower;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quant::Range;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// `y[.., o] = bias[o] + Σ x[.., i] · weight[i, o]`.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

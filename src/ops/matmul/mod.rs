@@ -7,8 +7,8 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::{check_bound, is_wide};
 use super::onnx_node::{Input, OnnxNode};
+use super::product::{check_bound, is_wide};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;

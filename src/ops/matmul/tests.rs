@@ -1,9 +1,9 @@
 use super::*;
 use crate::lower::lower;
-use crate::ops::testing::*;
 use crate::ops::{IntOp, Op};
 use crate::quant::Range;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// `y[.., i, j] = Σ_k a[.., i, k] · b[.., k, j]`
 fn define<T: Number>(_: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ops::Op;
 use crate::ops::onnx_node::Attribute;
-use crate::ops::testing::*;
+use crate::testing::*;
 
 /// The largest element of each window.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

@@ -7,8 +7,8 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::sum_bound;
 use super::onnx_node::{Attribute, OnnxNode};
+use super::product::sum_bound;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;

@@ -2,9 +2,9 @@ use super::*;
 use crate::lower::lower;
 use crate::ops::Input;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quant::Range;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// The sum over all elements that differ along the averaged axes only, by their number.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::lower::lower;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quant::Range;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// Where a walk of `steps` from `position` ends on an axis of `n`, `None` outside of it.
 fn walk(mode: Mode, mut position: i64, n: i64) -> Option<usize> {

@@ -6,9 +6,9 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::accumulator::weight_codes;
 use super::broadcast::elementwise;
 use super::onnx_node::OnnxNode;
+use super::product::weight_codes;
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
 use crate::arith::Multiplier;

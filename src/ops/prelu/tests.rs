@@ -2,9 +2,9 @@ use super::*;
 use crate::graph::{Constant, Graph};
 use crate::lower::lower;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quant::Range;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 fn define(_: &Op, inputs: &[Tensor<f64>]) -> Fractions<f64> {
     tabulate(inputs[0].shape(), |y| {

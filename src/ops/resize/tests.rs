@@ -1,9 +1,9 @@
 use super::*;
 use crate::lower::lower;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quant::Range;
 use crate::quantize::quantize;
+use crate::testing::*;
 
 /// Input position of output position `o`, as an exact fraction. Scales are multiples of `2^-12` here.
 fn position(op: &Resize, axis: usize, o: usize, size: usize) -> (i128, i128) {

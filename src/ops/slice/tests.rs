@@ -1,6 +1,6 @@
 use super::*;
 use crate::ops::Op;
-use crate::ops::testing::*;
+use crate::testing::*;
 
 /// `y[i_0, i_1, …] = x[start_0 + i_0 · step_0, …]`
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

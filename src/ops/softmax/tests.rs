@@ -1,8 +1,8 @@
 use super::*;
 use crate::graph::Graph;
 use crate::lower::lower;
-use crate::ops::testing::*;
 use crate::ops::{IntOp, Op};
+use crate::testing::*;
 
 /// Where the elements lie that one softmax runs over, that at `position` among them.
 fn lane(x: &[usize], axis: usize, position: &[usize]) -> Vec<Vec<usize>> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::lower::lower;
-use crate::ops::testing::*;
 use crate::ops::{FIRST, IntOp, LAST, Op};
+use crate::testing::*;
 
 /// `y[i[perm[0]], i[perm[1]], ..] = x[i]`.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {

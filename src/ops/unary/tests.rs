@@ -1,8 +1,8 @@
 use super::*;
 use crate::ops::Op;
-use crate::ops::testing::*;
 use crate::quant::{QuantParams, Range};
 use crate::quantize::quantize;
+use crate::testing::*;
 
 const ALL: [Unary; 20] = [
     Unary::Abs,

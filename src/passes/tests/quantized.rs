@@ -6,13 +6,13 @@ use crate::exec::float::FloatExecutor;
 use crate::graph::Constant;
 use crate::lower::lower;
 use crate::ops::reshape::Reshape;
-use crate::ops::testing::{SCHEMES, refused};
 use crate::quant::{Range, Scheme};
 use crate::quantize::{quantize, quantize_corrected};
+use crate::testing::{SCHEMES, refused};
 
 /// Channels that are constant over the pixels of all samples.
 fn constant_channels(shape: &[usize], values: &[f32]) -> Tensor<f32> {
-    crate::ops::testing::tabulate(shape, |p| values[p[1]])
+    crate::testing::tabulate(shape, |p| values[p[1]])
 }
 
 fn observe(graph: &Graph, inputs: &[Tensor<f32>]) -> Observer {

@@ -16,7 +16,7 @@ fn emitted_rust_compiles_without_std_unsafe_and_floats() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let mut lib = "#![no_std]\n#![forbid(unsafe_code)]\npub mod arith;\n".to_string();
-    write("arith.rs", include_str!("../../arith.rs"));
+    write("arith.rs", include_str!("../arith.rs"));
     let mut sources = Vec::new();
     for &Kernel { name, rust: source, .. } in IntOp::kernels() {
         if sources.contains(&source) {

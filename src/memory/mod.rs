@@ -1,6 +1,8 @@
 //! Where every value of an integer network lies while it runs.
 
-use super::plan::{Buffer, DEFAULT_ALIGN, InPlace, plan};
+pub mod plan;
+
+use self::plan::{Buffer, DEFAULT_ALIGN, InPlace, plan};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
 use crate::ops::IntOp;

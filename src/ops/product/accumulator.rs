@@ -1,10 +1,9 @@
 //! Integer constants of the operators that sum products, and the proof that their sums fit.
 
-use super::source::CNode;
-use super::{Lowering, Operand};
 use crate::arith::{Code, Multiplier, Products};
 use crate::codes::{CodeTensor, Codes, with_codes};
 use crate::error::{Result, bail};
+use crate::ops::{Lowering, Operand};
 use crate::quant::QuantParams;
 
 /// Constants of `y[o] = requantize(bias[o] + Σ (x − x_zero_point) · weight[o])`.
@@ -123,10 +122,10 @@ pub fn sum_bound(x: &Operand, count: usize) -> Result<i64> {
 /// `$A` to the type of its sums.
 macro_rules! with_products {
     ($acc:expr, $products:ident, $A:ident => $body:expr) => {{
-        let acc: &$crate::ops::accumulator::Accumulator = $acc;
+        let acc: &$crate::ops::product::Accumulator = $acc;
         $crate::codes::with_codes!(&acc.weight, weight => {
             let $products = acc.products(weight);
-            if $crate::ops::accumulator::is_wide(acc.bound) {
+            if $crate::ops::product::is_wide(acc.bound) {
                 type $A = i64;
                 $body
             } else {
@@ -136,9 +135,14 @@ macro_rules! with_products {
         })
     }};
 }
-pub(super) use with_products;
+pub(in crate::ops) use with_products;
 
 impl Accumulator {
+    /// Products of each sum.
+    pub(super) fn depth(&self) -> usize {
+        self.weight.len() / self.bias.len().max(1)
+    }
+
     /// What a kernel borrows, with `weight` in its type.
     pub fn products<'a, W>(&'a self, weight: &'a [W]) -> Products<'a, W> {
         Products {
@@ -154,98 +158,6 @@ impl Accumulator {
     /// Type of the sums in Rust.
     pub fn type_name(&self) -> &'static str {
         if is_wide(self.bound) { "i64" } else { "i32" }
-    }
-
-    fn depth(&self) -> usize {
-        self.weight.len() / self.bias.len().max(1)
-    }
-
-    /// The weights in the order of `kernels/product.c`, in blocks of `rows` output channels, for the
-    /// channels of each group by itself.
-    pub fn blocked(&self, groups: usize, rows: usize) -> Vec<i32> {
-        let (depth, out_ch) = (self.depth(), self.bias.len() / groups);
-        let padded = depth.next_multiple_of(4);
-        let mut blocked = vec![0; groups * out_ch.next_multiple_of(rows) * padded];
-        for (i, code) in self.weight.iter().enumerate() {
-            let (group, o, k) = (i / depth / out_ch, i / depth % out_ch, i % depth);
-            let first = group * out_ch.next_multiple_of(rows) * padded;
-            let block = o / rows * padded / 4 + k / 4;
-            blocked[first + block * 4 * rows + o % rows * 4 + k % 4] = code;
-        }
-        blocked
-    }
-
-    /// The member `product` of the constants in C. With `fold` the input's zero point is moved into the
-    /// bias.
-    pub fn emit_c(&self, c: &mut CNode, weight: Vec<i32>, fold: bool) {
-        let (depth, z) = (self.depth(), self.x_zero_point as i64);
-        let sums = (0..self.bias.len())
-            .map(|o| (o * depth..(o + 1) * depth).map(|i| self.weight.get(i) as i64).sum::<i64>());
-        let bias =
-            self.bias.iter().zip(sums).map(|(&b, sum)| b as i64 - if fold { z * sum } else { 0 });
-        c.array("product.weight", "weight_t", weight)
-            .array("product.bias", "acc_t", bias)
-            .value("product.depth", depth)
-            .value("product.out_ch", self.bias.len())
-            .value("product.requant.y_zero_point", self.y_zero_point)
-            .value("product.requant.clamp", self.clamp);
-        self.emit_requant(c);
-        c.value("product.bound", self.bound);
-    }
-
-    /// How sums are rescaled: the first form of `kernels/product.c` whose conditions all channels meet.
-    fn emit_requant(&self, c: &mut CNode) {
-        let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.wide) {
-            ("REQUANT_SHIFT", shifts)
-        } else if let Some((factors, shifts)) = self.high_words(c.bits).filter(|_| !c.wide) {
-            c.array("product.requant.factor", "int32_t", factors);
-            ("REQUANT_HIGH", shifts)
-        } else {
-            let multipliers = self.multiplier.iter().copied();
-            c.array("product.requant.multiplier", "struct multiplier", multipliers);
-            ("REQUANT_GENERAL", vec![0])
-        };
-        c.text("product.requant.form", form);
-        match shifts.iter().all(|shift| *shift == shifts[0]) {
-            true => c.value("product.requant.shift", shifts[0]),
-            false => c.array("product.requant.shifts", "uint8_t", shifts),
-        };
-    }
-
-    /// REQUANT_SHIFT: every factor is a power of two, and the half that is added fits.
-    fn shifts(&self) -> Option<Vec<u32>> {
-        let shift = |m: &Multiplier| {
-            let shift = m.shift.checked_sub(23)?;
-            let fits = (1..=30).contains(&shift) && self.bound + (1 << (shift - 1)) < 1 << 31;
-            (m.significand == 1 << 23 && fits).then_some(shift)
-        };
-        self.multiplier.iter().map(shift).collect()
-    }
-
-    /// REQUANT_HIGH: factors and shifts, if no sum of any channel can be a tie.
-    fn high_words(&self, bits: u32) -> Option<(Vec<i32>, Vec<u32>)> {
-        let x = QuantParams::per_tensor(1.0, self.x_zero_point, bits);
-        let depth = self.depth();
-        let never_ties = |(o, m): (usize, &Multiplier)| {
-            let weight = (o * depth..(o + 1) * depth).map(|i| self.weight.get(i) as i64);
-            // A sum of 0 is no tie.
-            let bound = acc_bound(weight, self.bias[o], &x).max(1);
-            m.significand.trailing_zeros() + bound.ilog2() < m.shift - 1
-        };
-        if !self.multiplier.iter().enumerate().all(never_ties) {
-            return None;
-        }
-        // 31 bits leave room for another 7; one shift for all channels, if they are as near as that.
-        let largest = self.multiplier.iter().map(|m| m.shift).max()?.max(33);
-        let shift = |m: &Multiplier| if largest - m.shift <= 7 { largest } else { m.shift.max(33) };
-        let shifts: Vec<u32> = self.multiplier.iter().map(shift).collect();
-        let allowed = 33..=if bits == 8 { 52 } else { 44 };
-        let factor = |(m, shift): (&Multiplier, &u32)| {
-            let more = shift - m.shift;
-            (more <= 7 && allowed.contains(shift)).then_some(m.significand << more)
-        };
-        let factors = self.multiplier.iter().zip(&shifts).map(factor).collect::<Option<_>>()?;
-        Some((factors, shifts))
     }
 }
 

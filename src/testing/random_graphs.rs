@@ -1,9 +1,10 @@
 //! Random networks of all operators: each integer result is within the derived bound of the real one,
 //! and the exported file is the identical integer network.
 
-use super::int::IntExecutor;
+use super::{Net, Rng, SCHEMES, random_inputs};
 use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
+use crate::exec::int::IntExecutor;
 use crate::graph::{Graph, ValueId};
 use crate::lower::lower;
 use crate::ops::add::Add;
@@ -22,7 +23,6 @@ use crate::ops::reshape::Reshape;
 use crate::ops::resize::{Coordinates, Mode, Nearest, Resize};
 use crate::ops::slice::{Part, Slice};
 use crate::ops::softmax::Softmax;
-use crate::ops::testing::{Net, Rng, SCHEMES, random_inputs};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Op, Window};

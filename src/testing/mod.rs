@@ -7,6 +7,7 @@
 mod broadcast;
 mod emitted;
 mod net;
+pub mod random_graphs;
 
 pub use broadcast::{broadcast_at, broadcast_shape};
 pub use emitted::{check_c, started};
@@ -15,14 +16,15 @@ pub use net::{Net, PATTERNS, Pattern, Rng, pattern_codes, random_inputs, run_flo
 use std::fmt::Debug;
 use std::ops::{Add, Mul};
 
-use super::onnx_node::{Attribute, Input, OnnxNode};
-use super::resize::{Mode, Resize};
-use super::{Op, Role, Window, max_pool::MaxPool};
 use crate::error::Result;
 use crate::exec::int::IntExecutor;
 use crate::graph::{Constant, Graph, Node, ValueId};
 use crate::lower::lower;
+use crate::ops::add::Add as AddOp;
 use crate::ops::clip::Clip;
+use crate::ops::max_pool::MaxPool;
+use crate::ops::resize::{Mode, Resize};
+use crate::ops::{Attribute, Input, OnnxNode, Op, Role, Window};
 use crate::quant::{Preset, Range, Scheme};
 use crate::quantize::quantize;
 use crate::tensor::Tensor;
@@ -328,7 +330,7 @@ fn check_codes(
     let inputs = real_inputs(graph, codes);
     let (float, _) = run_float(graph, &inputs);
     let sum = match &node.op {
-        Op::Add(_) => &Op::Add(super::add::Add { subtract: false }),
+        Op::Add(_) => &Op::Add(AddOp { subtract: false }),
         op => op,
     };
     let magnitudes = real(sum, &real_arguments(graph, &inputs, f64::abs));
