@@ -6,6 +6,9 @@
 #[path = "../src/cli/conv.rs"]
 mod conv;
 
+#[path = "../src/testing/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -480,15 +483,15 @@ proptest! {
 }
 
 /// The Python with NumPy, or `None` with a visible note.
+#[track_caller]
 fn python() -> Option<String> {
     let python = std::env::var("NAIVE_PTQ_PYTHON").unwrap_or_else(|_| "python3".into());
     let numpy = Command::new(&python).args(["-c", "import numpy"]).output();
     if numpy.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    let required = std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-    assert!(!required, "{python} has no numpy");
-    eprintln!("skipped: {python} has no numpy (NAIVE_PTQ_PYTHON names another)");
+    assert!(!skip::tools_required(), "{python} has no numpy");
+    skip::skip("Python with numpy", "NAIVE_PTQ_PYTHON names one");
     None
 }
 

@@ -21,7 +21,7 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
         code: if code_bits(graph) == 8 { "i8" } else { "i16" },
     };
     let mut files = vec![
-        ("Cargo.toml".into(), include_str!("rust/Cargo.toml").replace("@NAME", name)),
+        ("Cargo.toml".into(), include_str!("rust/Cargo.toml.in").replace("@NAME", name)),
         ("src/lib.rs".into(), emitter.library(name)),
         ("src/arith.rs".into(), without_tests(include_str!("../arith.rs"))),
     ];

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::real_inputs;
+use super::skip::{skip, tools_required};
 use crate::emit::{self, TestVector};
 use crate::graph::Graph;
 use crate::lower::lower;
@@ -107,13 +108,13 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
 }
 
 /// What a tool answers, or a visible skip if it is not there.
+#[track_caller]
 pub fn started(command: &mut Command, tool: &str) -> Option<std::process::Output> {
     match command.output() {
         Ok(output) => Some(output),
         Err(error) => {
-            let required = std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|v| v == "1");
-            assert!(!required, "{tool} does not start: {error}");
-            eprintln!("skipped: {tool} does not start: {error}");
+            assert!(!tools_required(), "{tool} does not start: {error}");
+            skip(tool, "does not start");
             None
         }
     }

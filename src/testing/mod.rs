@@ -8,10 +8,12 @@ mod broadcast;
 mod emitted;
 mod net;
 pub mod random_graphs;
+mod skip;
 
 pub use broadcast::{broadcast_at, broadcast_shape};
 pub use emitted::{check_c, started};
 pub use net::{Net, PATTERNS, Pattern, Rng, pattern_codes, random_inputs, run_float};
+pub use skip::skip;
 
 use std::fmt::Debug;
 use std::ops::{Add, Mul};

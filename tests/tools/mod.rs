@@ -1,7 +1,10 @@
 //! What the tests need from outside: Python with its modules, the bundled network, and real networks
 //! where they are at hand.
-#![allow(dead_code)] // no test needs all of it
+#![allow(dead_code, unused_imports)] // no test needs all of it
 #![allow(clippy::unwrap_used)]
+
+#[path = "../../src/testing/skip.rs"]
+mod skip;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +21,7 @@ use naive_ptq::quant::{Preset, Scheme};
 use naive_ptq::quantize::quantize;
 use naive_ptq::{onnx, passes};
 use rayon::prelude::*;
+pub use skip::{is_set, programs, skip, tools_required};
 use tempfile::TempDir;
 
 pub const SCHEMES: [(&str, Scheme); 4] = [
@@ -29,6 +33,7 @@ pub const SCHEMES: [(&str, Scheme); 4] = [
 
 /// A Python that has `modules`; `None`, with a visible note, if there is none. `NAIVE_PTQ_PYTHON` names
 /// another than `python3`; under `NAIVE_PTQ_REQUIRE_TOOLS=1` the test fails instead.
+#[track_caller]
 pub fn python(modules: &str) -> Option<String> {
     let python = std::env::var("NAIVE_PTQ_PYTHON").unwrap_or_else(|_| "python3".into());
     let import = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
@@ -36,23 +41,8 @@ pub fn python(modules: &str) -> Option<String> {
         return Some(python);
     }
     assert!(!tools_required(), "{python} has not all of {modules}");
-    eprintln!("skipped: {python} has not all of {modules} (NAIVE_PTQ_PYTHON names another)");
+    skip(&format!("Python with {modules}"), "NAIVE_PTQ_PYTHON names one");
     None
-}
-
-fn tools_required() -> bool {
-    std::env::var_os("NAIVE_PTQ_REQUIRE_TOOLS").is_some_and(|value| value == "1")
-}
-
-/// Whether all these programs are there; if not, as with [`python`], a visible note or a failure.
-pub fn programs(names: &[&str]) -> bool {
-    let is_there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
-    let missing: Vec<&str> = names.iter().copied().filter(|name| !is_there(name)).collect();
-    assert!(missing.is_empty() || !tools_required(), "no {}", missing.join(", "));
-    if !missing.is_empty() {
-        eprintln!("skipped: no {}", missing.join(", "));
-    }
-    missing.is_empty()
 }
 
 /// Runs `tests/<script>` and returns what it printed.
@@ -73,11 +63,16 @@ pub fn fashion(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion").join(file)
 }
 
-/// A file of the folder of real networks; `None`, with a visible note, where that is not at hand.
+/// A file of the folder of real networks, which `NAIVE_PTQ_DATA` names; `None`, with a visible note,
+/// where that is not at hand. Under `NAIVE_PTQ_REQUIRE_DATA=1` the test fails instead.
+#[track_caller]
 pub fn shared(file: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(file);
+    let folder = std::env::var_os("NAIVE_PTQ_DATA").map(PathBuf::from);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let path = folder.unwrap_or_else(beside).join(file);
     if !path.exists() {
-        eprintln!("skipped: no ../shared/data/{file}");
+        assert!(!is_set("NAIVE_PTQ_REQUIRE_DATA"), "no {}", path.display());
+        skip("real networks and data", "NAIVE_PTQ_DATA names their folder");
         return None;
     }
     Some(path)

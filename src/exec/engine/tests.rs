@@ -19,7 +19,7 @@ use crate::quant::QuantParams;
 use crate::quantize::quantize;
 use crate::tensor::strides;
 use crate::testing::random_graphs::random_network;
-use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
+use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, skip};
 
 /// Fewer than a block, a block, and more, and the same of half a block.
 const CHANNELS: [usize; 8] = [1, 3, 8, 15, 16, 17, 32, 33];
@@ -29,7 +29,7 @@ fn engines(graph: &IntGraph, threads: &[usize]) -> Vec<Engine> {
     let mut engines = Vec::new();
     for isa in Isa::ALL {
         if !isa.is_available() {
-            eprintln!("SKIPPED: this machine has no {isa}");
+            skip(&format!("kernels for {isa}"), "no such processor");
             continue;
         }
         let all = Without { single: true, direct: true, depthwise: true, winograd: true };

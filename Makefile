@@ -1,0 +1,61 @@
+# One entry for each thing that one does here; `.ci/run` calls these, too.
+
+CARGO ?= cargo
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+SOURCES = $(shell git ls-files '*.rs')
+
+.PHONY: help check format lint test demo bench docs msrv package miri deny
+
+help:
+	@echo "check    format, lint and test: what a change must pass"
+	@echo "format   whether rustfmt would change a file, those behind macros included"
+	@echo "lint     clippy, with and without the command line"
+	@echo "test     all tests; the last lines say what they skipped"
+	@echo "demo     the whole pipeline on the bundled network"
+	@echo "bench    time the kernels"
+	@echo "docs     the documentation of the library"
+	@echo "msrv     compile with Rust $(MSRV), the oldest promised"
+	@echo "package  what would be published builds outside this folder, and runs"
+	@echo "miri     the team of threads under Miri (a nightly toolchain)"
+	@echo "deny     licences and sources of dependencies (cargo-deny)"
+
+check: format lint test
+
+format:
+	rustfmt --check --edition 2024 $(SOURCES)
+
+lint:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --lib --no-default-features -- -D warnings
+
+test:
+	$(CARGO) test --workspace
+
+demo:
+	$(CARGO) run --release -- demo --out target/demo
+
+bench:
+	$(CARGO) bench
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+msrv:
+	$(CARGO) +$(MSRV) check --workspace --all-targets --target-dir target/msrv
+
+package:
+	$(CARGO) package --no-verify
+	rm -rf target/unpacked && mkdir target/unpacked
+	tar -xzf target/package/naive-ptq-$(VERSION).crate -C target/unpacked
+	# A workspace of its own, and the packages that are built already.
+	folder=$$(mktemp -d) && mv target/unpacked/naive-ptq-$(VERSION) $$folder/package && \
+	    CARGO_TARGET_DIR="$(CURDIR)/target" $(CARGO) run --release --locked \
+	    --manifest-path $$folder/package/Cargo.toml -- demo --out $$folder/demo && rm -r $$folder
+
+miri:
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --lib --no-default-features \
+	    --target-dir target/miri -- team
+
+deny:
+	$(CARGO) deny check licenses bans sources
