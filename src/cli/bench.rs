@@ -71,7 +71,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut measured = Vec::new();
     for isa in isas {
-        let options = Options { threads: args.threads.into(), isa, without: args.without };
+        let (threads, without) = (args.threads.into(), args.without);
+        let options = Options { threads, isa, without, ..Options::default() };
         let one = measure(args, &graph, options, load, &inputs, expected.as_deref())?;
         if !args.json {
             say!("{}", one.text(args));

@@ -68,12 +68,29 @@ pub struct Options {
     pub isa: Isa,
     /// The techniques not to use.
     pub without: Without,
+    /// Which of the kernels that can compute a layer does it.
+    pub policy: Policy,
+}
+
+/// Which of the kernels that can compute a layer does it. The codes are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The one that probably takes least; threads share a layer if that saves time.
+    #[default]
+    Fastest,
+    /// The special ones and all threads, even for layers that are too small to gain by it.
+    Everything,
 }
 
 impl Default for Options {
-    /// One thread, the fastest instructions of this machine, and all techniques.
+    /// One thread, the fastest instructions of this machine, and all techniques where they pay.
     fn default() -> Self {
-        Self { threads: 1, isa: Isa::detect(), without: Without::default() }
+        Self {
+            threads: 1,
+            isa: Isa::detect(),
+            without: Without::default(),
+            policy: Policy::default(),
+        }
     }
 }
 
@@ -123,6 +140,8 @@ pub struct Layer<'a> {
     pub operator: &'static str,
     /// The kernel that computes it, or "reference".
     pub path: &'static str,
+    /// The kernel that should, but was found to compute something else: a fault of this program.
+    pub failed: Option<&'static str>,
     /// Products that are summed.
     pub macs: u64,
 }
@@ -176,12 +195,13 @@ impl Engine {
             }
             engine.inputs.push((value.clone(), begin));
         }
+        let mut alone = Team::new(1)?;
         for node in &graph.nodes {
             let inputs = node.inputs.iter().map(|&v| source(v)).collect::<Result<Vec<_>>>()?;
             let Source::Arena(begin, len) = source(node.output)? else {
                 bail!(Invalid, "the result of \"{}\" is a constant", node.name);
             };
-            let step = Step::new(node, inputs, begin..begin + len, options);
+            let step = Step::new(node, inputs, begin..begin + len, options, &mut alone);
             engine.scratch = engine.scratch.max(step.sizes());
             engine.steps.push(step);
         }
@@ -268,11 +288,7 @@ impl Engine {
             );
         }
         let outputs = self.outputs.iter().map(|(value, source)| {
-            let bytes = match source {
-                Source::Arena(begin, len) => &arena[*begin..*begin + *len],
-                Source::Constant(bytes) => bytes,
-            };
-            let codes = bytes.iter().map(|byte| (byte ^ isa.flip()) as i8);
+            let codes = source.bytes(arena).iter().map(|byte| (byte ^ isa.flip()) as i8);
             value.to_onnx_order(&Codes::I8(codes.collect()))
         });
         outputs.collect()

@@ -86,8 +86,10 @@ impl Team {
     ///
     /// If the system gives no thread.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let turns = if threads <= cores { TURNS } else { 0 };
+        // To ask the system takes longer than a small network.
+        let enough =
+            threads <= 1 || thread::available_parallelism().is_ok_and(|n| threads <= n.get());
+        let turns = if enough { TURNS } else { 0 };
         let job: *const Job = &|_| ();
         let shared = Arc::new(Shared { state: AtomicUsize::new(0), job: UnsafeCell::new(job) });
         let mut team = Self { shared, workers: Vec::new() };

@@ -114,6 +114,12 @@ pub trait IntOperator {
         None
     }
 
+    /// Whether each code of the result is, whatever the codes, that of one certain place of an argument,
+    /// or always the same.
+    fn moves_codes(&self) -> bool {
+        false
+    }
+
     /// Bits of its weights.
     fn weight_bits(&self) -> u32 {
         8
@@ -441,6 +447,10 @@ impl IntOp {
         dispatch!(self: IntOp, op => op.acc_bound())
     }
 
+    /// See [`IntOperator::moves_codes`].
+    pub fn moves_codes(&self) -> bool {
+        dispatch!(self: IntOp, op => op.moves_codes())
+    }
     /// See [`IntOperator::weight_bits`].
     pub fn weight_bits(&self) -> u32 {
         dispatch!(self: IntOp, op => op.weight_bits())

@@ -26,12 +26,7 @@ impl Moves {
     /// were codes, one byte at a time, so that the result says which code comes from where. What stays the
     /// same when all bits are turned over is no code of an argument.
     pub fn of(op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
-        let moves = match op {
-            IntOp::Concat(_) | IntOp::Slice(_) | IntOp::Pad(_) | IntOp::Transpose(_) => true,
-            IntOp::Resize(resize) => resize.is_nearest(),
-            _ => false,
-        };
-        if !moves {
+        if !op.moves_codes() {
             return None;
         }
         let total: usize = inputs.iter().map(Source::len).sum();
@@ -53,6 +48,11 @@ impl Moves {
             for (number, part) in numbers.iter_mut().zip(run(byte, 0)) {
                 *number |= (part as u8 as usize) << (8 * byte);
             }
+        }
+        // The operator has promised to move codes; one that breaks its promise is computed as it is.
+        let named = |i: usize| low[i] == turned[i] || low[i] == !turned[i] && numbers[i] < total;
+        if !(0..len).all(named) {
+            return None;
         }
         let mut begins = vec![0];
         begins.extend(inputs.iter().scan(0, |sum, source| {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::moves::Moves;
-use super::{Layer, Options, Source};
+use super::{Layer, Options, Policy, Source};
 use crate::arith::{Code, Products, round_ratio, strided_index};
 use crate::codes::Codes;
 use crate::kernels::depthwise::Depthwise;
@@ -72,6 +72,8 @@ pub struct Step {
     operator: &'static str,
     macs: u64,
     kind: Kind,
+    /// The path that has not stood the test, if one has been tried.
+    failed: Option<&'static str>,
     inputs: Vec<Source>,
     pub output: Range<usize>,
     /// Codes of the result that one thread computes at a time.
@@ -97,14 +99,79 @@ enum Kind {
 }
 
 impl Step {
+    /// The kernel for `node`, if there is one and it computes what the node's reference does.
     pub fn new(
         node: &IntNode,
         inputs: Vec<Source>,
         output: Range<usize>,
-        Options { threads, isa, without }: Options,
+        options: Options,
+        alone: &mut Team,
+    ) -> Self {
+        let Some(kind) = Kind::fast(options, &node.op, &inputs, output.len()) else {
+            return Self::of(node, Kind::Reference(node.op.clone()), inputs, output, options);
+        };
+        Self::tested(node, kind, inputs, output, options, alone)
+    }
+
+    /// With `kind`, or with the reference where that computes something else on random codes.
+    ///
+    /// Sums of products are not tried here: their reference takes as long as a run of it.
+    fn tested(
+        node: &IntNode,
+        kind: Kind,
+        inputs: Vec<Source>,
+        output: Range<usize>,
+        options: Options,
+        alone: &mut Team,
+    ) -> Self {
+        let mut next = 0;
+        let elsewhere = inputs.iter().map(|source| match source {
+            Source::Constant(codes) => Source::Constant(codes.clone()),
+            &Source::Arena(_, len) => {
+                next += len;
+                Source::Arena(next - len, len)
+            }
+        });
+        let elsewhere = elsewhere.collect();
+        let step = Self::of(node, kind, elsewhere, next..next + output.len(), options);
+        if matches!(step.kind, Kind::Sums(_)) || step.equals(&node.op, options.isa, alone) {
+            return Self { inputs, output, ..step };
+        }
+        let failed = Some(step.layer().path);
+        let kind = Kind::Reference(node.op.clone());
+        Self { failed, ..Self::of(node, kind, inputs, output, options) }
+    }
+
+    /// Whether it computes what `op` does from random codes at the begin of the arena.
+    fn equals(&self, op: &IntOp, isa: Isa, alone: &mut Team) -> bool {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let random = (0..self.output.start).map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 56) as u8
+        });
+        let mut arena: Vec<u8> = random.collect();
+        arena.resize(self.output.end, 0);
+        self.run(isa, &mut arena, alone, &mut [self.sizes().scratch()], &mut []);
+        let codes = |bytes: &[u8]| -> Vec<i8> {
+            bytes.iter().map(|byte| (byte ^ isa.flip()) as i8).collect()
+        };
+        let arguments: Vec<Vec<i8>> = self.inputs.iter().map(|x| codes(x.bytes(&arena))).collect();
+        let arguments: Vec<&[i8]> = arguments.iter().map(Vec::as_slice).collect();
+        let mut expected = vec![0; self.output.len()];
+        op.eval_slices(&arguments, &mut expected);
+        expected == codes(&arena[self.output.clone()])
+    }
+
+    fn of(
+        node: &IntNode,
+        kind: Kind,
+        inputs: Vec<Source>,
+        output: Range<usize>,
+        Options { threads, isa, policy, .. }: Options,
     ) -> Self {
         let len = output.len();
-        let kind = Kind::new(Choice { isa, without }, &node.op, &inputs, len);
         // Products, and what is computed at once: how many of these, and codes in each.
         let (macs, unit) = match &kind {
             Kind::Sums(sums) => (sums.macs(), sums.unit()),
@@ -115,13 +182,15 @@ impl Step {
         };
         let unit = unit.max(1);
         let units = len.div_ceil(unit);
-        let worth_sharing = cfg!(test) || kind.nanoseconds(isa, len) >= WORTH_SHARING;
+        let worth_sharing =
+            policy == Policy::Everything || kind.nanoseconds(isa, len) >= WORTH_SHARING;
         let part = match threads > 1 && worth_sharing {
             true => units.div_ceil(threads),
             false => units,
         };
         let (name, operator) = (node.name.clone(), node.op.name());
-        Self { name, operator, macs, kind, inputs, output, part: (part * unit).max(1) }
+        let part = (part * unit).max(1);
+        Self { name, operator, macs, kind, failed: None, inputs, output, part }
     }
 
     pub fn layer(&self) -> Layer<'_> {
@@ -136,7 +205,8 @@ impl Step {
             Kind::Copy => "copy",
             Kind::Reference(_) => "reference",
         };
-        Layer { name: &self.name, operator: self.operator, path, macs: self.macs }
+        let Self { name, operator, failed, macs, .. } = self;
+        Layer { name, operator, path, failed: *failed, macs: *macs }
     }
 
     /// Whether threads share it.
@@ -253,15 +323,12 @@ impl Step {
 }
 
 impl Kind {
-    fn new(choice: Choice, op: &IntOp, inputs: &[Source], len: usize) -> Self {
-        Self::fast(choice, op, inputs, len).unwrap_or_else(|| Self::Reference(op.clone()))
-    }
-
     /// `None` if there is no kernel for it.
-    fn fast(choice: Choice, op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
-        let isa = choice.isa;
+    fn fast(options: Options, op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
+        let Options { isa, without, policy, .. } = options;
+        let choice = Choice { isa, without };
         match op {
-            IntOp::Conv(conv) => Self::conv(choice, conv),
+            IntOp::Conv(conv) => Self::conv(choice, policy, conv),
             IntOp::Linear(linear) => {
                 let products = products_of(&linear.0)?;
                 let out_ch = products.bias.len();
@@ -312,7 +379,7 @@ impl Kind {
         }
     }
 
-    fn conv(choice: Choice, op: &ConvInt) -> Option<Self> {
+    fn conv(choice: Choice, policy: Policy, op: &ConvInt) -> Option<Self> {
         let products = products_of(&op.acc)?;
         let (window, group) = (op.conv.window, op.conv.group);
         let [_, _, _, in_ch] = op.x_shape;
@@ -327,10 +394,10 @@ impl Kind {
             pad: [top, left],
             zero: op.acc.x_zero_point as u8 ^ choice.isa.flip(),
         };
-        // Tests take it wherever it applies, with either side.
-        let side = match cfg!(test) && !choice.without.winograd {
-            true => Some(4 + 2 * (out_ch % 2)),
-            false => Winograd::pays(choice, &windows, out_ch),
+        let side = match policy {
+            Policy::Fastest => Winograd::pays(choice, &windows, out_ch),
+            // With either side.
+            Policy::Everything => (!choice.without.winograd).then_some(4 + 2 * (out_ch % 2)),
         };
         if let (1, Some(side)) = (group, side)
             && let Some(winograd) = Winograd::new(choice, &products, windows, side)
@@ -429,6 +496,14 @@ impl Rows {
 }
 
 impl Source {
+    /// The codes as bytes, if they are in the model or in `arena`.
+    pub fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
+        match self {
+            &Self::Arena(begin, len) => &arena[begin..][..len],
+            Self::Constant(bytes) => bytes,
+        }
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Self::Arena(_, len) => *len,
@@ -444,5 +519,43 @@ fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
             Some(acc.products(weight))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::slice::PickInt;
+
+    /// What a kernel says that is not the node's: the reference stands in, and the layer says so.
+    #[test]
+    fn a_kernel_that_computes_something_else_is_found_out() {
+        let picks = |offsets: [u32; 8]| {
+            IntOp::Slice(PickInt { shape: vec![8], offsets: offsets.to_vec(), fill: 0 })
+        };
+        let op = picks([0, 1, 2, 3, 4, 5, 6, 7]);
+        let node = IntNode { name: "node".into(), op, inputs: vec![0], output: 1 };
+        let (inputs, mut alone) = (vec![Source::Arena(64, 8)], Team::new(1).unwrap());
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = Options { isa, ..Options::default() };
+            let moves = |op| Kind::Moves(Moves::of(&op, &inputs, 8).unwrap());
+            let swapped = moves(picks([0, 1, 2, 3, 4, 5, 6, 6]));
+            let mut table: Vec<u8> = (0..=255).collect();
+            table.rotate_left(1);
+            for (kind, failed) in [
+                (moves(node.op.clone()), None),
+                (swapped, Some("moves")),
+                (Kind::Copy, None),
+                (Kind::Table(table), Some("table")),
+            ] {
+                let step = Step::tested(&node, kind, inputs.clone(), 0..8, options, &mut alone);
+                assert_eq!(step.layer().failed, failed);
+                assert_eq!(step.layer().path == "reference", failed.is_some());
+                let mut arena: Vec<u8> = (0..72).collect();
+                let mut codes = vec![0; step.sizes().codes];
+                step.run(isa, &mut arena, &mut alone, &mut [Scratch::default()], &mut codes);
+                assert_eq!(arena[..8], [64, 65, 66, 67, 68, 69, 70, 71]);
+            }
+        }
     }
 }

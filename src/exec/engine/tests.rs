@@ -1,5 +1,5 @@
-//! Every set of kernels and every number of threads against the reference of the operators. In tests
-//! even the smallest layer is shared by all threads.
+//! Every set of kernels and every number of threads against the reference of the operators, as a user
+//! gets them and with all techniques and threads even for the smallest layer.
 
 use super::*;
 use crate::arith::Multiplier;
@@ -35,7 +35,10 @@ fn engines(graph: &IntGraph, threads: &[usize]) -> Vec<Engine> {
         let all = Without { single: true, direct: true, depthwise: true, winograd: true };
         let each = threads.iter().map(|&threads| (threads, Without::default()));
         for (threads, without) in each.chain([(threads[0], all)]) {
-            engines.push(Engine::new(graph, Options { threads, isa, without }).unwrap());
+            for policy in [Policy::Everything, Policy::Fastest] {
+                let options = Options { threads, isa, without, policy };
+                engines.push(Engine::new(graph, options).unwrap());
+            }
         }
     }
     engines

@@ -146,6 +146,10 @@ impl IntOperator for ConcatInt {
         }
     }
 
+    fn moves_codes(&self) -> bool {
+        self.0.iter().all(|part| part.table.is_none())
+    }
+
     fn emit_c(&self, c: &mut CNode) {
         for (i, part) in self.0.iter().enumerate() {
             let (block, pitch) = part.block().unwrap_or((0, 0));

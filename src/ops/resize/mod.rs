@@ -386,13 +386,6 @@ struct_in_rust!(
     clamp
 );
 
-impl ResizeInt {
-    /// Whether codes are only picked.
-    pub fn is_nearest(&self) -> bool {
-        matches!(self, Self::Nearest(_))
-    }
-}
-
 impl IntOperator for ResizeInt {
     const KERNELS: &'static [Kernel] = &[kernel!("resize")];
 
@@ -410,6 +403,10 @@ impl IntOperator for ResizeInt {
                 int::resize_linear(inputs[0], &p.params(), y);
             }
         }
+    }
+
+    fn moves_codes(&self) -> bool {
+        matches!(self, Self::Nearest(_))
     }
 
     fn sums_are_64_bits(&self) -> bool {

@@ -240,6 +240,10 @@ impl IntOperator for PickInt {
         );
     }
 
+    fn moves_codes(&self) -> bool {
+        true
+    }
+
     fn emit_c(&self, c: &mut CNode) {
         let size = c.size;
         let last = self.offsets.len() - self.shape.last().copied().unwrap_or(0);

@@ -99,6 +99,10 @@ impl IntOperator for TransposeInt {
         int::transpose(inputs[0], &self.shape, &self.strides, y);
     }
 
+    fn moves_codes(&self) -> bool {
+        true
+    }
+
     fn writes_over(&self, _: usize) -> bool {
         self.is_copy()
     }
