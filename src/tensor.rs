@@ -1,31 +1,30 @@
 //! A tensor: a shape and contiguous row-major data, nothing else.
 
+use std::sync::Arc;
+
 use crate::error::{Result, bail};
 
 /// Sizes of the axes, slowest first.
 pub type Shape = Vec<usize>;
 
-/// `data[i]` in row-major order of `shape`; `data.len()` is the product of `shape`.
+/// `data[i]` in row-major order of `shape`; `data.len()` is the product of `shape`. A clone shares the
+/// elements until one of the two is changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tensor<T> {
     shape: Shape,
-    data: Vec<T>,
+    data: Arc<Vec<T>>,
 }
 
 impl<T> Tensor<T> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) unless `data.len()` is the product of `shape`.
     pub fn new(shape: impl Into<Shape>, data: Vec<T>) -> Result<Self> {
-        let shape = shape.into();
-        if checked_len(&shape)? != data.len() {
-            bail!(Shape, "shape {shape:?} does not hold {} elements", data.len());
-        }
-        Ok(Self { shape, data })
+        Self::from_vec(data).reshape(shape)
     }
 
     /// A tensor of rank 1.
     pub fn from_vec(data: Vec<T>) -> Self {
-        Self { shape: vec![data.len()], data }
+        Self { shape: vec![data.len()], data: Arc::new(data) }
     }
 
     /// Sizes of the axes, slowest first.
@@ -39,13 +38,19 @@ impl<T> Tensor<T> {
     }
 
     /// The elements in row-major order.
-    pub fn data_mut(&mut self) -> &mut [T] {
-        &mut self.data
+    pub fn data_mut(&mut self) -> &mut [T]
+    where
+        T: Clone,
+    {
+        Arc::make_mut(&mut self.data).as_mut_slice()
     }
 
     /// The elements, without the shape.
-    pub fn into_data(self) -> Vec<T> {
-        self.data
+    pub fn into_data(self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        Arc::unwrap_or_clone(self.data)
     }
 
     /// The same elements under another shape.
@@ -53,12 +58,17 @@ impl<T> Tensor<T> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the number of elements differs.
     pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self> {
-        Self::new(shape, self.data)
+        let shape = shape.into();
+        if checked_len(&shape)? != self.data.len() {
+            bail!(Shape, "shape {shape:?} does not hold {} elements", self.data.len());
+        }
+        Ok(Self { shape, ..self })
     }
 
     /// Applies `f` to every element.
     pub fn map<U>(&self, f: impl FnMut(&T) -> U) -> Tensor<U> {
-        Tensor { shape: self.shape.clone(), data: self.data.iter().map(f).collect() }
+        let data = self.data.iter().map(f).collect();
+        Tensor { shape: self.shape.clone(), data: Arc::new(data) }
     }
 }
 
@@ -69,7 +79,7 @@ impl<T: Copy> Tensor<T> {
     pub fn transpose(&self, perm: &[usize]) -> Self {
         let shape = permuted(&self.shape, perm);
         let indices = strided_indices(shape.clone(), permuted(&strides(&self.shape), perm));
-        Self { shape, data: indices.map(|i| self.data[i]).collect() }
+        Self { shape, data: Arc::new(indices.map(|i| self.data[i]).collect()) }
     }
 
     /// As [`transpose`](Self::transpose), in place where the first axis stays the first.
@@ -82,7 +92,7 @@ impl<T: Copy> Tensor<T> {
         let from: Vec<usize> = strided_indices(shape[1..].to_vec(), steps[1..].to_vec()).collect();
         if !from.is_sorted() {
             let mut block = Vec::with_capacity(from.len());
-            for data in self.data.chunks_exact_mut(from.len()) {
+            for data in self.data_mut().chunks_exact_mut(from.len()) {
                 block.clear();
                 block.extend_from_slice(data);
                 data.iter_mut().zip(&from).for_each(|(x, &i)| *x = block[i]);
@@ -174,6 +184,16 @@ mod tests {
         for perm in [[0, 2, 3, 4, 1], [0, 3, 1, 2, 4], [0, 1, 4, 3, 2], [1, 0, 2, 3, 4]] {
             assert_eq!(x.clone().into_transposed(&perm), x.transpose(&perm));
         }
+    }
+
+    #[test]
+    fn clones_share_their_elements_until_one_is_changed() {
+        let x = Tensor::from_vec(vec![1, 2, 3]);
+        let mut y = x.clone();
+        assert!(std::ptr::eq(x.data(), y.data()));
+        y.data_mut()[0] = 7;
+        assert_eq!((x.data(), y.data()), (&[1, 2, 3][..], &[7, 2, 3][..]));
+        assert!(std::ptr::eq(x.data(), x.clone().reshape([3, 1]).unwrap().data()));
     }
 
     #[test]
