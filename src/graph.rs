@@ -149,6 +149,21 @@ impl Graph {
         }
     }
 
+    /// The value of argument `argument` of node `index`; a copy, if it has another user, so that it may
+    /// be changed.
+    pub fn own_argument(&mut self, index: usize, argument: usize) -> ValueId {
+        let node = &self.nodes[index];
+        let v = node.inputs[argument];
+        if self.uses(v) <= 1 {
+            return v;
+        }
+        let mut value = self.values[v].clone();
+        value.name = self.fresh_name(format!("{}.{}", value.name, node.name));
+        let copy = self.add_value(value);
+        self.nodes[index].inputs[argument] = copy;
+        copy
+    }
+
     /// Real numbers of `value`, if it is a constant that is not quantized.
     pub fn real_constant(&self, value: ValueId) -> Option<&Tensor<f32>> {
         match &self.values[value].constant {

@@ -13,16 +13,16 @@
 //! | stage | module | from → to |
 //! |---|---|---|
 //! | import, export | [`onnx`] | ONNX file ↔ [`graph::Graph`] |
-//! | passes | [`passes`] | `Graph` → `Graph`, fewer nodes; corrected biases; what a foreign file leaves unsaid |
+//! | passes | [`passes`] | `Graph` → `Graph`, fewer nodes |
 //! | calibrate | [`calibrate`] | `Graph`, samples → [`calibrate::Observer`], which can be merged → ranges |
-//! | quantize | [`quantize`](mod@quantize) | `Graph`, ranges or `Observer`, [`quant::Scheme`] → quantized `Graph` |
+//! | quantize | [`quantize`](mod@quantize) | `Graph`, ranges or `Observer`, [`quant::Scheme`] → [`quantize::Params`] → quantized `Graph` |
 //! | lower | [`lower`](mod@lower) | quantized `Graph` → [`lower::IntGraph`] |
 //! | run | [`exec`] | either graph, samples → results |
 //! | judge | [`analyze`] | results → accuracy, noise |
 //!
 //! Below them: [`arith`], the integer arithmetic; [`ops`], the operators; [`quant`], scales and zero
 //! points; [`tensor`], [`kernels`], [`error`] and [`text`]. Beside them: [`data`], which reads samples.
-//! `docs/semantics.md` says what every operator computes, to the bit. [`exec::Network::load`] takes a file
+//! `docs/semantics.md` says what every operator computes, to the bit. [`model::Model::load`] takes a file
 //! of either kind, quantized here or elsewhere, to where it can be run.
 //!
 //! The whole pipeline, on the bundled network:
@@ -45,7 +45,7 @@
 //! let float = FloatExecutor::new(&graph);
 //! let mut observer = Observer::new(&graph);
 //! for i in 0..20 {
-//!     observer.observe(&float, &graph, &[data.sample(i)?])?;
+//!     float.run(&[data.sample(i)?], |v, x| observer.see(v, x))?;
 //! }
 //! let scheme = Scheme::new(Preset::Scale, true);
 //! let calibrator = Calibrator::Percentile(99.99);
@@ -78,6 +78,7 @@ pub mod graph;
 pub mod kernels;
 pub mod lower;
 pub mod memory;
+pub mod model;
 pub mod onnx;
 pub mod ops;
 pub mod passes;

@@ -9,11 +9,11 @@ use std::path::Path;
 use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, Preprocess};
-use naive_ptq::exec::Network;
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::{IntGraph, lower};
-use naive_ptq::passes;
+use naive_ptq::model::Model;
 use naive_ptq::quant::{Preset, Scheme};
+use naive_ptq::quantize;
 use rayon::prelude::*;
 use tools::{
     fashion, observe, prepared, pseudo_random, python, quantized, read_codes, read_f32, run_python,
@@ -38,8 +38,8 @@ fn check(what: &str, model: &Path, calib: &[Tensor<f32>], x: &[Tensor<f32>]) {
     let arguments = ["quantize", text(model), text(&calib_file), text(&x_file), text(dir.path())];
     let ways = run_python(&python, "foreign_models.py", &arguments);
     for way in ways.lines().filter(|line| dir.path().join(line).is_dir()) {
-        let network = Network::load(&dir.path().join(format!("{way}.onnx"))).unwrap();
-        let Network::Int(graph) = network else { panic!("{way} is not quantized") };
+        let network = Model::load(&dir.path().join(format!("{way}.onnx"))).unwrap();
+        let Model::Int(graph) = network else { panic!("{way} is not quantized") };
         // ONNX Runtime computes in `f32` between codes of 16 bits.
         let share = if way.contains("int16") { 1e-2 } else { 1e-4 };
         agree(&format!("{what} {way}"), compare(&graph, &dir.path().join(way), x, &[]), share);
@@ -112,7 +112,7 @@ fn models_of_other_tools() {
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{tool}.onnx"));
         let mut graph = prepared(&path);
-        passes::complete_params(&mut graph).unwrap();
+        quantize::complete_params(&mut graph).unwrap();
         let results = graph.nodes.iter().map(|node| &graph.values[node.output]);
         let real: Vec<String> =
             results.filter(|v| v.quant.is_none()).map(|v| v.name.clone()).collect();

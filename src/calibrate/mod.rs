@@ -8,7 +8,6 @@ mod stats;
 mod tests;
 
 use crate::error::{Context, Result};
-use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Op, OutputParams};
 use crate::quant::{Range, Scheme};
@@ -50,7 +49,8 @@ pub struct Observer {
     seen: Vec<Option<Seen>>,
     /// Values that are never clipped; see [`ranges`](Self::ranges).
     whole: Vec<bool>,
-    samples: u64,
+    /// Names of the values.
+    names: Vec<String>,
 }
 
 /// What calibration has seen of one value.
@@ -66,25 +66,19 @@ impl Observer {
     pub fn new(graph: &Graph) -> Self {
         let mut seen = vec![None; graph.values.len()];
         graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
-        Self { seen, whole: results(graph), samples: 0 }
+        let names = graph.values.iter().map(|v| v.name.clone()).collect();
+        Self { seen, whole: results(graph), names }
     }
 
-    /// Runs one sample through the network and records every activation.
+    /// Records the tensor of value `v` in one sample; what is no activation is ignored.
     ///
     /// # Errors
-    /// The value that is not finite; inputs that do not fit.
-    pub fn observe(
-        &mut self,
-        network: &FloatExecutor,
-        graph: &Graph,
-        inputs: &[Tensor<f32>],
-    ) -> Result<()> {
-        network.run(inputs, |v, tensor| match &mut self.seen[v] {
-            Some(seen) => seen.add(tensor).in_node(&graph.values[v].name, "value"),
-            None => Ok(()),
-        })?;
-        self.samples += 1;
-        Ok(())
+    /// The value, if a number in it is not finite.
+    pub fn see(&mut self, v: ValueId, tensor: &Tensor<f32>) -> Result<()> {
+        match self.seen.get_mut(v) {
+            Some(Some(seen)) => seen.add(tensor).in_node(&self.names[v], "value"),
+            _ => Ok(()),
+        }
     }
 
     /// Adds what `other` has seen of the same graph.
@@ -94,12 +88,11 @@ impl Observer {
                 mine.merge(&theirs);
             }
         }
-        self.samples += other.samples;
     }
 
     /// Number of samples seen.
     pub fn samples(&self) -> u64 {
-        self.samples
+        self.seen.iter().flatten().map(|seen| seen.histogram.samples).max().unwrap_or(0)
     }
 
     /// The histogram of an activation.
@@ -109,9 +102,9 @@ impl Observer {
 
     /// The mean of each channel (axis 1) of an activation of shape `shape`.
     pub fn channel_means(&self, v: ValueId, shape: &[usize]) -> Option<Vec<f64>> {
-        let sums = &self.seen[v].as_ref()?.channel_sums;
+        let Seen { histogram, channel_sums: sums } = self.seen[v].as_ref()?;
         let per_channel = shape.iter().product::<usize>() as u64 / sums.len().max(1) as u64;
-        let count = (per_channel * self.samples).max(1) as f64;
+        let count = (per_channel * histogram.samples).max(1) as f64;
         Some(sums.iter().map(|&sum| real(sum) / count).collect())
     }
 

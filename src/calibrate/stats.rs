@@ -53,7 +53,7 @@ impl Observer {
             })
         });
         let file =
-            File { network: graph.name.clone(), samples: self.samples, values: values.collect() };
+            File { network: graph.name.clone(), samples: self.samples(), values: values.collect() };
         // The types above have no value that JSON cannot hold.
         serde_json::to_string(&file).unwrap_or_default()
     }
@@ -71,7 +71,6 @@ impl Observer {
         if file.samples >= 1 << 48 {
             bail!(Invalid, "calibration statistics of {} samples", file.samples);
         }
-        observer.samples = file.samples;
         for entry in file.values {
             let named = (0..graph.values.len()).find(|&v| graph.values[v].name == entry.name);
             let shape = named.map_or(&[][..], |v| &graph.values[v].shape);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::exec::float::FloatExecutor;
 use crate::ops::unary::Unary;
 use crate::ops::{Op, Window, conv::Conv, softmax::Softmax};
 use crate::quant::Preset;
@@ -23,7 +24,7 @@ fn observed(graph: &Graph, samples: impl Iterator<Item = u64>) -> Observer {
         let mut rng = Rng(seed);
         let magnitude = rng.pick(&[1e-30, 1e-3, 1.0, 7.3, 1e6]);
         let inputs = random_inputs(graph, &mut rng, magnitude);
-        observer.observe(&executor, graph, &inputs).unwrap();
+        executor.run(&inputs, |v, x| observer.see(v, x)).unwrap();
     }
     observer
 }
@@ -83,7 +84,7 @@ fn ranges_and_means_by_hand() {
     let mut observer = Observer::new(&graph);
     for data in [[1.0, 2.0, -4.0, 0.0, 3.0, 2.0, 0.5, 0.5], [-1.0; 8]] {
         let x = Tensor::new([2, 2, 1, 2], data.to_vec()).unwrap();
-        observer.observe(&executor, &graph, &[x]).unwrap();
+        executor.run(&[x], |v, x| observer.see(v, x)).unwrap();
     }
     let seen = observer.histogram(x).unwrap();
     assert_eq!(Calibrator::MinMax.range(seen), Range { lo: -4.0, hi: 3.0 });
@@ -104,7 +105,7 @@ fn enormous_values_do_not_overflow() {
     let x = Tensor::new([1, 3, 4, 4], vec![1e37; 48]).unwrap();
     let mut observer = Observer::new(&graph);
     for _ in 0..3 {
-        observer.observe(&executor, &graph, std::slice::from_ref(&x)).unwrap();
+        executor.run(std::slice::from_ref(&x), |v, x| observer.see(v, x)).unwrap();
     }
     assert!(observer.channel_means(0, &[1, 3, 4, 4]).unwrap()[0] > 0.0);
 }

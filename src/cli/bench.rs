@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use naive_ptq::Tensor;
-use naive_ptq::exec::Network;
 use naive_ptq::exec::engine::{Engine, Options};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::kernels::isa::{Isa, Without};
 use naive_ptq::lower::IntGraph;
+use naive_ptq::model::Model;
 use serde_json::{Value, json};
 
 use crate::args::ShapeArgs;
@@ -55,7 +55,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
-    let Network::Int(graph) = Network::load_with(&args.model, &args.shapes.shapes(None)?)? else {
+    let Model::Int(graph) = Model::load_with(&args.model, &args.shapes.shapes(None)?)? else {
         bail!("{} is not quantized", args.model.display());
     };
     let load = begin.elapsed();
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let inputs = random_inputs(&graph)?;
     let expected = match args.check {
-        true => Some(IntExecutor::new(&graph).run_codes(&inputs, |_, _| Ok(()))?),
+        true => Some(IntExecutor::new(graph.clone()).run_codes(&inputs, |_, _| Ok(()))?),
         false => None,
     };
     let mut measured = Vec::new();

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{Dataset, Preprocess, write_atomic};
-use naive_ptq::exec::Network;
 use naive_ptq::graph::{Graph, Node};
 use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::model::Model;
+use naive_ptq::onnx;
 use naive_ptq::ops::Op;
 use naive_ptq::quant::{Preset, Scheme};
-use naive_ptq::quantize::{quantize, quantize_corrected};
-use naive_ptq::{onnx, passes};
+use naive_ptq::quantize::{prepare, quantize, quantize_corrected};
 
 use crate::by_hand::by_hand;
 use crate::eval::evaluate;
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "It tells ten kinds of clothing apart, in photographs of 28x28 gray pixels (Fashion-MNIST)."
     );
     say!("{nodes} nodes, {parameters} parameters, {macs} multiply-accumulates for one image.\n");
-    passes::prepare(&mut graph);
+    prepare(&mut graph)?;
     say!(
         "Batch norms fold into the weights before them and ReLUs fuse into the nodes before them;"
     );
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     say!("{}", inspect::nodes(&graph));
 
     chapter("2. How good it is in float")?;
-    let float = Network::Float(graph.clone());
+    let float = Model::Float(graph.clone().into());
     let top1 = evaluate(&float, None, &test)?.top1.context("no labels")?;
     say!(
         "top-1 {:.2} % on {} images that it was not trained on; every pixel is divided by 255.",
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     chapter("6. Proof, and what is left to try")?;
     let file = onnx::export(&best);
     let mut again = onnx::import(&file, None)?;
-    passes::prepare(&mut again);
+    prepare(&mut again)?;
     ensure!(lower(&again)? == integer, "the integer network changed on its way through int8.onnx");
     say!("int8.onnx, written and read again, is the identical integer network.");
     prove_bounds(&integer)?;
@@ -158,7 +158,7 @@ fn channel_maxima(graph: &Graph, node: &Node) -> Vec<f32> {
 fn compare_schemes(
     graph: &Graph,
     observer: &Observer,
-    float: &Network,
+    float: &Model,
     test: &Dataset,
 ) -> anyhow::Result<Graph> {
     let percentile = Calibrator::Percentile(99.99);
@@ -183,7 +183,7 @@ fn compare_schemes(
             true => quantize_corrected(graph, observer, calibrator, scheme)?,
             false => quantize(graph, &observer.ranges(calibrator), scheme)?,
         };
-        let e = evaluate(&Network::Int(lower(&quantized)?), Some(float), test)?;
+        let e = evaluate(&Model::Int(lower(&quantized)?.into()), Some(float), test)?;
         let percent = |share: Option<f64>| format!("{:.2}", 100.0 * share.unwrap_or_default());
         let db = e.output_sqnr_db.unwrap_or_default();
         if best.is_none() {

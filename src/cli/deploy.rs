@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::ValueEnum;
@@ -9,8 +10,9 @@ use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, check_folder, write_folder};
 use naive_ptq::emit::{self, File, Memory, TestVector};
-use naive_ptq::exec::Network;
+use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
+use naive_ptq::model::Model;
 use serde_json::json;
 
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
@@ -83,15 +85,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let count = args.test_vectors;
     let data = args.data.as_ref().map(|path| args.preprocess.open(path, None)).transpose()?;
     let graph = quantized(&args.model, &args.shapes, data.as_ref())?;
+    let reference = IntExecutor::new(graph.clone());
     let vectors = match &data {
         Some(data) if data.len() < count => {
             bail!("--test-vectors {count}: the data has {} samples", data.len())
         }
         Some(data) => (0..count)
-            .map(|i| TestVector::new(&graph, &[data.sample(i)?]))
+            .map(|i| TestVector::new(&reference, &[data.sample(i)?]))
             .collect::<naive_ptq::Result<Vec<_>>>()?,
         None => (0..count)
-            .map(|i| TestVector::new(&graph, &random_inputs(&graph, i as u64)))
+            .map(|i| TestVector::new(&reference, &random_inputs(&graph, i as u64)))
             .collect::<naive_ptq::Result<Vec<_>>>()?,
     };
     let files = args.target.emit(&graph, &args.name, &vectors)?;
@@ -105,10 +108,10 @@ pub fn quantized(
     model: &Path,
     shapes: &ShapeArgs,
     data: Option<&Dataset>,
-) -> anyhow::Result<IntGraph> {
-    match Network::load_with(model, &shapes.shapes(data)?)? {
-        Network::Int(graph) => Ok(graph),
-        Network::Float(_) => bail!("{} is not quantized (naive-ptq quantize)", model.display()),
+) -> anyhow::Result<Arc<IntGraph>> {
+    match Model::load_with(model, &shapes.shapes(data)?)? {
+        Model::Int(graph) => Ok(graph),
+        Model::Float(_) => bail!("{} is not quantized (naive-ptq quantize)", model.display()),
     }
 }
 

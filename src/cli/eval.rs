@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::analyze::Evaluation;
 use naive_ptq::data::Dataset;
-use naive_ptq::exec::Network;
+use naive_ptq::model::Model;
 use rayon::prelude::*;
 
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, progress};
@@ -48,8 +48,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.threads.apply()?;
     let data = args.preprocess.open(&args.data, args.samples)?;
     let shapes = args.shapes.shapes(Some(&data))?;
-    let network = Network::load_with(&args.model, &shapes)?;
-    let reference = args.reference.as_deref().map(|path| Network::load_with(path, &shapes));
+    let network = Model::load_with(&args.model, &shapes)?;
+    let reference = args.reference.as_deref().map(|path| Model::load_with(path, &shapes));
     let reference = reference.transpose()?;
     let evaluation = evaluate(&network, reference.as_ref(), &data)?;
     if args.json {
@@ -74,8 +74,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Runs every sample through `network`, and through `reference` if there is one.
 pub fn evaluate(
-    network: &Network,
-    reference: Option<&Network>,
+    network: &Model,
+    reference: Option<&Model>,
     data: &Dataset,
 ) -> anyhow::Result<Evaluation> {
     let outputs = outputs(network, data)?;
@@ -90,12 +90,14 @@ pub fn evaluate(
 }
 
 /// The first output for each sample, in order.
-pub fn outputs(network: &Network, data: &Dataset) -> anyhow::Result<Vec<Tensor<f32>>> {
+pub fn outputs(network: &Model, data: &Dataset) -> anyhow::Result<Vec<Tensor<f32>>> {
     let bar = progress("evaluating", data.len());
-    let run = network.executor();
+    let executor = network.executor()?;
     let outputs = (0..data.len()).into_par_iter().map(|i| {
-        let mut outputs =
-            data.sample(i).and_then(|x| run(&[x])).with_context(|| format!("sample {i}"))?;
+        let mut outputs = data
+            .sample(i)
+            .and_then(|x| executor.run(&[x]))
+            .with_context(|| format!("sample {i}"))?;
         bar.inc(1);
         Ok(outputs.swap_remove(0))
     });

@@ -8,8 +8,9 @@ use naive_ptq::analyze::without_integer_form;
 use naive_ptq::emit::{self, Memory};
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::onnx;
 use naive_ptq::quant::{Preset, QuantParams, Scheme};
-use naive_ptq::{onnx, passes};
+use naive_ptq::quantize::prepare;
 use serde_json::{Value, json};
 
 use crate::args::ShapeArgs;
@@ -40,16 +41,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let integer = match graph.has_codes() {
         true => {
-            passes::prepare(&mut graph);
-            passes::complete_params(&mut graph)?;
+            prepare(&mut graph)?;
             Some(lower(&graph)?)
         }
         false => None,
     };
     if args.json {
-        say!("{:#}", to_json(&graph, integer.as_ref()));
+        say!("{:#}", to_json(&graph, integer.as_ref())?);
     } else {
-        say!("{}", to_text(&graph, integer.as_ref()));
+        say!("{}", to_text(&graph, integer.as_ref())?);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,10 +65,10 @@ fn unknown(model: &Path) -> String {
 }
 
 /// The network as it is executed, with batch norms folded and ReLUs fused.
-fn prepared(graph: &Graph) -> Graph {
+fn prepared(graph: &Graph) -> anyhow::Result<Graph> {
     let mut prepared = graph.clone();
-    passes::prepare(&mut prepared);
-    prepared
+    prepare(&mut prepared)?;
+    Ok(prepared)
 }
 
 /// What can be deployed, and what it takes. The engine, C and Rust take the same nodes.
@@ -106,7 +106,7 @@ impl Targets {
     }
 }
 
-fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
+fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> anyhow::Result<String> {
     let mut text = format!("network \"{}\"", graph.name);
     for (what, values) in [("input ", &graph.inputs), ("output", &graph.outputs)] {
         for &v in values {
@@ -117,13 +117,13 @@ fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
     let macs: u64 = graph.nodes.iter().map(|n| graph.macs(n)).sum();
     let (nodes_count, parameters) = (graph.nodes.len(), graph.parameters());
     text += &format!("\n{nodes_count} nodes, {parameters} parameters, {macs} MACs");
-    let prepared = prepared(graph);
+    let prepared = prepared(graph)?;
     let live = prepared.peak_live_elements();
     text += &format!("\n{live} activation codes are live at one time");
     text += &Targets::new(&prepared, integer).text();
     text += "\n\n";
     let Some(integer) = integer else {
-        return text + &nodes(graph).to_string();
+        return Ok(text + &nodes(graph).to_string());
     };
     text += &int_nodes(graph, integer).to_string();
     if let Some((node, bound)) = widest_accumulator(integer) {
@@ -133,7 +133,7 @@ fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> String {
             "\nlargest accumulator: ±{bound} in \"{node}\", {share:.4} of the limit of {bits} bits\n"
         );
     }
-    text
+    Ok(text)
 }
 
 /// The table of a float network.
@@ -202,7 +202,7 @@ fn shape(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
-fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> Value {
+fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> anyhow::Result<Value> {
     let value = |v: usize| {
         let value = &graph.values[v];
         json!({"name": value.name, "shape": value.shape, "quant": value.quant.as_ref().map(quant)})
@@ -216,11 +216,11 @@ fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> Value {
             "acc_bound": lowered.and_then(|n| n.op.acc_bound()),
         })
     });
-    let prepared = prepared(graph);
+    let prepared = prepared(graph)?;
     let targets = Targets::new(&prepared, integer);
     let refused = targets.refused.iter().map(|(node, why)| json!({"node": node, "reason": why}));
     let [ram_c, ram_rust, constants] = targets.bytes.map_or([None; 3], |bytes| bytes.map(Some));
-    json!({
+    Ok(json!({
         "name": graph.name,
         "quantized": integer.is_some(),
         "targets": ["engine", "c", "rust"],
@@ -233,7 +233,7 @@ fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> Value {
         "macs": graph.nodes.iter().map(|n| graph.macs(n)).sum::<u64>(),
         "peak_live_elements": prepared.peak_live_elements(),
         "nodes": nodes.collect::<Vec<_>>(),
-    })
+    }))
 }
 
 fn quant(quant: &QuantParams) -> Value {

@@ -10,10 +10,10 @@ use naive_ptq::data::{Dataset, check_folder, write_atomic};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::onnx;
 use naive_ptq::ops::product::is_wide;
 use naive_ptq::quant::Scheme;
-use naive_ptq::quantize::{quantize, quantize_corrected};
-use naive_ptq::{onnx, passes};
+use naive_ptq::quantize::{prepare, quantize, quantize_corrected};
 use rayon::prelude::*;
 
 use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs, progress};
@@ -145,13 +145,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let data =
         args.calib.as_ref().map(|path| args.preprocess.open(path, args.samples)).transpose()?;
     let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(data.as_ref())?)?;
-    passes::prepare(&mut graph);
-    if graph.has_codes() {
-        // Some tools leave a few values real; those are calibrated, the others keep their codes.
-        passes::complete_params(&mut graph)?;
-        if graph.activations().all(|v| graph.values[v].quant.is_some()) {
-            bail!("{} is quantized already", args.model.display());
-        }
+    prepare(&mut graph)?;
+    // Some tools leave a few values real; those are calibrated, the others keep their codes.
+    if graph.has_codes() && graph.activations().all(|v| graph.values[v].quant.is_some()) {
+        bail!("{} is quantized already", args.model.display());
     }
     let mut observer = match &data {
         Some(data) => observe(&graph, data)?,
@@ -209,7 +206,7 @@ pub fn observe(graph: &Graph, data: &Dataset) -> anyhow::Result<Observer> {
     let shard = || Observer::new(graph);
     let observed = (0..data.len()).into_par_iter().try_fold(shard, |mut observer: Observer, i| {
         let x = data.sample(i).with_context(|| format!("sample {i}"))?;
-        observer.observe(&network, graph, &[x]).with_context(|| format!("sample {i}"))?;
+        network.run(&[x], |v, x| observer.see(v, x)).with_context(|| format!("sample {i}"))?;
         bar.inc(1);
         anyhow::Ok(observer)
     });

@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::data::npy::{Element, write_npy};
 use naive_ptq::data::{check_folder, write_atomic};
-use naive_ptq::exec::Network;
 use naive_ptq::exec::int::IntExecutor;
+use naive_ptq::model::Model;
 use rayon::prelude::*;
 
 use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, progress};
@@ -44,13 +44,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.threads.apply()?;
     check_folder(&args.output)?;
     let data = args.preprocess.open(&args.input, None)?;
-    let network = Network::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
+    let network = Model::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
     let npy = match (&network, args.codes) {
         (_, false) => stack(outputs(&network, &data)?)?,
-        (Network::Float(_), true) => bail!("--codes: {} is not quantized", args.model.display()),
-        (Network::Int(graph), true) => {
+        (Model::Float(_), true) => bail!("--codes: {} is not quantized", args.model.display()),
+        (Model::Int(graph), true) => {
             let bar = progress("running", data.len());
-            let executor = IntExecutor::new(graph);
+            let executor = IntExecutor::new(graph.clone());
             let codes = (0..data.len()).into_par_iter().map(|i| {
                 let run = |x| executor.run_codes(&[x], |_, _| Ok(()));
                 let mut codes =

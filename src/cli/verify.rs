@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::data::write_folder;
 use naive_ptq::emit::{self, TestVector, code_bits};
+use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 use serde_json::json;
 
@@ -81,6 +82,7 @@ struct Difference {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let data = args.preprocess.open(&args.data, args.samples)?;
     let graph = quantized(&args.model, &args.shapes, Some(&data))?;
+    let reference = IntExecutor::new(graph.clone());
     let folder = tempfile::tempdir()?;
     let mut programs = Vec::new();
     // The C code for the DSP extension has a portable form; the other one also checks every bound.
@@ -98,8 +100,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bar = progress("verifying", data.len());
     let mut found = None;
     'samples: for i in 0..data.len() {
-        let expected =
-            TestVector::new(&graph, &[data.sample(i)?]).with_context(|| format!("sample {i}"))?;
+        let expected = TestVector::new(&reference, &[data.sample(i)?])
+            .with_context(|| format!("sample {i}"))?;
         for (target, program) in &mut programs {
             let difference = program
                 .compare(&graph, &expected, args.layers)

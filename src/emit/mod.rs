@@ -71,13 +71,14 @@ pub struct TestVector {
 }
 
 impl TestVector {
-    /// Runs the engine on `inputs`.
+    /// Runs the reference on `inputs`.
     ///
     /// # Errors
     /// Inputs that do not fit.
-    pub fn new(graph: &IntGraph, inputs: &[Tensor<f32>]) -> Result<Self> {
+    pub fn new(reference: &IntExecutor, inputs: &[Tensor<f32>]) -> Result<Self> {
+        let graph = reference.graph();
         let mut seen: Vec<Option<Codes>> = vec![None; graph.values.len()];
-        IntExecutor::new(graph).run_codes(inputs, |v, codes| {
+        reference.run_codes(inputs, |v, codes| {
             seen[v] = Some(codes.clone());
             Ok(())
         })?;

@@ -1,5 +1,6 @@
 use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
+use crate::exec::int::IntExecutor;
 use crate::graph::Graph;
 use crate::lower::lower;
 use crate::ops::Op;
@@ -18,7 +19,7 @@ fn quantized(seed: u64, scheme: Scheme) -> Graph {
     passes::prepare(&mut float);
     let mut observer = Observer::new(&float);
     let x = random_inputs(&float, &mut Rng(seed), 1.0);
-    observer.observe(&FloatExecutor::new(&float), &float, &x).unwrap();
+    FloatExecutor::new(&float).run(&x, |v, x| observer.see(v, x)).unwrap();
     quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap()
 }
 
@@ -39,7 +40,10 @@ fn random_networks_compute_the_same_in_rust() {
         let graph = quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]);
         let int = lower(&graph).unwrap();
         let vectors: Vec<TestVector> = (0..3)
-            .map(|i| TestVector::new(&int, &random_inputs(&graph, &mut Rng(i), 1.0)).unwrap())
+            .map(|i| {
+                TestVector::new(&IntExecutor::new(&int), &random_inputs(&graph, &mut Rng(i), 1.0))
+                    .unwrap()
+            })
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let files = rust::emit(&int, "net", &vectors).unwrap();

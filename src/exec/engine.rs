@@ -22,10 +22,10 @@
 //! # let mut graph = onnx::load(&folder.join("float.onnx"))?;
 //! # passes::prepare(&mut graph);
 //! # let mut observer = Observer::new(&graph);
-//! # observer.observe(&FloatExecutor::new(&graph), &graph, &[data.sample(0)?])?;
+//! # FloatExecutor::new(&graph).run(&[data.sample(0)?], |v, x| observer.see(v, x))?;
 //! # let scheme = Scheme::new(Preset::Scale, true);
 //! # let integer = lower(&quantize_corrected(&graph, &observer, Calibrator::MinMax, scheme)?)?;
-//! // `integer` is an `IntGraph`, as from `lower` or from `Network::load`.
+//! // `integer` is an `IntGraph`, as from `lower` or from `Model::load`.
 //! let engine = Engine::new(&integer, Options::default())?;
 //! let results = std::thread::scope(|scope| {
 //!     let threads = (0..2).map(|i| {
@@ -107,7 +107,7 @@ pub struct Engine {
     /// Threads of a session: one if no layer is worth sharing.
     threads: usize,
     /// A network of 16-bit codes, which has no kernels here.
-    wide: Option<IntGraph>,
+    wide: Option<IntExecutor>,
 }
 
 /// Where an argument comes from.
@@ -170,7 +170,7 @@ impl Engine {
             wide: None,
         };
         if code_bits(graph) != 8 {
-            engine.wide = Some(graph.clone());
+            engine.wide = Some(IntExecutor::new(graph));
             return Ok(engine);
         }
         let memory = Memory::for_rust(graph);
@@ -234,7 +234,7 @@ impl Engine {
     /// As for [`run_codes`](Self::run_codes).
     pub fn run(&self, session: &mut Session, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> {
         let codes = self.run_codes(session, inputs)?;
-        let values: Vec<&IntValue> = match &self.wide {
+        let values: Vec<&IntValue> = match self.wide.as_ref().map(IntExecutor::graph) {
             Some(graph) => graph.outputs.iter().map(|&v| &graph.values[v]).collect(),
             None => self.outputs.iter().map(|(value, _)| value).collect(),
         };
@@ -265,8 +265,8 @@ impl Engine {
         inputs: &[Tensor<f32>],
         mut observe: impl FnMut(usize, &mut dyn Iterator<Item = i8>),
     ) -> Result<Vec<Tensor<i32>>> {
-        if let Some(graph) = &self.wide {
-            return IntExecutor::new(graph).run_codes(inputs, |_, _| Ok(()));
+        if let Some(reference) = &self.wide {
+            return reference.run_codes(inputs, |_, _| Ok(()));
         }
         let expected = self.inputs.iter().map(|(v, _)| (v.name.as_str(), v.shape.as_slice()));
         check_inputs(expected, inputs)?;

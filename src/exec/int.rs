@@ -1,6 +1,8 @@
 //! Integer execution. Real numbers appear only at the edge, where inputs become codes and outputs
 //! real values again.
 
+use std::sync::Arc;
+
 use super::{check_inputs, last_uses};
 use crate::codes::Codes;
 use crate::error::{Result, bail};
@@ -11,16 +13,30 @@ use crate::tensor::{Tensor, permuted};
 
 /// An integer network made ready to be run on any number of samples.
 #[derive(Debug)]
-pub struct IntExecutor<'a> {
-    graph: &'a IntGraph,
+pub struct IntExecutor {
+    graph: Arc<IntGraph>,
     dead: Vec<Vec<ValueId>>,
 }
 
-impl<'a> IntExecutor<'a> {
+impl From<&IntGraph> for Arc<IntGraph> {
+    /// Copies the graph.
+    fn from(graph: &IntGraph) -> Self {
+        Self::new(graph.clone())
+    }
+}
+
+impl IntExecutor {
     /// Prepares `graph`.
-    pub fn new(graph: &'a IntGraph) -> Self {
+    pub fn new(graph: impl Into<Arc<IntGraph>>) -> Self {
+        let graph = graph.into();
         let nodes = graph.nodes.iter().map(|n| (n.inputs.as_slice(), n.output));
-        Self { graph, dead: last_uses(graph.values.len(), nodes, &graph.outputs) }
+        let dead = last_uses(graph.values.len(), nodes, &graph.outputs);
+        Self { graph, dead }
+    }
+
+    /// The network.
+    pub fn graph(&self) -> &Arc<IntGraph> {
+        &self.graph
     }
 
     /// Computes the codes of the outputs, in ONNX's axis order; `observe` sees the codes of every
@@ -33,7 +49,7 @@ impl<'a> IntExecutor<'a> {
         inputs: &[Tensor<f32>],
         mut observe: impl FnMut(ValueId, &Codes) -> Result<()>,
     ) -> Result<Vec<Tensor<i32>>> {
-        let graph = self.graph;
+        let graph = &*self.graph;
         let expected = graph.inputs.iter().map(|&v| &graph.values[v]);
         check_inputs(expected.map(|v| (v.name.as_str(), v.shape.as_slice())), inputs)?;
         let mut computed: Vec<Option<Codes>> = vec![None; graph.values.len()];

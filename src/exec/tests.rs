@@ -1,4 +1,5 @@
 use super::*;
+use crate::graph::Graph;
 use crate::lower::lower;
 use crate::ops::Op;
 use crate::ops::Window;
@@ -57,26 +58,6 @@ fn both_executors_show_every_value_once_and_agree() {
 }
 
 #[test]
-fn inputs_that_do_not_fit_are_refused() {
-    let float = network();
-    let inputs = random_inputs(&float, &mut Rng(3), 1.0);
-    let (_, ranges) = run_float(&float, &inputs);
-    let int = lower(&quantize(&float, &ranges, SCHEMES[0]).unwrap()).unwrap();
-    let mut not_finite = inputs.clone();
-    not_finite[1].data_mut()[0] = f32::NAN;
-    let swapped = vec![inputs[1].clone(), inputs[0].clone()];
-    for (inputs, expected) in [
-        (inputs[..1].to_vec(), "the network has 2 inputs, got 1"),
-        (swapped, "input \"v0\" has shape [1, 3, 4, 4], got [5, 1, 1]"),
-        (not_finite, "input \"v1\" holds a value that is not finite"),
-    ] {
-        for network in [Network::Float(float.clone()), Network::Int(int.clone())] {
-            assert_eq!(refused(network.executor()(&inputs)), expected);
-        }
-    }
-}
-
-#[test]
 fn an_observer_can_stop_the_run() {
     let float = network();
     let inputs = random_inputs(&float, &mut Rng(3), 1.0);
@@ -96,4 +77,39 @@ fn inputs_and_constants_can_be_outputs() {
     let inputs = random_inputs(&graph, &mut Rng(3), 1.0);
     let (outputs, _) = run_float(&graph, &inputs);
     assert_eq!(outputs, [inputs[0].clone(), graph.real_constant(c).unwrap().clone()]);
+}
+
+/// A tensor that is changed on its way is what the rest of the network sees; a run that starts at a value
+/// gives the bits of a whole one.
+#[test]
+fn a_counterfactual_run_is_a_closure() {
+    let graph = network();
+    let inputs = random_inputs(&graph, &mut Rng(3), 1.0);
+    let executor = float::FloatExecutor::new(&graph);
+    let trace = executor.trace(&inputs).unwrap();
+    for changed in graph.activations() {
+        let mut seen = Vec::new();
+        let double = |v: usize, x: &mut Tensor<f32>| {
+            if v == changed {
+                x.data_mut().iter_mut().for_each(|x| *x *= 2.0);
+            }
+            seen.push((v, x.clone()));
+            Ok(())
+        };
+        let whole = executor.run_with(&inputs, double).unwrap();
+        assert_ne!(whole, executor.run(&inputs, |_, _| Ok(())).unwrap());
+        let all = std::mem::take(&mut seen);
+        let double = |v: usize, x: &mut Tensor<f32>| {
+            if v == changed {
+                x.data_mut().iter_mut().for_each(|x| *x *= 2.0);
+            }
+            seen.push((v, x.clone()));
+            Ok(())
+        };
+        assert_eq!(executor.run_from(changed, &trace, double).unwrap(), whole);
+        let differs = |(v, x): &&(usize, Tensor<f32>)| trace[*v].as_ref() != Some(x);
+        assert!(all.iter().filter(differs).eq(&seen), "{changed}");
+    }
+    let message = refused(executor.run_from(9, &trace, |_, _| Ok(())));
+    assert_eq!(message, "the trace of a run does not hold value 9");
 }

@@ -160,7 +160,7 @@ fn moved_codes_can_become_others() {
     let (mut graph, inputs) = quantized(&[1, 1, 4, 4], |net, x| {
         vec![net.node(Op::MaxPool(MaxPool(Window::new([2, 2]))), &[x])]
     });
-    let same = IntExecutor::new(&lower(&graph).unwrap()).run(&inputs).unwrap();
+    let same = IntExecutor::new(lower(&graph).unwrap()).run(&inputs).unwrap();
     let y = graph.outputs[0];
     graph.nodes[0].clamp.lo = 0.0;
     let quant = graph.values[y].quant.as_mut().unwrap();

@@ -1,8 +1,6 @@
-//! Rewrites of the graph, one per file. Those that [`prepare`] runs keep what the float network
-//! computes, up to the rounding of `f32`; [`correct_bias`] and [`complete_params`] serve quantization.
+//! Rewrites of the graph, one per file. Each keeps what the float network computes, up to the rounding
+//! of `f32`.
 
-mod complete_params;
-mod correct_bias;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_activation;
@@ -11,8 +9,6 @@ mod fuse_bias;
 #[cfg(test)]
 mod tests;
 
-pub use complete_params::complete_params;
-pub use correct_bias::correct_bias;
 pub use fold_batch_norm::fold_batch_norm;
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
@@ -20,7 +16,7 @@ pub use fuse_bias::fuse_bias;
 
 use crate::graph::Graph;
 
-/// Everything that has to happen between import and calibration, in order.
+/// All of them, in order.
 pub fn prepare(graph: &mut Graph) {
     fold_constants(graph);
     fuse_bias(graph);

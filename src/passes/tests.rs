@@ -1,5 +1,3 @@
-mod quantized;
-
 use super::*;
 use crate::graph::Value;
 use crate::ops::add::Add;

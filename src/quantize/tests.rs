@@ -1,5 +1,7 @@
+mod rewrites;
+
 use super::*;
-use crate::graph::Value;
+use crate::graph::{Value, ValueId};
 use crate::lower::lower;
 use crate::ops::Op;
 use crate::ops::Window;
@@ -10,7 +12,7 @@ use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
-use crate::quant::Preset;
+use crate::quant::{Granularity, Preset};
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, run_int};
 
 const POINTWISE: Op = Op::Conv(Conv {
@@ -203,5 +205,35 @@ fn what_has_no_codes_is_named() {
         broken.values[w] = Value::real("kernel", weight);
         let expected = format!("in node \"n0\" (Conv): constant \"kernel\" holds {bad}");
         assert_eq!(attempt(&broken, &ranges), expected);
+    }
+}
+
+/// Steps between the choice of parameters and their use may change either, or the rounding.
+#[test]
+fn parameters_and_rounding_are_data() {
+    let float = layer([0.5, 0.25, 0.5, -0.25], [1.0, -1.0]);
+    let (x, w, y) = (float.inputs[0], float.nodes[0].inputs[1], float.outputs[0]);
+    let mut ranges = vec![None; float.values.len()];
+    (ranges[x], ranges[y]) = (symmetric(1.0), symmetric(2.0));
+    let mut params = choose_params(&float, &ranges, SCHEMES[2]).unwrap();
+    let nearest = apply(&float, &params, &Rounding::default()).unwrap();
+    assert_eq!(nearest, quantize(&float, &ranges, SCHEMES[2]).unwrap());
+    let mut rounding = Rounding::default();
+    rounding.0.insert((0, 1), vec![1, 2, -3, 4]);
+    let chosen = apply(&float, &params, &rounding).unwrap();
+    let codes = CodeTensor::new(8, Tensor::new([2, 2, 1, 1], vec![1, 2, -3, 4]).unwrap());
+    assert_eq!(chosen.values[w].constant, Some(Constant::Codes(codes)));
+    assert_eq!(quant(&chosen, w), quant(&nearest, w));
+    params.values[y] = Some(QuantParams::per_tensor(0.5, 3, 8));
+    let wider = apply(&float, &params, &Rounding::default()).unwrap();
+    assert_eq!(*quant(&wider, y), QuantParams::per_tensor(0.5, 3, 8));
+    for (codes, expected) in [
+        (vec![1, 2, 3], "does not hold 3 elements"),
+        (vec![0, 0, 0, 128], "128 is not a 8-bit code"),
+    ] {
+        rounding.0.insert((0, 1), codes);
+        let message = refused(apply(&float, &params, &rounding));
+        assert!(message.starts_with("in node \"n0\" (Conv): "), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::real_inputs;
 use super::skip::{skip, tools_required};
 use crate::emit::{self, TestVector};
+use crate::exec::int::IntExecutor;
 use crate::graph::Graph;
 use crate::lower::lower;
 use crate::ops::IntOp;
@@ -59,7 +60,8 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
             );
         }
         for codes in runs {
-            let vector = TestVector::new(&int, &real_inputs(graph, codes)).unwrap();
+            let vector =
+                TestVector::new(&IntExecutor::new(&int), &real_inputs(graph, codes)).unwrap();
             let bytes = |codes: &[i32]| {
                 let size = emit::code_bits(&int) as usize / 8;
                 let bytes = codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(size));

@@ -146,7 +146,9 @@ fn integers_are_within_their_bound_and_survive_the_file() {
         let mut observer = Observer::new(&float);
         let samples: Vec<Vec<Tensor<f32>>> =
             (0..3).map(|i| random_inputs(&float, &mut Rng(seed ^ i << 32), 1.0)).collect();
-        samples.iter().for_each(|x| observer.observe(&executor, &float, x).unwrap());
+        for x in &samples {
+            executor.run(x, |v, x| observer.see(v, x)).unwrap();
+        }
         for scheme in SCHEMES {
             let quantized = match seed % 2 {
                 0 => quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap(),

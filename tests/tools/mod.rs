@@ -15,6 +15,7 @@ use naive_ptq::data::npy::{Array, Element, read_npy, write_npy};
 use naive_ptq::data::{Dataset, Preprocess, write_folder};
 use naive_ptq::emit::{self, TestVector};
 use naive_ptq::exec::float::FloatExecutor;
+use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::IntGraph;
 use naive_ptq::quant::{Preset, Scheme};
@@ -125,7 +126,7 @@ pub fn observe(graph: &Graph, samples: &[Tensor<f32>]) -> Observer {
     let network = FloatExecutor::new(graph);
     let shard = |x: &Tensor<f32>| {
         let mut observer = Observer::new(graph);
-        observer.observe(&network, graph, std::slice::from_ref(x)).unwrap();
+        network.run(std::slice::from_ref(x), |v, x| observer.see(v, x)).unwrap();
         observer
     };
     let merge = |mut a: Observer, b| {
@@ -154,7 +155,9 @@ pub fn deploy_c(folder: &Path, graph: &IntGraph, name: &str, samples: &[Tensor<f
 
 /// What the engine computes for `samples`.
 pub fn vectors(graph: &IntGraph, samples: &[Tensor<f32>]) -> Vec<TestVector> {
-    samples.iter().map(|x| TestVector::new(graph, std::slice::from_ref(x)).unwrap()).collect()
+    let reference = IntExecutor::new(graph);
+    let vector = |x| TestVector::new(&reference, std::slice::from_ref(x)).unwrap();
+    samples.iter().map(vector).collect()
 }
 
 /// Changes the first number behind the last `at` in a file.

@@ -334,7 +334,9 @@ fn random_networks_equal_the_reference() {
         let mut observer = Observer::new(&float);
         let samples: Vec<Vec<Tensor<f32>>> =
             (0..2).map(|i| random_inputs(&float, &mut Rng(seed ^ i << 32), 1.0)).collect();
-        samples.iter().for_each(|x| observer.observe(&executor, &float, x).unwrap());
+        for x in &samples {
+            executor.run(x, |v, x| observer.see(v, x)).unwrap();
+        }
         let scheme = SCHEMES[seed as usize % SCHEMES.len()];
         let quantized = quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap();
         let graph = lower(&quantized).unwrap();

@@ -158,8 +158,7 @@ impl Layer {
 
 fn lowered(model: &ModelProto) -> IntGraph {
     let mut graph = read(model).unwrap();
-    passes::prepare(&mut graph);
-    passes::complete_params(&mut graph).unwrap();
+    crate::quantize::prepare(&mut graph).unwrap();
     lower(&graph).unwrap()
 }
 

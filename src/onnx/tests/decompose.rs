@@ -368,12 +368,11 @@ fn argmax_and_its_cast() {
     graph(&mut quantized).node[2] = argmax("xd", "y");
     graph(&mut quantized).node.truncate(3);
     let mut graph = read(&quantized).unwrap();
-    passes::complete_params(&mut graph).unwrap();
+    crate::quantize::complete_params(&mut graph).unwrap();
     let y = &graph.values[graph.outputs[0]];
     assert_eq!(y.quant, Some(crate::quant::QuantParams::per_tensor(1.0, -128, 8)));
     let mut again = import(&export(&graph), None).unwrap();
-    passes::prepare(&mut again);
-    passes::complete_params(&mut again).unwrap();
+    crate::quantize::prepare(&mut again).unwrap();
     assert_eq!(lower(&again).unwrap(), lower(&graph).unwrap());
     // On codes, too.
     let on_codes = edited(quantized, |g| g.node[2].input[0] = "xq".into());

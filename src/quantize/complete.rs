@@ -1,12 +1,12 @@
 //! What a quantized file leaves unsaid: parameters of values whose codes are only moved, those of
 //! indices, and codes of biases that were left real.
 
+use super::bias::bias_params;
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result};
 use crate::graph::{Constant, Graph};
 use crate::ops::{OutputParams, Role};
 use crate::quant::QuantParams;
-use crate::quantize::{bias_params, duplicate};
 use crate::tensor::Tensor;
 
 /// Gives the result of a node that only moves codes its argument's parameters, and the other way
@@ -44,17 +44,17 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
     }
     for i in 0..graph.nodes.len() {
         for argument in 0..graph.nodes[i].inputs.len() {
-            let node = graph.nodes[i].clone();
-            let v = node.inputs[argument];
-            let real = graph.real_constant(v).filter(|_| node.op.role(argument) == Role::Bias);
+            let node = &graph.nodes[i];
+            let real = graph.real_constant(node.inputs[argument]);
+            let real = real.filter(|_| node.op.role(argument) == Role::Bias);
             // Without those of input and weight there are none for a bias.
-            let known = |i: usize| graph.values[node.inputs[i]].quant.is_some();
-            let Some(real) = real.filter(|_| known(0) && known(1)).cloned() else { continue };
-            let params = bias_params(graph, &node).in_node(&node.name, node.op.name())?;
-            let codes = params.quantize_all(real.data(), real.shape());
-            let v = if graph.uses(v) > 1 { duplicate(graph, i, argument) } else { v };
-            let codes = CodeTensor::new(params.bits, Tensor::new(real.shape(), codes)?);
-            graph.values[v].constant = Some(Constant::Codes(codes));
+            let quant = |i: usize| graph.values[*node.inputs.get(i)?].quant.as_ref();
+            let (Some(real), Some(x), Some(w)) = (real, quant(0), quant(1)) else { continue };
+            let params = bias_params(x, w, real.data().len());
+            let codes = Tensor::new(real.shape(), params.quantize_all(real.data(), real.shape()));
+            let codes = codes.in_node(&node.name, node.op.name())?;
+            let v = graph.own_argument(i, argument);
+            graph.values[v].constant = Some(Constant::Codes(CodeTensor::new(params.bits, codes)));
             graph.values[v].quant = Some(params);
         }
     }

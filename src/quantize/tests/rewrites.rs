@@ -1,25 +1,30 @@
-//! Passes that follow quantization: corrected biases, and what a quantized file leaves unsaid.
+//! Corrected biases, and what a quantized file leaves unsaid.
 
 use super::*;
-use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
-use crate::graph::Constant;
-use crate::lower::lower;
-use crate::ops::reshape::Reshape;
-use crate::quant::{Range, Scheme};
-use crate::quantize::{quantize, quantize_corrected};
-use crate::testing::{SCHEMES, refused};
+use crate::testing::tabulate;
+
+const LINEAR: Op = Op::Linear(Linear { transposed: false });
+const IMAGE: &[usize] = &[2, 3, 4, 4];
+
+/// Builds a network with one input of shape `x`, whose outputs `build` returns.
+fn net(x: &[usize], build: impl Fn(&mut Net, usize) -> Vec<usize>) -> Graph {
+    let mut net = Net::new(3);
+    let x = net.input(x);
+    let outputs = build(&mut net, x);
+    net.finish(&outputs)
+}
 
 /// Channels that are constant over the pixels of all samples.
 fn constant_channels(shape: &[usize], values: &[f32]) -> Tensor<f32> {
-    crate::testing::tabulate(shape, |p| values[p[1]])
+    tabulate(shape, |p| values[p[1]])
 }
 
 fn observe(graph: &Graph, inputs: &[Tensor<f32>]) -> Observer {
     let executor = FloatExecutor::new(graph);
     let mut observer = Observer::new(graph);
     for x in inputs {
-        observer.observe(&executor, graph, std::slice::from_ref(x)).unwrap();
+        executor.run(std::slice::from_ref(x), |v, x| observer.see(v, x)).unwrap();
     }
     observer
 }
@@ -139,10 +144,14 @@ fn what_moves_codes_inherits_parameters_from_either_side() {
 #[test]
 fn real_biases_become_codes() {
     for scheme in SCHEMES {
-        let graph = net(IMAGE, |net, x| {
-            let (weight, bias) = (net.random(&[5, 3, 2, 2]), net.random(&[5]));
-            vec![net.node(conv(2, 1), &[x, weight, bias])]
-        });
+        let graph =
+            net(IMAGE, |net, x| {
+                let (weight, bias) = (net.random(&[5, 3, 2, 2]), net.random(&[5]));
+                vec![net.node(
+                    Op::Conv(Conv { window: Window::new([2, 2]), group: 1 }),
+                    &[x, weight, bias],
+                )]
+            });
         let whole = quantize(&graph, &ranges(&graph), scheme).unwrap();
         let bias = whole.nodes[0].inputs[2];
         let mut file = whole.clone();
@@ -155,7 +164,7 @@ fn real_biases_become_codes() {
         file.values[bias] = graph.values[bias].clone();
         complete_params(&mut file).unwrap();
         assert!(file.values[bias].quant.is_none());
-        let message = refused(crate::lower::lower(&file));
+        let message = refused(lower(&file));
         assert!(message.contains("must be a quantized constant"), "{message}");
     }
 }

@@ -1,0 +1,106 @@
+//! Float graph and ranges → quantized graph: every activation gets scale and zero point
+//! ([`choose_params`]), every constant becomes codes ([`apply`]).
+
+mod bias;
+mod complete;
+mod correct_bias;
+mod params;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+use std::collections::BTreeMap;
+
+use crate::calibrate::{Calibrator, Observer};
+use crate::codes::CodeTensor;
+use crate::error::{Context, Result, bail};
+use crate::graph::{Constant, Graph};
+use crate::passes;
+use crate::quant::{QuantParams, Range, Scheme};
+use crate::tensor::Tensor;
+
+pub use complete::complete_params;
+pub use correct_bias::correct_bias;
+pub use params::{Params, choose_params};
+
+/// Everything that has to happen between import and calibration or lowering, in order.
+///
+/// # Errors
+/// The node of a quantized file whose bias cannot be quantized.
+pub fn prepare(graph: &mut Graph) -> Result<()> {
+    passes::prepare(graph);
+    complete_params(graph)
+}
+
+/// Quantizes a prepared float graph; `ranges` has the range of each activation: chooses parameters, and
+/// applies them with the nearest codes.
+///
+/// # Errors
+/// Those of [`choose_params`].
+pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Graph> {
+    apply(graph, &choose_params(graph, ranges, scheme)?, &Rounding::default())
+}
+
+/// As [`quantize`], with biases that make up for the mean error of rounded weights
+/// ([`correct_bias`]).
+pub fn quantize_corrected(
+    graph: &Graph,
+    observer: &Observer,
+    calibrator: Calibrator,
+    scheme: Scheme,
+) -> Result<Graph> {
+    let ranges = observer.ranges(calibrator);
+    let first = quantize(graph, &ranges, scheme)?;
+    let mut corrected = graph.clone();
+    correct_bias(&mut corrected, &first, observer);
+    quantize(&corrected, &ranges, scheme)
+}
+
+/// Codes of constants that are not the nearest ones, by node and argument.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rounding(pub BTreeMap<(usize, usize), Vec<i32>>);
+
+impl Rounding {
+    /// The codes of argument `argument` of node `index`, whose real numbers are `real`.
+    fn codes(
+        &self,
+        (index, argument): (usize, usize),
+        real: &Tensor<f32>,
+        params: &QuantParams,
+    ) -> Result<CodeTensor> {
+        let codes = match self.0.get(&(index, argument)) {
+            Some(codes) => codes.clone(),
+            None => params.quantize_all(real.data(), real.shape()),
+        };
+        let (lo, hi) = params.code_range();
+        if let Some(bad) = codes.iter().find(|code| !(lo..=hi).contains(code)) {
+            bail!(Range, "{bad} is not a {}-bit code", params.bits);
+        }
+        Ok(CodeTensor::new(params.bits, Tensor::new(real.shape(), codes)?))
+    }
+}
+
+/// The graph with these parameters, and the codes of its constants.
+///
+/// # Errors
+/// The node whose constant does not fit its parameters or its codes.
+pub fn apply(graph: &Graph, params: &Params, rounding: &Rounding) -> Result<Graph> {
+    let mut quantized = graph.clone();
+    for (value, params) in quantized.values.iter_mut().zip(&params.values) {
+        value.quant.clone_from(params);
+    }
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for (argument, params) in params.constants[index].iter().enumerate() {
+            let real = graph.real_constant(node.inputs[argument]);
+            let (Some(params), Some(real)) = (params, real) else { continue };
+            let codes = rounding.codes((index, argument), real, params);
+            let codes = codes.in_node(&node.name, node.op.name())?;
+            // A constant with another user there gets other codes: it stays real for that one.
+            let v = quantized.own_argument(index, argument);
+            quantized.values[v].constant = Some(Constant::Codes(codes));
+            quantized.values[v].quant = Some(params.clone());
+        }
+    }
+    quantized.check()?;
+    Ok(quantized)
+}

@@ -1,0 +1,174 @@
+//! Ranges → scale and zero point of every activation and every constant.
+
+use super::bias::bias_params;
+use super::weights::weight_params;
+use crate::error::{Context, Result, bail};
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::{OutputParams, Role};
+use crate::quant::{QuantParams, Range, Scheme};
+use crate::tensor::Tensor;
+
+/// How each number of a graph becomes a code.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params {
+    /// Of each activation, by its value; those of a constant if it has codes already.
+    pub values: Vec<Option<QuantParams>>,
+    /// Of each real constant, by node and argument: each of its users reads other codes.
+    pub constants: Vec<Vec<Option<QuantParams>>>,
+}
+
+impl Params {
+    /// Those of argument `argument` of `graph.nodes[index]`.
+    fn of(&self, graph: &Graph, index: usize, argument: usize) -> Result<&QuantParams> {
+        let v = graph.nodes[index].inputs[argument];
+        let own = self.constants.get(index).and_then(|arguments| arguments.get(argument));
+        match own.and_then(Option::as_ref).or(self.values[v].as_ref()) {
+            Some(params) => Ok(params),
+            None => bail!(Unsupported, "value \"{}\" is not quantized", graph.values[v].name),
+        }
+    }
+}
+
+/// Chooses scales and zero points for a prepared graph; `ranges` has the range of each activation. What
+/// has codes already, in a graph that another tool has quantized in part, keeps them.
+///
+/// # Errors
+/// The node whose numbers have no codes (NaN, missing range), by name.
+pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Params> {
+    let ranges = &shared_ranges(graph, ranges);
+    let values = graph.values.iter().map(|v| v.quant.clone()).collect();
+    let mut params = Params { values, constants: Vec::with_capacity(graph.nodes.len()) };
+    for &input in graph.inputs.iter().filter(|&&v| graph.values[v].quant.is_none()) {
+        params.values[input] = Some(scheme.activation(range_of(graph, ranges, input)?));
+    }
+    for (index, node) in graph.nodes.iter().enumerate() {
+        choose_for_node(&mut params, graph, index, ranges, scheme)
+            .in_node(&node.name, node.op.name())?;
+    }
+    Ok(params)
+}
+
+fn choose_for_node(
+    params: &mut Params,
+    graph: &Graph,
+    index: usize,
+    ranges: &[Option<Range>],
+    scheme: Scheme,
+) -> Result<()> {
+    let node = &graph.nodes[index];
+    if params.values[node.output].is_none() {
+        params.values[node.output] = Some(result_params(params, graph, node, ranges, scheme)?);
+    }
+    params.constants.push(vec![None; node.inputs.len()]);
+    for (argument, &v) in node.inputs.iter().enumerate() {
+        if let Some(real) = graph.real_constant(v) {
+            if let Some(bad) = real.data().iter().find(|x| !x.is_finite()) {
+                bail!(Range, "constant \"{}\" holds {bad}", graph.values[v].name);
+            }
+            let chosen = constant_params(params, graph, index, argument, real, scheme)?;
+            params.constants[index][argument] = Some(chosen);
+        }
+    }
+    Ok(())
+}
+
+fn result_params(
+    params: &Params,
+    graph: &Graph,
+    node: &Node,
+    ranges: &[Option<Range>],
+    scheme: Scheme,
+) -> Result<QuantParams> {
+    Ok(match node.op.output_params() {
+        OutputParams::Calibrated | OutputParams::Shared => {
+            scheme.activation(range_of(graph, ranges, node.output)?)
+        }
+        OutputParams::Unit => scheme.unit(),
+        OutputParams::Index => QuantParams::index(scheme.activation_bits),
+        OutputParams::SameAsInput => match &params.values[node.inputs[0]] {
+            Some(params) => params.clone(),
+            None => bail!(Unsupported, "the input is a constant: fold it first"),
+        },
+    })
+}
+
+fn constant_params(
+    params: &Params,
+    graph: &Graph,
+    index: usize,
+    argument: usize,
+    real: &Tensor<f32>,
+    scheme: Scheme,
+) -> Result<QuantParams> {
+    let node = &graph.nodes[index];
+    let of = |argument| params.of(graph, index, argument);
+    Ok(match node.op.role(argument) {
+        Role::Activation => scheme.activation(extent(real.data())),
+        Role::Weight { axis } => {
+            let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
+            let scales = [of(0)?.scale[0], output_scale(params, graph, node)?];
+            weight_params(real, axis, bias.as_deref(), scales, scheme)
+        }
+        Role::Bias => bias_params(of(0)?, of(1)?, real.data().len()),
+    })
+}
+
+fn output_scale(params: &Params, graph: &Graph, node: &Node) -> Result<f32> {
+    match &params.values[node.output] {
+        Some(params) => Ok(params.scale[0]),
+        None => bail!(Unsupported, "value \"{}\" is not quantized", graph.values[node.output].name),
+    }
+}
+
+/// Gives all values whose codes are to be copied, not rescaled, the union of their ranges: arguments
+/// and result of a node with [`OutputParams::Shared`], through the nodes that only move codes.
+fn shared_ranges(graph: &Graph, ranges: &[Option<Range>]) -> Vec<Option<Range>> {
+    let mut group: Vec<ValueId> = (0..graph.values.len()).collect();
+    fn root(group: &[ValueId], mut v: ValueId) -> ValueId {
+        while group[v] != v {
+            v = group[v];
+        }
+        v
+    }
+    let mut fixed = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        let joined = match node.op.output_params() {
+            OutputParams::Shared => &node.inputs[..],
+            OutputParams::SameAsInput => &node.inputs[..1],
+            OutputParams::Unit | OutputParams::Index => {
+                fixed[node.output] = true;
+                continue;
+            }
+            OutputParams::Calibrated => continue,
+        };
+        for &v in joined.iter().filter(|&&v| !fixed[v] && graph.values[v].constant.is_none()) {
+            let (a, b) = (root(&group, v), root(&group, node.output));
+            group[a] = b;
+        }
+    }
+    let mut union: Vec<Option<Range>> = vec![None; graph.values.len()];
+    for (v, range) in ranges.iter().enumerate() {
+        let union = &mut union[root(&group, v)];
+        *union = match (*union, *range) {
+            (Some(a), Some(b)) => Some(Range { lo: a.lo.min(b.lo), hi: a.hi.max(b.hi) }),
+            (a, b) => a.or(b),
+        };
+    }
+    let observed = |v| ranges.get(v).copied().flatten();
+    (0..graph.values.len()).map(|v| observed(v).and(union[root(&group, v)])).collect()
+}
+
+fn range_of(graph: &Graph, ranges: &[Option<Range>], v: ValueId) -> Result<Range> {
+    match ranges.get(v) {
+        Some(&Some(range)) => Ok(range),
+        _ => bail!(Invalid, "value \"{}\" was not calibrated", graph.values[v].name),
+    }
+}
+
+/// Smallest and largest element.
+fn extent(x: &[f32]) -> Range {
+    Range {
+        lo: x.iter().copied().fold(f32::INFINITY, f32::min),
+        hi: x.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+    }
+}
