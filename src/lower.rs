@@ -5,7 +5,8 @@
 use crate::codes::Codes;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
-use crate::ops::clip::{Clip, TableInt};
+use crate::ops::clip::Clip;
+use crate::ops::table::TableInt;
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{
     FIRST, IntOp, Layout, Lowering, Op, Operand, OutputParams, Role, layouts_coincide,

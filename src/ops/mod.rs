@@ -15,6 +15,7 @@ pub mod max_pool;
 pub mod mean;
 pub mod mul;
 pub mod pad;
+pub mod pick;
 pub mod prelu;
 pub mod product;
 pub mod reshape;
@@ -22,6 +23,7 @@ pub mod resize;
 pub mod slice;
 pub mod softmax;
 pub mod source;
+pub mod table;
 pub mod transpose;
 pub mod unary;
 

@@ -3,17 +3,14 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Clip.html>,
 //! <https://onnx.ai/onnx/operators/onnx__Relu.html>.
 
-pub mod int;
 #[cfg(test)]
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::source::{CNode, Kernel, RustNode, kernel};
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
-use crate::codes::{CodeType, Codes, with_codes};
+use super::table::TableInt;
+use super::{Layout, Lowering, Operator, expect_inputs};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
-use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor};
 
 /// `y = min(max(x, lo), hi)`.
@@ -86,51 +83,5 @@ impl Operator for Clip {
 
     fn lower(&self, node: &mut Lowering) -> Result<TableInt> {
         Ok(TableInt::new(node, |x| self.apply(x)))
-    }
-}
-
-/// A function of one code, tabulated: an entry for each code, from the lowest on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TableInt(pub Codes);
-
-impl TableInt {
-    /// The table of `f` from the codes of `node`'s argument to those of its result.
-    pub fn new(node: &Lowering, f: impl Fn(f32) -> f32) -> Self {
-        Self::of(node.inputs[0].quant, node.output.quant, node.clamp, f)
-    }
-
-    /// `quantize(f(dequantize(code)))` for each code, clamped to `lo..=hi`.
-    pub fn of(
-        x: &QuantParams,
-        y: &QuantParams,
-        (lo, hi): (i32, i32),
-        f: impl Fn(f32) -> f32,
-    ) -> Self {
-        let (first, last) = x.code_range();
-        let code = |code: i32| y.quantize(f(x.dequantize(code, 0)), 0).clamp(lo, hi);
-        Self(Codes::new(y.bits, (first..=last).map(code)))
-    }
-}
-
-impl IntOperator for TableInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("clip")];
-
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        int::table(inputs[0], X::slice(&self.0), y);
-    }
-
-    fn writes_over(&self, _: usize) -> bool {
-        true
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let size = c.size;
-        c.array("table", "code_t", self.0.iter()).value("size", size).call("table", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let of = format!("&[{}]", r.code);
-        let table = with_codes!(&self.0, codes => r.constant("", &of, &codes.as_slice()));
-        r.call("clip::table", table, None);
     }
 }

@@ -6,10 +6,10 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
-use super::clip::TableInt;
 use super::onnx_node::OnnxNode;
 use super::slice::with_axis;
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
+use super::table::TableInt;
 use super::{IntOperator, Layout, Lowering, Operator, OutputParams};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};

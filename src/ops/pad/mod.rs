@@ -6,7 +6,7 @@
 mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
-use super::slice::{PickInt, Picks};
+use super::pick::{PickInt, Picks};
 use super::{Layout, Lowering, Operator, OutputParams, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};

@@ -8,7 +8,7 @@ pub mod int;
 mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
-use super::slice::{PickInt, Picks};
+use super::pick::{PickInt, Picks};
 use super::source::{C, CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{
     IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc,

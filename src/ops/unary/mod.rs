@@ -6,8 +6,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::clip::TableInt;
 use super::onnx_node::{Attribute, OnnxNode};
+use super::table::TableInt;
 use super::{Layout, Lowering, Operator, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
