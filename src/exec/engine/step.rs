@@ -525,7 +525,7 @@ fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::slice::PickInt;
+    use crate::ops::pick::PickInt;
 
     /// What a kernel says that is not the node's: the reference stands in, and the layer says so.
     #[test]
