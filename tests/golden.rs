@@ -12,7 +12,8 @@ use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::kernels::isa::Isa;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::ops::Op;
-use naive_ptq::{Tensor, onnx, passes};
+use naive_ptq::quantize::prepare;
+use naive_ptq::{Tensor, onnx};
 use tools::{read_codes, text};
 
 fn folder() -> PathBuf {
@@ -30,8 +31,7 @@ fn models() -> Vec<PathBuf> {
 
 fn integers(model: &Path) -> IntGraph {
     let mut graph = onnx::load(model).unwrap();
-    passes::prepare(&mut graph);
-    passes::complete_params(&mut graph).unwrap();
+    prepare(&mut graph).unwrap();
     lower(&graph).unwrap()
 }
 
