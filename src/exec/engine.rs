@@ -99,7 +99,7 @@ impl Default for Options {
 pub struct Engine {
     options: Options,
     /// Inputs and outputs, with their places in the arena.
-    inputs: Vec<(IntValue, usize)>,
+    inputs: Vec<(ValueId, IntValue, usize)>,
     outputs: Vec<(IntValue, Source)>,
     steps: Vec<Step>,
     arena: usize,
@@ -193,7 +193,7 @@ impl Engine {
             if let (Layout::ChannelsLast, &[_, c, _, w]) = (value.layout, value.shape.as_slice()) {
                 engine.scratch.planes = engine.scratch.planes.max(c * w);
             }
-            engine.inputs.push((value.clone(), begin));
+            engine.inputs.push((v, value.clone(), begin));
         }
         let mut alone = Team::new(1)?;
         for node in &graph.nodes {
@@ -254,8 +254,8 @@ impl Engine {
         self.run_observed(session, inputs, |_, _| {})
     }
 
-    /// As [`run_codes`](Self::run_codes); `observe` is called after each layer with its index and its
-    /// codes in the order of memory, and is not called for networks of 16-bit codes.
+    /// As [`run_codes`](Self::run_codes); `observe` sees the codes of every input and then of every
+    /// layer, in the order of memory, as [`IntExecutor::run_codes`] shows them.
     ///
     /// # Errors
     /// As for [`run_codes`](Self::run_codes).
@@ -263,12 +263,15 @@ impl Engine {
         &self,
         session: &mut Session,
         inputs: &[Tensor<f32>],
-        mut observe: impl FnMut(usize, &mut dyn Iterator<Item = i8>),
+        mut observe: impl FnMut(ValueId, &mut dyn Iterator<Item = i32>),
     ) -> Result<Vec<Tensor<i32>>> {
         if let Some(reference) = &self.wide {
-            return reference.run_codes(inputs, |_, _| Ok(()));
+            return reference.run_codes(inputs, |v, codes| {
+                observe(v, &mut codes.iter());
+                Ok(())
+            });
         }
-        let expected = self.inputs.iter().map(|(v, _)| (v.name.as_str(), v.shape.as_slice()));
+        let expected = self.inputs.iter().map(|(_, v, _)| (v.name.as_str(), v.shape.as_slice()));
         check_inputs(expected, inputs)?;
         assert!(
             session.arena.len() == self.arena && session.codes.len() == self.scratch.codes,
@@ -276,19 +279,19 @@ impl Engine {
         );
         let Session { arena, team, scratch, codes } = session;
         let Options { isa, .. } = self.options;
-        for ((value, begin), input) in self.inputs.iter().zip(inputs) {
+        let code = |&byte: &u8| (byte ^ isa.flip()) as i8;
+        for ((v, value, begin), input) in self.inputs.iter().zip(inputs) {
             let bytes = &mut arena[*begin..*begin + value.len()];
             self.take(value, input.data(), bytes, team, scratch);
+            observe(*v, &mut bytes.iter().map(|byte| code(byte).into()));
         }
-        for (i, step) in self.steps.iter().enumerate() {
+        for step in &self.steps {
             step.run(isa, arena, team, scratch, codes);
-            observe(
-                i,
-                &mut arena[step.output.clone()].iter().map(|&byte| (byte ^ isa.flip()) as i8),
-            );
+            let bytes = &arena[step.output.clone()];
+            observe(step.value, &mut bytes.iter().map(|byte| code(byte).into()));
         }
         let outputs = self.outputs.iter().map(|(value, source)| {
-            let codes = source.bytes(arena).iter().map(|byte| (byte ^ isa.flip()) as i8);
+            let codes = source.bytes(arena).iter().map(code);
             value.to_onnx_order(&Codes::I8(codes.collect()))
         });
         outputs.collect()
@@ -330,9 +333,17 @@ impl Engine {
         }
     }
 
-    /// The nodes, in the order in which they are computed; none of a network of 16-bit codes.
+    /// The nodes, in the order in which they are computed.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
-        self.steps.iter().map(Step::layer)
+        let wide = self.wide.iter().flat_map(|reference| &reference.graph().nodes);
+        let of_reference = wide.map(|node| Layer {
+            name: &node.name,
+            operator: node.op.name(),
+            path: "reference",
+            failed: None,
+            macs: 0,
+        });
+        self.steps.iter().map(Step::layer).chain(of_reference)
     }
 
     /// As it was made.

@@ -6,6 +6,7 @@ use super::moves::Moves;
 use super::{Layer, Options, Policy, Source};
 use crate::arith::{Code, Products, round_ratio, strided_index};
 use crate::codes::Codes;
+use crate::graph::ValueId;
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::elementwise::{Scaled, Sum, add, max_pool, mean, mul};
 use crate::kernels::isa::{Choice, Isa};
@@ -75,6 +76,8 @@ pub struct Step {
     /// The path that has not stood the test, if one has been tried.
     failed: Option<&'static str>,
     inputs: Vec<Source>,
+    /// The result, and where it lies.
+    pub value: ValueId,
     pub output: Range<usize>,
     /// Codes of the result that one thread computes at a time.
     part: usize,
@@ -190,7 +193,7 @@ impl Step {
         };
         let (name, operator) = (node.name.clone(), node.op.name());
         let part = (part * unit).max(1);
-        Self { name, operator, macs, kind, failed: None, inputs, output, part }
+        Self { name, operator, macs, kind, failed: None, inputs, value: node.output, output, part }
     }
 
     pub fn layer(&self) -> Layer<'_> {

@@ -351,10 +351,13 @@ fn random_networks_equal_the_reference() {
                     layers[v] = codes.clone();
                     Ok(())
                 });
-                let got = engine.run_observed(&mut session, x, |i, codes| {
-                    let node = &graph.nodes[i];
-                    assert_eq!(Codes::I8(codes.collect()), layers[node.output], "{what}, {node:?}");
+                let mut seen = 0;
+                let got = engine.run_observed(&mut session, x, |v, codes| {
+                    let name = &graph.values[v].name;
+                    assert!(codes.eq(layers[v].iter()), "{what}, \"{name}\"");
+                    seen += 1;
                 });
+                assert_eq!(seen, graph.inputs.len() + graph.nodes.len());
                 assert_eq!(got.unwrap(), expected.unwrap(), "{what}");
                 let real = IntExecutor::new(&graph).run(x).unwrap();
                 assert_eq!(engine.run(&mut session, x).unwrap(), real, "{what}");
