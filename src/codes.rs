@@ -2,6 +2,7 @@
 
 use crate::arith::Code;
 use crate::error::Result;
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// The codes of one value, or of a weight.
@@ -23,29 +24,46 @@ macro_rules! with_codes {
 }
 pub(crate) use with_codes;
 
+/// `code` in a narrower type.
+fn fit<T: TryFrom<i32>>(code: i32) -> T {
+    match T::try_from(code) {
+        Ok(code) => code,
+        Err(_) => panic!("code {code} does not fit {} bits", 8 * size_of::<T>()),
+    }
+}
+
 impl Codes {
-    /// `codes`, which have `bits` bits: 8 or 16.
-    pub fn new(bits: u32, codes: impl IntoIterator<Item = i32>) -> Self {
+    /// `codes` of 8 or 16 bits.
+    ///
+    /// # Panics
+    /// If they do not fit `width`, or it is 32 bits: only biases are that wide, and those stay a
+    /// [`CodeTensor`].
+    pub fn new(width: Width, codes: impl IntoIterator<Item = i32>) -> Self {
         let codes = codes.into_iter();
-        match bits {
-            8 => Self::I8(codes.map(|code| code as i8).collect()),
-            _ => Self::I16(codes.map(|code| code as i16).collect()),
+        match width {
+            Width::W8 => Self::I8(codes.map(fit).collect()),
+            Width::W16 => Self::I16(codes.map(fit).collect()),
+            Width::W32 => unreachable!("activations have 8 or 16 bits"),
         }
     }
 
-    /// `len` times the code 0.
-    pub fn zeros(bits: u32, len: usize) -> Self {
-        match bits {
-            8 => Self::I8(vec![0; len]),
-            _ => Self::I16(vec![0; len]),
+    /// `len` times the code 0, of 8 or 16 bits.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn zeros(width: Width, len: usize) -> Self {
+        match width {
+            Width::W8 => Self::I8(vec![0; len]),
+            Width::W16 => Self::I16(vec![0; len]),
+            Width::W32 => unreachable!("activations have 8 or 16 bits"),
         }
     }
 
-    /// Number of bits of a code.
-    pub fn bits(&self) -> u32 {
+    /// How many bits a code has.
+    pub fn width(&self) -> Width {
         match self {
-            Self::I8(_) => 8,
-            Self::I16(_) => 16,
+            Self::I8(_) => Width::W8,
+            Self::I16(_) => Width::W16,
         }
     }
 
@@ -141,12 +159,15 @@ macro_rules! map_tensor {
 }
 
 impl CodeTensor {
-    /// `codes`, which have `bits` bits: 8, 16 or 32.
-    pub fn new(bits: u32, codes: Tensor<i32>) -> Self {
-        match bits {
-            8 => Self::I8(codes.map(|&code| code as i8)),
-            16 => Self::I16(codes.map(|&code| code as i16)),
-            _ => Self::I32(codes),
+    /// `codes` of any width.
+    ///
+    /// # Panics
+    /// If they do not fit `width`.
+    pub fn new(width: Width, codes: Tensor<i32>) -> Self {
+        match width {
+            Width::W8 => Self::I8(codes.map(|&code| fit(code))),
+            Width::W16 => Self::I16(codes.map(|&code| fit(code))),
+            Width::W32 => Self::I32(codes),
         }
     }
 

@@ -9,9 +9,9 @@ use crate::ops::clip::Clip;
 use crate::ops::table::TableInt;
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{
-    FIRST, IntOp, Layout, Lowering, Op, Operand, OutputParams, Role, layouts_coincide,
+    FIRST, IntOp, Lowering, Op, Operand, Order, OutputParams, Role, Wants, layouts_coincide,
 };
-use crate::quant::{Granularity, QuantParams};
+use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::Shape;
 
 /// A tensor of codes.
@@ -21,8 +21,8 @@ pub struct IntValue {
     pub name: String,
     /// Sizes of the axes, in ONNX's order.
     pub shape: Shape,
-    /// Axis order in memory, [`Layout::Plain`] or [`Layout::ChannelsLast`].
-    pub layout: Layout,
+    /// Axis order in memory.
+    pub order: Order,
     /// How the codes are read.
     pub quant: QuantParams,
     /// The codes, if they are part of the model, in the order of memory.
@@ -37,14 +37,14 @@ impl IntValue {
     }
 
     fn operand(&self) -> Operand<'_> {
-        Operand { shape: &self.shape, layout: self.layout, quant: &self.quant }
+        Operand { shape: &self.shape, order: self.order, quant: &self.quant }
     }
 }
 
 /// One integer operator applied to values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntNode {
-    /// As in the graph; a change of layout is called after the value that it moves, and its order.
+    /// As in the graph; a change of order is called after the value that it moves, and the new order.
     pub name: String,
     /// What is computed, with its constants.
     pub op: IntOp,
@@ -102,9 +102,9 @@ fn lower_with(graph: &Graph, constants: Vec<Option<Constant>>) -> Result<IntGrap
     };
     for &input in &graph.inputs {
         let consumers = graph.nodes.iter().filter(|n| n.inputs.contains(&input));
-        let spatial = consumers.into_iter().any(|n| n.op.layout() == Layout::ChannelsLast);
-        let layout = if spatial { Layout::ChannelsLast } else { Layout::Plain };
-        let id = lowerer.add_value(input, layout)?;
+        let spatial = consumers.into_iter().any(|n| n.op.wants() == Wants::Is(Order::ChannelsLast));
+        let order = if spatial { Order::ChannelsLast } else { Order::Plain };
+        let id = lowerer.add_value(input, order)?;
         lowerer.int.inputs.push(id);
     }
     for node in &graph.nodes {
@@ -131,7 +131,7 @@ struct Lowerer<'a> {
     graph: &'a Graph,
     /// Those of its values; weights are taken out.
     constants: Vec<Option<Constant>>,
-    /// The integer value of each value of the graph, and its copy in the other layout.
+    /// The integer value of each value of the graph, and its copy in the other order.
     ids: Vec<Option<ValueId>>,
     moved: Vec<Option<ValueId>>,
     int: IntGraph,
@@ -145,62 +145,62 @@ impl Lowerer<'_> {
         }
     }
 
-    fn add_value(&mut self, v: ValueId, layout: Layout) -> Result<ValueId> {
+    fn add_value(&mut self, v: ValueId, order: Order) -> Result<ValueId> {
         let value = &self.graph.values[v];
         let quant = self.quant(value)?;
-        if ![8, 16].contains(&quant.bits) || quant.scale.len() != 1 {
+        if quant.width == Width::W32 || quant.scale.len() != 1 {
             bail!(Unsupported, "value \"{}\" needs 8 or 16 bits and one scale", value.name);
         }
         match self.int.values.first() {
-            Some(first) if first.quant.bits != quant.bits => bail!(
+            Some(first) if first.quant.width != quant.width => bail!(
                 Unsupported,
                 "value \"{}\" has {} bits and \"{}\" has {}: activations of two widths",
                 first.name,
-                first.quant.bits,
+                first.quant.width,
                 value.name,
-                quant.bits
+                quant.width
             ),
             _ => {}
         }
         let constant = match &self.constants[v] {
             None => None,
-            Some(Constant::Codes(t)) => Some(Codes::new(quant.bits, t.widened().into_data())),
+            Some(Constant::Codes(t)) => Some(Codes::new(quant.width, t.widened().into_data())),
             Some(Constant::Real(_)) => {
                 bail!(Unsupported, "value \"{}\" is not quantized", value.name)
             }
         };
-        let layout = if value.shape.len() == 4 { layout } else { Layout::Plain };
+        let order = if value.shape.len() == 4 { order } else { Order::Plain };
         let (name, shape) = (value.name.clone(), value.shape.clone());
-        self.int.values.push(IntValue { name, shape, layout, quant, constant });
+        self.int.values.push(IntValue { name, shape, order, quant, constant });
         let id = self.int.values.len() - 1;
         self.ids[v] = Some(id);
         Ok(id)
     }
 
-    /// The integer value of `v`, in whatever layout it has.
+    /// The integer value of `v`, in whatever order it has.
     fn value(&mut self, v: ValueId) -> Result<ValueId> {
         match self.ids[v] {
             Some(id) => Ok(id),
-            None => self.add_value(v, Layout::Plain),
+            None => self.add_value(v, Order::Plain),
         }
     }
 
-    /// The integer value of `v` in `layout`; the codes are moved if they have to be.
-    fn value_in(&mut self, v: ValueId, layout: Layout) -> Result<ValueId> {
+    /// The integer value of `v` in `order`; the codes are moved if they have to be.
+    fn value_in(&mut self, v: ValueId, order: Order) -> Result<ValueId> {
         let id = self.value(v)?;
         let from = &self.int.values[id];
-        if from.layout == layout || from.shape.len() != 4 || layouts_coincide(&from.shape) {
+        if from.order == order || from.shape.len() != 4 || layouts_coincide(&from.shape) {
             return Ok(id);
         }
         if let Some(moved) = self.moved[v] {
             return Ok(moved);
         }
-        let to = Operand { layout, ..from.operand() };
+        let to = Operand { order, ..from.operand() };
         let op = TransposeInt::new(to.stored(&from.operand().strides()), to.stored_shape());
         let op = IntOp::Transpose(op);
-        let suffix = if layout == Layout::ChannelsLast { "nhwc" } else { "nchw" };
+        let suffix = if order == Order::ChannelsLast { "nhwc" } else { "nchw" };
         let name = format!("{}.{suffix}", from.name);
-        let mut moved = IntValue { name: name.clone(), layout, ..from.clone() };
+        let mut moved = IntValue { name: name.clone(), order, ..from.clone() };
         let output = self.int.values.len();
         match (&from.constant, &mut moved.constant) {
             (Some(codes), Some(moved)) => op.eval(&[codes], moved),
@@ -214,28 +214,28 @@ impl Lowerer<'_> {
     fn node(&mut self, node: &Node) -> Result<()> {
         let activations = (0..node.inputs.len()).filter(|&i| node.op.role(i) == Role::Activation);
         let activations: Vec<ValueId> = activations.map(|i| node.inputs[i]).collect();
-        let wanted = node.op.layout();
+        let wanted = node.op.wants();
         let inputs = activations.into_iter().map(|v| match wanted {
-            Layout::Inherit | Layout::Transpose => self.value(v),
-            layout => self.value_in(v, layout),
+            Wants::Inherit | Wants::Transpose => self.value(v),
+            Wants::Is(order) => self.value_in(v, order),
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        let layout = match (wanted, &node.op) {
-            (Layout::Inherit, _) => {
+        let order = match (wanted, &node.op) {
+            (Wants::Inherit, _) => {
                 let mut values = inputs.iter().map(|&id| &self.int.values[id]);
                 let first = values.find(|v| v.shape.len() == 4 && v.constant.is_none());
-                first.map_or(Layout::Plain, |v| v.layout)
+                first.map_or(Order::Plain, |v| v.order)
             }
             // A transposition that only renames the axes of what lies in memory is a copy.
             (_, Op::Transpose(op))
-                if op.perm == FIRST && self.int.values[inputs[0]].layout == Layout::Plain =>
+                if op.perm == FIRST && self.int.values[inputs[0]].order == Order::Plain =>
             {
-                Layout::ChannelsLast
+                Order::ChannelsLast
             }
-            (Layout::ChannelsLast, _) => Layout::ChannelsLast,
-            _ => Layout::Plain,
+            (Wants::Is(order), _) => order,
+            (Wants::Transpose, _) => Order::Plain,
         };
-        let output = self.add_value(node.output, layout)?;
+        let output = self.add_value(node.output, order)?;
         let (name, y) = (node.name.clone(), self.int.values[output].clone());
         let x = self.int.values[inputs[0]].quant.clone();
         let moves_codes = node.op.output_params() == OutputParams::SameAsInput;
@@ -288,8 +288,8 @@ impl Lowerer<'_> {
                     value.name
                 );
             }
-            let (shape, layout) = (value.shape.as_slice(), Layout::Plain);
-            operands.push(Operand { shape, layout, quant });
+            let (shape, order) = (value.shape.as_slice(), Order::Plain);
+            operands.push(Operand { shape, order, quant });
             constants.push(Some(codes));
         }
         let output = self.int.values[output].operand();

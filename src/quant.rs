@@ -1,7 +1,51 @@
 //! Scales, zero points, and the step between real values and codes:
 //! `real = scale · (code − zero_point)`.
 
+use std::fmt;
+
 use crate::error::{Result, bail};
+
+/// How many bits a code has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Width {
+    #[default]
+    W8,
+    W16,
+    W32,
+}
+
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.bits().fmt(f)
+    }
+}
+
+impl Width {
+    /// The number of bits.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::W8 => 8,
+            Self::W16 => 16,
+            Self::W32 => 32,
+        }
+    }
+
+    /// The number of bytes.
+    pub const fn bytes(self) -> usize {
+        self.bits() as usize / 8
+    }
+
+    /// The smallest code, `−2^(bits−1)`.
+    pub const fn lowest(self) -> i32 {
+        i32::MIN >> (32 - self.bits())
+    }
+
+    /// The largest code, `2^(bits−1) − 1`.
+    pub const fn highest(self) -> i32 {
+        i32::MAX >> (32 - self.bits())
+    }
+}
 
 /// Which elements of a tensor share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +61,7 @@ pub enum Granularity {
 
 /// How the codes of one value are read: `real = scale[c] · (code − zero_point)`.
 ///
-/// Codes are signed and have `bits` bits (8, or 32 for a bias). `scale` has one element, or one for
+/// Codes are signed; those of a bias have 32 bits. `scale` has one element, or one for
 /// each channel; every scale is finite and > 0. Symmetric means `zero_point == 0`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantParams {
@@ -26,26 +70,25 @@ pub struct QuantParams {
     /// The code of real 0.
     pub zero_point: i32,
     /// Number of bits of a code.
-    pub bits: u32,
+    pub width: Width,
     /// Which elements share a scale.
     pub granularity: Granularity,
 }
 
 impl QuantParams {
     /// One scale for the whole tensor.
-    pub fn per_tensor(scale: f32, zero_point: i32, bits: u32) -> Self {
-        Self { scale: vec![scale], zero_point, bits, granularity: Granularity::PerTensor }
+    pub fn per_tensor(scale: f32, zero_point: i32, width: Width) -> Self {
+        Self { scale: vec![scale], zero_point, width, granularity: Granularity::PerTensor }
     }
 
     /// Parameters of indices: `scale = 1`, and the lowest code for 0.
-    pub fn index(bits: u32) -> Self {
-        Self::per_tensor(1.0, -(1 << (bits - 1)), bits)
+    pub fn index(width: Width) -> Self {
+        Self::per_tensor(1.0, width.lowest(), width)
     }
 
-    /// Smallest and largest code: `−2^(bits−1)` and `2^(bits−1) − 1`.
+    /// Smallest and largest code.
     pub fn code_range(&self) -> (i32, i32) {
-        let half = 1i64 << (self.bits - 1);
-        ((-half) as i32, (half - 1) as i32)
+        (self.width.lowest(), self.width.highest())
     }
 
     /// The code of `x` under the scale of channel `c`: `clamp(round_half_even(x / scale) + zero_point)`.
@@ -53,11 +96,10 @@ impl QuantParams {
     /// Divides, as ONNX `QuantizeLinear` does: multiplying by the reciprocal rounds differently.
     pub fn quantize(&self, x: f32, c: usize) -> i32 {
         let (lo, hi) = self.code_range();
-        let q = if self.bits > 16 {
+        let q = match self.width {
+            Width::W8 | Width::W16 => (x / self.scale[c]).round_ties_even() as i64,
             // A quotient of `f32` has 24 bits; a bias code needs all 32.
-            (x as f64 / self.scale[c] as f64).round_ties_even() as i64
-        } else {
-            (x / self.scale[c]).round_ties_even() as i64
+            Width::W32 => (x as f64 / self.scale[c] as f64).round_ties_even() as i64,
         };
         q.saturating_add(self.zero_point as i64).clamp(lo as i64, hi as i64) as i32
     }
@@ -96,7 +138,7 @@ impl QuantParams {
         }
         let (lo, hi) = self.code_range();
         if !(lo..=hi).contains(&self.zero_point) {
-            bail!(Range, "zero point {} is not a {}-bit code", self.zero_point, self.bits);
+            bail!(Range, "zero point {} is not a {}-bit code", self.zero_point, self.width.bits());
         }
         let expected = match self.granularity {
             Granularity::PerTensor => 1,
@@ -133,10 +175,10 @@ pub struct Scheme {
     pub preset: Preset,
     /// One weight scale for each output channel, instead of one for the tensor.
     pub per_channel: bool,
-    /// Bits of the codes of activations, 8 or 16.
-    pub activation_bits: u32,
-    /// Bits of the codes of weights, 8 or 16.
-    pub weight_bits: u32,
+    /// Width of activations, 8 or 16 bits.
+    pub activation_width: Width,
+    /// Width of weights, 8 or 16 bits.
+    pub weight_width: Width,
 }
 
 /// An interval of real values.
@@ -158,18 +200,19 @@ impl Range {
 impl Scheme {
     /// Activations and weights of 8 bits.
     pub const fn new(preset: Preset, per_channel: bool) -> Self {
-        Self { preset, per_channel, activation_bits: 8, weight_bits: 8 }
+        let width = Width::W8;
+        Self { preset, per_channel, activation_width: width, weight_width: width }
     }
 
     /// The same with activations and weights of so many bits.
-    pub const fn with_bits(self, activation_bits: u32, weight_bits: u32) -> Self {
-        Self { activation_bits, weight_bits, ..self }
+    pub const fn with_widths(self, activation_width: Width, weight_width: Width) -> Self {
+        Self { activation_width, weight_width, ..self }
     }
 
     /// Parameters of activations in 0..1: `scale = 2^-bits`, and the lowest code for 0.
     pub fn unit(self) -> QuantParams {
-        let bits = self.activation_bits;
-        QuantParams::per_tensor(2f32.powi(-(bits as i32)), -(1 << (bits - 1)), bits)
+        let width = self.activation_width;
+        QuantParams::per_tensor(2f32.powi(-(width.bits() as i32)), width.lowest(), width)
     }
 
     /// Parameters of activations that lie in `range`; both schemes represent real 0 exactly.
@@ -179,24 +222,24 @@ impl Scheme {
     /// * [`Preset::Scale`]: with `range` widened to hold 0, `scale = (hi − lo) / (2^bits − 1)`
     ///   and `zero_point = round_half_even(−2^(bits−1) − lo / scale)`.
     pub fn activation(self, range: Range) -> QuantParams {
-        let bits = self.activation_bits;
-        let lowest = -(1 << (bits - 1));
+        let width = self.activation_width;
+        let (bits, lowest) = (width.bits(), width.lowest());
         if range.max_abs() == 0.0 {
             // Always zero: any scale does, and this one is far from the ends of every rescaling.
-            return QuantParams::per_tensor(1.0, 0, bits);
+            return QuantParams::per_tensor(1.0, 0, width);
         }
         if self.preset == Preset::Shift && range.lo >= 0.0 {
             let scale = self.symmetric_scale(range.hi, bits + 1);
-            return QuantParams::per_tensor(scale, lowest, bits);
+            return QuantParams::per_tensor(scale, lowest, width);
         }
         if self.preset == Preset::Shift {
-            return QuantParams::per_tensor(self.symmetric_scale(range.max_abs(), bits), 0, bits);
+            return QuantParams::per_tensor(self.symmetric_scale(range.max_abs(), bits), 0, width);
         }
         let (lo, hi) = (range.lo.min(0.0) as f64, range.hi.max(0.0) as f64);
         let steps = ((1 << bits) - 1) as f64;
         let scale = (((hi - lo) / steps) as f32).clamp(SMALLEST_SCALE, LARGEST_SCALE);
         let zero_point = (lowest as f64 - lo / scale as f64).round_ties_even() as i32;
-        QuantParams::per_tensor(scale, zero_point.clamp(lowest, -lowest - 1), bits)
+        QuantParams::per_tensor(scale, zero_point.clamp(lowest, width.highest()), width)
     }
 
     /// The scale of symmetric codes of `bits` bits for values up to `max_abs`.
@@ -244,7 +287,7 @@ mod tests {
 
     #[test]
     fn codes_by_hand() {
-        let p = QuantParams::per_tensor(0.5, 3, 8);
+        let p = QuantParams::per_tensor(0.5, 3, Width::W8);
         // 0.25/0.5 = 0.5 and 0.75/0.5 = 1.5 are ties: to 0 and to 2.
         assert_eq!(
             p.quantize_all(&[0.0, 0.25, 0.75, -0.25, 1e9, -1e9], &[6]),
@@ -256,7 +299,7 @@ mod tests {
     #[test]
     fn channels_follow_their_axis() {
         let granularity = Granularity::PerChannel { axis: 1 };
-        let p = QuantParams { scale: vec![1.0, 0.5], zero_point: 0, bits: 8, granularity };
+        let p = QuantParams { scale: vec![1.0, 0.5], zero_point: 0, width: Width::W8, granularity };
         assert_eq!(p.quantize_all(&[1.0, 1.0, 2.0, 2.0], &[1, 2, 2]), [1, 1, 4, 4]);
         assert_eq!(p.dequantize_all(&[1, 1, 4, 4], &[1, 2, 2]), [1.0, 1.0, 2.0, 2.0]);
     }
@@ -280,21 +323,21 @@ mod tests {
         }
         let p = SCALE.activation(Range { lo: 0.0, hi: 2.55 });
         assert_eq!((p.zero_point, p.quantize(2.55, 0)), (-128, 127));
-        let p = SCALE.with_bits(16, 8).activation(Range { lo: -1.0, hi: 1.0 });
-        assert_eq!((p.bits, p.scale[0], p.zero_point), (16, 2.0 / 65535.0, 0));
-        assert_eq!(SCALE.unit(), QuantParams::per_tensor(1.0 / 256.0, -128, 8));
-        let unit = SCALE.with_bits(16, 8).unit();
-        assert_eq!(unit, QuantParams::per_tensor(1.0 / 65536.0, -32768, 16));
+        let p = SCALE.with_widths(Width::W16, Width::W8).activation(Range { lo: -1.0, hi: 1.0 });
+        assert_eq!((p.width, p.scale[0], p.zero_point), (Width::W16, 2.0 / 65535.0, 0));
+        assert_eq!(SCALE.unit(), QuantParams::per_tensor(1.0 / 256.0, -128, Width::W8));
+        let unit = SCALE.with_widths(Width::W16, Width::W8).unit();
+        assert_eq!(unit, QuantParams::per_tensor(1.0 / 65536.0, -32768, Width::W16));
     }
 
     #[test]
     fn broken_parameters_are_refused() {
         for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-            assert!(QuantParams::per_tensor(scale, 0, 8).check(&[4]).is_err());
+            assert!(QuantParams::per_tensor(scale, 0, Width::W8).check(&[4]).is_err());
         }
-        assert!(QuantParams::per_tensor(1.0, 128, 8).check(&[4]).is_err());
+        assert!(QuantParams::per_tensor(1.0, 128, Width::W8).check(&[4]).is_err());
         let granularity = Granularity::PerChannel { axis: 2 };
-        let p = QuantParams { scale: vec![1.0; 3], zero_point: 0, bits: 8, granularity };
+        let p = QuantParams { scale: vec![1.0; 3], zero_point: 0, width: Width::W8, granularity };
         assert!(p.check(&[3]).is_err());
     }
 }

@@ -15,7 +15,7 @@ use naive_ptq::data::write_folder;
 use naive_ptq::emit::{self, Memory};
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
-use naive_ptq::quant::{Preset, Scheme};
+use naive_ptq::quant::{Preset, Scheme, Width};
 use naive_ptq::{Tensor, onnx};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,8 +28,8 @@ const SCALE: Scheme = Scheme::new(Preset::Scale, true);
 const SCHEMES: [(&str, Scheme); 4] = [
     ("scale", SCALE),
     ("shift", Scheme::new(Preset::Shift, false)),
-    ("scale, 16 bits", SCALE.with_bits(16, 8)),
-    ("shift, 16 bits", Scheme::new(Preset::Shift, true).with_bits(16, 16)),
+    ("scale, 16 bits", SCALE.with_widths(Width::W16, Width::W8)),
+    ("shift, 16 bits", Scheme::new(Preset::Shift, true).with_widths(Width::W16, Width::W16)),
 ];
 const STRICT: &str = "-std=c99 -pedantic -Wall -Wextra -Wconversion -Werror";
 const CHECKED: &str = "-DNET_TRACE -DNET_ASSERT";
@@ -341,7 +341,7 @@ fn the_crate_passes_its_test_and_needs_nothing_but_core() {
         assert!(output.status.success(), "{what}: {}", both(&output));
         assert!(stdout(&output).contains("test result: ok. 1 passed"), "{what}: {}", both(&output));
         let (code, by) =
-            if scheme.activation_bits == 8 { ("i8", 20_000) } else { ("i16", 1 << 24) };
+            if scheme.activation_width == Width::W8 { ("i8", 20_000) } else { ("i16", 1 << 24) };
         let outputs = format!("static OUTPUTS: [[{code}; OUTPUT_SIZE]; 2] = [");
         for (file, at, by) in [("tests/vectors.rs", &*outputs, 1), ("src/lib.rs", "bias: &[", by)] {
             let before = fs::read(folder.join(file)).unwrap();
@@ -366,7 +366,7 @@ fn verify_compares_the_engine_c_and_rust() {
     let lines = prints(dir.path(), &format!("{verify} --targets engine,c --layers"));
     assert_eq!(lines, "engine = c on 20 of 20 samples\n");
     assert_eq!(entries(dir.path()).len(), 1, "nothing is left behind");
-    let dir = model(SCALE.with_bits(16, 8));
+    let dir = model(SCALE.with_widths(Width::W16, Width::W8));
     let summary = prints(dir.path(), &format!("{verify} --layers --json"));
     let summary: Value = serde_json::from_str(&summary).unwrap();
     assert_eq!(
@@ -583,7 +583,7 @@ fn ram_is_what_deploy_says() {
         let library = fs::read_to_string(dir.path().join("rust/src/lib.rs")).unwrap();
         let size = library.split("pub const ARENA_SIZE: usize = ").nth(1).unwrap();
         let size: u64 = size.split(';').next().unwrap().parse().unwrap();
-        let bytes = u64::from(scheme.activation_bits) / 8;
+        let bytes = scheme.activation_width.bytes() as u64;
         assert_eq!(rust["ram_bytes"], size * bytes, "{what}");
     }
 }

@@ -13,7 +13,7 @@ use naive_ptq::calibrate::Observer;
 use naive_ptq::emit::{Memory, c};
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
-use naive_ptq::quant::{Preset, Scheme};
+use naive_ptq::quant::{Preset, Scheme, Width};
 use serde_json::Value;
 use tools::{
     change_number, deploy_c, fashion, first_samples, observe, prepared, programs, quantized,
@@ -94,9 +94,10 @@ fn the_bundled_network_on_cortex_m4() {
     if !programs(&ARM) {
         return;
     }
-    for (what, scheme, most) in
-        [("8 bits", SCALE, 5_500_000), ("16 bits", SCALE.with_bits(16, 8), 14_000_000)]
-    {
+    for (what, scheme, most) in [
+        ("8 bits", SCALE, 5_500_000),
+        ("16 bits", SCALE.with_widths(Width::W16, Width::W8), 14_000_000),
+    ] {
         let (graph, x) = fashion_net(scheme);
         let measured = measure(&format!("fashion, {what}"), "m4", &graph, &x);
         assert!(measured.instructions < most, "{what}: {}", measured.instructions);

@@ -15,7 +15,7 @@ use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
-use naive_ptq::quant::{Preset, Scheme};
+use naive_ptq::quant::{Preset, Scheme, Width};
 use naive_ptq::{onnx, passes};
 use rayon::prelude::*;
 use tools::{
@@ -166,10 +166,12 @@ fn codes_of_16_bits_are_those_of_onnx_runtime() {
     let graph = prepared(&fashion("float.onnx"));
     let seen = observe(&graph, &fashion_samples("calib.npz").0);
     let (x, _) = fashion_samples("test.npz");
-    for (preset, weight_bits) in [(Preset::Scale, 8), (Preset::Scale, 16), (Preset::Shift, 16)] {
-        let scheme = Scheme::new(preset, true).with_bits(16, weight_bits);
+    for (preset, weights) in
+        [(Preset::Scale, Width::W8), (Preset::Scale, Width::W16), (Preset::Shift, Width::W16)]
+    {
+        let scheme = Scheme::new(preset, true).with_widths(Width::W16, weights);
         let (equal, other) = compare(&python, &quantized(&graph, &seen, scheme), &x[..50]);
-        report(&format!("fashion {preset:?} 16 and {weight_bits} bits"), equal, other);
+        report(&format!("fashion {preset:?} 16 and {weights} bits"), equal, other);
         assert!(equal.largest <= 1, "{scheme:?}: {equal:?}");
         assert!(equal.different * 100 <= equal.codes, "{scheme:?}: {equal:?}");
     }

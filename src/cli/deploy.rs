@@ -16,6 +16,7 @@ use naive_ptq::model::Model;
 use serde_json::json;
 
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
+use naive_ptq::quant::Width;
 
 /// Write a quantized network as source code, C99 or no_std Rust, that computes the same bits
 #[derive(Debug, clap::Args)]
@@ -127,7 +128,7 @@ fn random_inputs(graph: &IntGraph, seed: u64) -> Vec<Tensor<f32>> {
     let inputs = graph.inputs.iter().map(|&v| &graph.values[v]);
     let mut random = |value: &naive_ptq::lower::IntValue| {
         let (lowest, _) = value.quant.code_range();
-        let mask = (1 << value.quant.bits) - 1;
+        let mask = (1 << value.quant.width.bits()) - 1;
         let real = |_| value.quant.dequantize((next() & mask) as i32 + lowest, 0);
         Tensor::new(value.shape.clone(), (0..value.len()).map(real).collect()).unwrap_or_default()
     };
@@ -171,15 +172,13 @@ fn report(args: &Args, graph: &IntGraph, files: &[File]) -> anyhow::Result<()> {
 }
 
 /// The codes as bytes, the low one first.
-pub fn to_bytes(codes: &[i32], bits: u32) -> Vec<u8> {
-    let bytes = bits as usize / 8;
-    codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(bytes)).collect()
+pub fn to_bytes(codes: &[i32], width: Width) -> Vec<u8> {
+    codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(width.bytes())).collect()
 }
 
 /// The reverse of [`to_bytes`].
-pub fn from_bytes(bytes: &[u8], bits: u32) -> Codes {
-    match bits {
-        8 => Codes::I8(bytes.iter().map(|&b| b as i8).collect()),
-        _ => Codes::I16(bytes.as_chunks().0.iter().map(|&b| i16::from_le_bytes(b)).collect()),
-    }
+pub fn from_bytes(bytes: &[u8], width: Width) -> Codes {
+    let code = |bytes: &[u8]| bytes.iter().rev().fold(0, |code, &b| code << 8 | b as i32);
+    let signed = |code: i32| code << (32 - width.bits()) >> (32 - width.bits());
+    Codes::new(width, bytes.chunks_exact(width.bytes()).map(|bytes| signed(code(bytes))))
 }

@@ -237,5 +237,5 @@ fn to_json(graph: &Graph, integer: Option<&IntGraph>) -> anyhow::Result<Value> {
 }
 
 fn quant(quant: &QuantParams) -> Value {
-    json!({"scale": quant.scale, "zero_point": quant.zero_point, "bits": quant.bits})
+    json!({"scale": quant.scale, "zero_point": quant.zero_point, "bits": quant.width.bits()})
 }

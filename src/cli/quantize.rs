@@ -12,7 +12,7 @@ use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::onnx;
 use naive_ptq::ops::product::is_wide;
-use naive_ptq::quant::Scheme;
+use naive_ptq::quant::{Scheme, Width};
 use naive_ptq::quantize::{prepare, quantize, quantize_corrected};
 use rayon::prelude::*;
 
@@ -97,10 +97,10 @@ enum BitsArg {
 }
 
 impl BitsArg {
-    fn bits(self) -> u32 {
+    fn width(self) -> Width {
         match self {
-            Self::Eight => 8,
-            Self::Sixteen => 16,
+            Self::Eight => Width::W8,
+            Self::Sixteen => Width::W16,
         }
     }
 }
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.output.iter().chain(&args.calib_stats).try_for_each(|path| check_folder(path))?;
     let per_channel = args.granularity == GranularityArg::Channel;
     let scheme = Scheme::new(args.scheme.into(), per_channel)
-        .with_bits(args.activations.bits(), args.weights.bits());
+        .with_widths(args.activations.width(), args.weights.width());
     // 16 bits have codes to spare for outliers.
     let default = match args.activations {
         BitsArg::Eight => CalibratorArg::Percentile,

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, progress};
 use crate::eval::outputs;
+use naive_ptq::quant::Width;
 
 /// Run a network, float or quantized, on an array of samples
 #[derive(Debug, clap::Args)]
@@ -60,9 +61,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             });
             let codes = codes.collect::<anyhow::Result<Vec<Tensor<i32>>>>()?;
             bar.finish_and_clear();
-            match graph.values[graph.outputs[0]].quant.bits {
-                8 => stack(codes.iter().map(|t| t.map(|&code| code as i8)).collect())?,
-                _ => stack(codes.iter().map(|t| t.map(|&code| code as i16)).collect())?,
+            match graph.values[graph.outputs[0]].quant.width {
+                Width::W8 => stack(codes.iter().map(|t| t.map(|&code| code as i8)).collect())?,
+                Width::W16 | Width::W32 => {
+                    stack(codes.iter().map(|t| t.map(|&code| code as i16)).collect())?
+                }
             }
         }
     };

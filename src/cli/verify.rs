@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::data::write_folder;
-use naive_ptq::emit::{self, TestVector, code_bits};
+use naive_ptq::emit::{self, TestVector, code_width};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 use serde_json::json;
@@ -216,10 +216,10 @@ impl Program {
         expected: &TestVector,
         layers: bool,
     ) -> anyhow::Result<Option<(String, usize, i32, i32)>> {
-        let bits = code_bits(graph);
+        let width = code_width(graph);
         let input = self.input.as_mut().context("no standard input")?;
         input
-            .write_all(&to_bytes(&expected.input, bits))
+            .write_all(&to_bytes(&expected.input, width))
             .and_then(|()| input.flush())
             .context("the program ended")?;
         let mut found = None;
@@ -234,9 +234,9 @@ impl Program {
         });
         for (tensor, expected, compared) in tensors.chain(outputs) {
             let expected: Vec<i32> = expected;
-            let mut bytes = vec![0; expected.len() * bits as usize / 8];
+            let mut bytes = vec![0; expected.len() * width.bytes()];
             self.output.read_exact(&mut bytes).context("the program ended")?;
-            let got = from_bytes(&bytes, bits);
+            let got = from_bytes(&bytes, width);
             let differs = expected.iter().zip(got.iter()).position(|(&a, b)| a != b);
             if let (Some(index), None, true) = (differs, &found, compared) {
                 found = Some((tensor, index, expected[index], got.get(index)));

@@ -4,12 +4,13 @@
 use std::fmt::Write;
 
 use super::{
-    File, Memory, TestVector, code_bits, comment, describe, fnv1a, is_nothing, total, wide,
+    File, Memory, TestVector, code_width, comment, describe, fnv1a, is_nothing, total, wide,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode};
 use crate::ops::source::{CNode, Kernel};
+use crate::quant::Width;
 
 /// The files of a network called `name`; without `vectors` there is no `main.c`.
 ///
@@ -86,11 +87,11 @@ impl Emitter<'_> {
     }
 
     fn nodes(&self) -> Vec<CNode> {
-        let (bits, wide) = (code_bits(self.graph), wide(self.graph));
-        let weight_bits = weight_bits(self.graph);
+        let (width, wide) = (code_width(self.graph), wide(self.graph));
+        let weight_width = weight_width(self.graph);
         let node = |(i, node): (usize, &IntNode)| {
             let (name, size) = (format!("layer{i}"), self.graph.values[node.output].len());
-            let mut c = CNode { name, bits, wide, size, weight_bits, ..CNode::default() };
+            let mut c = CNode { name, width, wide, size, weight_width, ..CNode::default() };
             if !is_nothing(node, &self.memory) {
                 node.op.emit_c(&mut c);
             }
@@ -101,7 +102,7 @@ impl Emitter<'_> {
 
     fn constant_values(&self) -> usize {
         let constants = self.graph.values.iter().filter(|v| v.constant.is_some());
-        constants.map(|v| v.len() * code_bits(self.graph) as usize / 8).sum()
+        constants.map(|v| v.len() * code_width(self.graph).bytes()).sum()
     }
 
     fn header(&self) -> String {
@@ -128,7 +129,7 @@ impl Emitter<'_> {
         };
         let places: String = self.own_places().map(declare).collect();
         let fill = include_str!("c/net.h")
-            .replace("@BITS", &code_bits(graph).to_string())
+            .replace("@BITS", &code_width(graph).to_string())
             .replace("@INPUT_SIZE", &input.to_string())
             .replace("@OUTPUT_SIZE", &output.to_string())
             .replace("@ARENA_SIZE", &self.memory.size.to_string())
@@ -156,8 +157,8 @@ impl Emitter<'_> {
         // Names in comments are the file's, and stay as they are.
         let mut text = self
             .fill(include_str!("c/net.c"))
-            .replace("@BITS", &code_bits(graph).to_string())
-            .replace("@WEIGHT_BITS", &weight_bits(graph).to_string())
+            .replace("@BITS", &code_width(graph).to_string())
+            .replace("@WEIGHT_BITS", &weight_width(graph).to_string())
             .replace("@ACC_BITS", if wide(graph) { "64" } else { "32" });
         text += "\n";
         let kernels = self.kernels();
@@ -200,7 +201,7 @@ impl Emitter<'_> {
                 };
                 let mut arguments = vec![format!("&{constants}")];
                 arguments.extend(inputs.iter().chain([&node.output]).map(|&v| self.place(v)));
-                if node.op.scratch(code_bits(graph)).is_some() {
+                if node.op.scratch(code_width(graph)).is_some() {
                     arguments.push(self.at(self.memory.scratch[i]));
                 }
                 let _ = writeln!(text, "    {kernel}({});", arguments.join(", "));
@@ -225,7 +226,7 @@ impl Emitter<'_> {
     }
 
     fn at(&self, offset: usize) -> String {
-        format!("memory + {}", offset * 8 / code_bits(self.graph) as usize)
+        format!("memory + {}", offset / code_width(self.graph).bytes())
     }
 
     fn place(&self, v: ValueId) -> String {
@@ -279,8 +280,8 @@ impl Emitter<'_> {
 }
 
 /// Bits of the widest weights: narrower ones are stored like them.
-fn weight_bits(graph: &IntGraph) -> u32 {
-    graph.nodes.iter().map(|n| n.op.weight_bits()).max().unwrap_or(8)
+fn weight_width(graph: &IntGraph) -> Width {
+    graph.nodes.iter().map(|n| n.op.weight_width()).max().unwrap_or(Width::W8)
 }
 
 /// Twenty numbers in a line.

@@ -12,9 +12,9 @@ use crate::exec::int::IntExecutor;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
 use crate::memory::leaves_codes;
-pub use crate::memory::{Memory, code_bits};
+pub use crate::memory::{Memory, code_width};
 use crate::ops::product::is_wide;
-use crate::ops::{IntOp, Layout};
+use crate::ops::{IntOp, Order};
 use crate::tensor::Tensor;
 
 /// A file of the deployed network: its name and its text.
@@ -40,8 +40,8 @@ fn is_nothing(node: &IntNode, memory: &Memory) -> bool {
 /// What a value is, for a comment.
 fn describe(value: &IntValue) -> String {
     let (scale, zero) = (value.quant.scale[0], value.quant.zero_point);
-    let order = match (value.shape.len(), value.layout) {
-        (4, Layout::ChannelsLast) => {
+    let order = match (value.shape.len(), value.order) {
+        (4, Order::ChannelsLast) => {
             let [n, c, h, w] = [0, 1, 2, 3].map(|i| value.shape[i]);
             format!("[n={n}, h={h}, w={w}, c={c}]")
         }
@@ -98,7 +98,7 @@ impl TestVector {
 /// FNV-1a of codes, byte by byte, the low one first: <https://www.rfc-editor.org/rfc/rfc9923>.
 fn fnv1a(codes: &Codes) -> u32 {
     let step = |hash: u32, byte: u8| (hash ^ byte as u32).wrapping_mul(0x0100_0193);
-    let bytes = codes.bits() as usize / 8;
+    let bytes = codes.width().bytes();
     codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(bytes)).fold(0x811C_9DC5, step)
 }
 

@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
-use super::{File, Memory, TestVector, code_bits, comment, describe, is_nothing, total};
+use super::{File, Memory, TestVector, code_width, comment, describe, is_nothing, total};
 use crate::error::Result;
 use crate::graph::ValueId;
 use crate::lower::IntGraph;
 use crate::ops::source::{Kernel, Rust, RustNode};
+use crate::quant::Width;
 
 /// The files of a crate called `name`.
 ///
@@ -18,7 +19,7 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
     let emitter = Emitter {
         graph,
         memory: Memory::for_rust(graph),
-        code: if code_bits(graph) == 8 { "i8" } else { "i16" },
+        code: if code_width(graph) == Width::W8 { "i8" } else { "i16" },
     };
     let mut files = vec![
         ("Cargo.toml".into(), include_str!("rust/Cargo.toml.in").replace("@NAME", name)),
@@ -37,7 +38,7 @@ pub fn emit(graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<
 /// A program that reads inputs from standard input and writes outputs, and what each layer computed,
 /// to standard output: for `verify`.
 pub fn runner(graph: &IntGraph, name: &str) -> String {
-    let code = if code_bits(graph) == 8 { "i8" } else { "i16" };
+    let code = if code_width(graph) == Width::W8 { "i8" } else { "i16" };
     include_str!("rust/run.rs.in").replace("@NAME", name).replace("@CODE", code)
 }
 
@@ -136,7 +137,7 @@ impl Emitter<'_> {
             .replace("@CODE", self.code)
             .replace("@INPUT_SIZE", &input.to_string())
             .replace("@OUTPUT_SIZE", &output.to_string())
-            .replace("@ARENA_SIZE", &(self.memory.size * 8 / code_bits(graph) as usize).to_string())
+            .replace("@ARENA_SIZE", &(self.memory.size / code_width(graph).bytes()).to_string())
             .replace("// @MODULES\n", &modules)
             .replace("// @CONSTANTS\n", &constants)
             .replace("        // @BODY\n", &body)
@@ -169,7 +170,7 @@ impl Emitter<'_> {
     }
 
     fn range(&self, v: ValueId) -> String {
-        let start = self.memory.values[v].unwrap_or(0) * 8 / code_bits(self.graph) as usize;
+        let start = self.memory.values[v].unwrap_or(0) / code_width(self.graph).bytes();
         format!("{start}..{}", start + self.graph.values[v].len())
     }
 

@@ -12,7 +12,7 @@ use crate::quantize::quantize;
 use crate::testing::random_graphs::random_network;
 use crate::testing::{Net, PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started};
 
-use super::{Memory, TestVector, c, check_name, code_bits, rust};
+use super::{Memory, TestVector, c, check_name, code_width, rust};
 
 fn quantized(seed: u64, scheme: Scheme) -> Graph {
     let mut float = random_network(seed, 9);
@@ -76,7 +76,7 @@ fn random_networks_compute_the_same_in_rust() {
 fn plans_keep_what_is_still_read() {
     for seed in 0..40 {
         let int = lower(&quantized(seed, SCHEMES[seed as usize % SCHEMES.len()])).unwrap();
-        let bytes = code_bits(&int) as usize / 8;
+        let bytes = code_width(&int).bytes();
         for memory in [Memory::for_c(&int), Memory::for_rust(&int)] {
             let last = |v: usize| match int.outputs.contains(&v) {
                 true => int.nodes.len(),

@@ -55,8 +55,9 @@ use crate::kernels::elementwise::{interleave, quantize};
 use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
-use crate::memory::{Memory, code_bits};
-use crate::ops::Layout;
+use crate::memory::{Memory, code_width};
+use crate::ops::Order;
+use crate::quant::Width;
 use crate::tensor::Tensor;
 
 /// How an [`Engine`] runs.
@@ -169,7 +170,7 @@ impl Engine {
             threads: 1,
             wide: None,
         };
-        if code_bits(graph) != 8 {
+        if code_width(graph) != Width::W8 {
             engine.wide = Some(IntExecutor::new(graph));
             return Ok(engine);
         }
@@ -190,7 +191,7 @@ impl Engine {
             let Source::Arena(begin, _) = source(v)? else {
                 bail!(Invalid, "input \"{}\" is a constant", value.name);
             };
-            if let (Layout::ChannelsLast, &[_, c, _, w]) = (value.layout, value.shape.as_slice()) {
+            if let (Order::ChannelsLast, &[_, c, _, w]) = (value.order, value.shape.as_slice()) {
                 engine.scratch.planes = engine.scratch.planes.max(c * w);
             }
             engine.inputs.push((v, value.clone(), begin));
@@ -308,8 +309,8 @@ impl Engine {
     ) {
         let isa = self.options.isa;
         let (scale, zero, flip) = (value.quant.scale[0], value.quant.zero_point, isa.flip());
-        match (value.layout, value.shape.as_slice()) {
-            (Layout::ChannelsLast, &[_, c, h, w]) if c > 1 && h * w > 0 => {
+        match (value.order, value.shape.as_slice()) {
+            (Order::ChannelsLast, &[_, c, h, w]) if c > 1 && h * w > 0 => {
                 // A line of all channels at a time.
                 let (line, lines) = (c * w, y.len() / (c * w));
                 let part = lines.div_ceil(self.threads);

@@ -8,7 +8,7 @@ use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntValue};
-use crate::ops::{FIRST, LAST, Layout};
+use crate::ops::{FIRST, LAST, Order};
 use crate::tensor::{Tensor, permuted};
 
 /// An integer network made ready to be run on any number of samples.
@@ -61,7 +61,7 @@ impl IntExecutor {
         for (node, dead) in graph.nodes.iter().zip(&self.dead) {
             let arguments = node.inputs.iter().map(|&v| self.codes(&computed, v));
             let value = &graph.values[node.output];
-            let mut y = Codes::zeros(value.quant.bits, value.len());
+            let mut y = Codes::zeros(value.quant.width, value.len());
             node.op.eval(&arguments.collect::<Result<Vec<_>>>()?, &mut y);
             observe(node.output, &y)?;
             computed[node.output] = Some(y);
@@ -90,10 +90,10 @@ impl IntValue {
     /// Codes of a real tensor, in the order of memory.
     fn to_codes(&self, x: &Tensor<f32>) -> Codes {
         let codes = |x: &Tensor<f32>| {
-            Codes::new(self.quant.bits, x.data().iter().map(|&x| self.quant.quantize(x, 0)))
+            Codes::new(self.quant.width, x.data().iter().map(|&x| self.quant.quantize(x, 0)))
         };
-        match self.layout {
-            Layout::ChannelsLast => codes(&x.transpose(&LAST)),
+        match self.order {
+            Order::ChannelsLast => codes(&x.transpose(&LAST)),
             _ => codes(x),
         }
     }
@@ -101,8 +101,8 @@ impl IntValue {
     /// Codes in the order of memory as a tensor in ONNX's axis order.
     pub fn to_onnx_order(&self, codes: &Codes) -> Result<Tensor<i32>> {
         let codes = codes.iter().collect();
-        match self.layout {
-            Layout::ChannelsLast => {
+        match self.order {
+            Order::ChannelsLast => {
                 Ok(Tensor::new(permuted(&self.shape, &LAST), codes)?.transpose(&FIRST))
             }
             _ => Tensor::new(self.shape.clone(), codes),

@@ -7,7 +7,7 @@ use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::transpose::Transpose;
 use crate::ops::{LAST, Window};
-use crate::quant::Granularity;
+use crate::quant::{Granularity, Width};
 use crate::quantize::quantize;
 use crate::tensor::Tensor;
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
@@ -56,7 +56,7 @@ fn flattening_follows_the_order_of_onnx() {
     });
     let int = lower(&graph).unwrap();
     assert_eq!(names(&int), ["n0", "v2.nchw", "n1", "n2", "n3"]);
-    assert_eq!(int.values[int.inputs[0]].layout, Layout::ChannelsLast);
+    assert_eq!(int.values[int.inputs[0]].order, Order::ChannelsLast);
     let codes = IntExecutor::new(&int).run_codes(&inputs, |_, _| Ok(())).unwrap();
     assert_eq!(codes[0].shape(), [2, 4, 3, 4]);
     assert_eq!(codes[1].shape(), [2, 48]);
@@ -123,15 +123,19 @@ fn what_is_not_quantized_is_named() {
         (x, (|v| v.quant = None) as Break, "value \"v0\" is not quantized"),
         (
             x,
-            |v| v.quant.as_mut().unwrap().bits = 32,
+            |v| v.quant.as_mut().unwrap().width = Width::W32,
             "value \"v0\" needs 8 or 16 bits and one scale",
         ),
         (
             y,
             |v| {
                 let granularity = Granularity::PerChannel { axis: 1 };
-                v.quant =
-                    Some(QuantParams { scale: vec![1.0; 2], zero_point: 0, bits: 8, granularity });
+                v.quant = Some(QuantParams {
+                    scale: vec![1.0; 2],
+                    zero_point: 0,
+                    width: Width::W8,
+                    granularity,
+                });
             },
             "in node \"n0\" (Conv): unsupported: value \"v3\" needs 8 or 16 bits and one scale",
         ),
@@ -142,8 +146,12 @@ fn what_is_not_quantized_is_named() {
         ),
         (weight, real, "in node \"n0\" (Conv): unsupported: \"c1\" must be a quantized constant"),
         (weight, |v| v.constant = None, "\"c1\" must be a quantized constant"),
-        (weight, |v| v.quant.as_mut().unwrap().bits = 4, "weights need 8 or 16 bits, got 4"),
-        (x, |v| v.quant.as_mut().unwrap().bits = 16, "activations of two widths"),
+        (
+            weight,
+            |v| v.quant.as_mut().unwrap().width = Width::W32,
+            "weights need 8 or 16 bits, got 32",
+        ),
+        (x, |v| v.quant.as_mut().unwrap().width = Width::W16, "activations of two widths"),
         (added, real, "in node \"n1\" (Add): unsupported: value \"c2\" is not quantized"),
     ] {
         let mut graph = graph.clone();

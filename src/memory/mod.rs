@@ -6,6 +6,7 @@ use self::plan::{Buffer, DEFAULT_ALIGN, InPlace, plan};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
 use crate::ops::IntOp;
+use crate::quant::Width;
 
 /// Where every value lies while the network runs.
 #[derive(Clone, Debug)]
@@ -23,9 +24,9 @@ pub struct Memory {
 impl Memory {
     /// Plans for the C code, which takes scratch memory and may write a result over an argument.
     pub fn for_c(graph: &IntGraph) -> Self {
-        let bits = code_bits(graph);
+        let width = code_width(graph);
         let writes_over = |node: &IntNode, i: usize| node.op.writes_over(i);
-        Self::plan(graph, |node| node.op.scratch(bits).unwrap_or(0), writes_over)
+        Self::plan(graph, |node| node.op.scratch(width).unwrap_or(0), writes_over)
     }
 
     /// Plans for the Rust code, which borrows arguments and result at one time.
@@ -38,7 +39,7 @@ impl Memory {
         scratch: impl Fn(&IntNode) -> usize,
         writes_over: impl Fn(&IntNode, usize) -> bool,
     ) -> Self {
-        let bytes = |v: &IntValue| v.len() * code_bits(graph) as usize / 8;
+        let bytes = |v: &IntValue| v.len() * code_width(graph).bytes();
         // Step 0 takes the inputs, step i + 1 computes node i, and the last one returns the outputs.
         let end = graph.nodes.len() + 1;
         let mut first = vec![None; graph.values.len()];
@@ -94,8 +95,8 @@ impl Memory {
 }
 
 /// Bits of the codes of all activations.
-pub fn code_bits(graph: &IntGraph) -> u32 {
-    graph.values.first().map_or(8, |v| v.quant.bits)
+pub fn code_width(graph: &IntGraph) -> Width {
+    graph.values.first().map_or(Width::W8, |v| v.quant.width)
 }
 
 /// Whether the node has the codes of its argument as its result, in the same order.

@@ -14,7 +14,7 @@ use super::tensors::{write_codes, write_ints, write_real};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::{Attribute, Input, OnnxNode, Operator, OutputParams};
-use crate::quant::{Granularity, QuantParams};
+use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::Tensor;
 
 /// The version of the operator set that is written, unless a node needs a newer one: the first with
@@ -26,7 +26,7 @@ const OPSET_16_BITS: i64 = 21;
 /// The model as the bytes of an ONNX file.
 pub fn export(graph: &Graph) -> Vec<u8> {
     let needed = graph.nodes.iter().map(|n| n.op.export(&graph.input_shapes(n)).opset);
-    let wide = |v: &Value| v.quant.as_ref().is_some_and(|quant| quant.bits == 16);
+    let wide = |v: &Value| v.quant.as_ref().is_some_and(|quant| quant.width == Width::W16);
     let opset = if graph.values.iter().any(wide) { OPSET_16_BITS } else { OPSET };
     let opset = needed.fold(opset, i64::max);
     let mut exporter = Exporter {
@@ -72,7 +72,7 @@ impl Exporter<'_> {
                 }
                 (Some(Constant::Codes(t)), Some(quant)) => {
                     let codes = self.fresh(format!("{}_codes", value.name));
-                    self.proto.initializer.push(write_codes(&codes, &t.widened(), quant.bits));
+                    self.proto.initializer.push(write_codes(&codes, &t.widened(), quant.width));
                     let parameters = self.parameters(&value.name, quant);
                     self.push_q("DequantizeLinear", &codes, &parameters, quant, &value.name);
                 }
@@ -164,7 +164,7 @@ impl Exporter<'_> {
         self.proto.initializer.push(write_codes(
             &names[1],
             &zero_points.unwrap_or_default(),
-            quant.bits,
+            quant.width,
         ));
         names
     }

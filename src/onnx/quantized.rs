@@ -7,7 +7,7 @@ use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, Value, ValueId};
 use crate::ops::{Attribute, Input, OnnxNode, Op};
-use crate::quant::{Granularity, QuantParams};
+use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::Tensor;
 
 /// How the codes of one tensor are written in the file.
@@ -17,9 +17,9 @@ struct Written {
     /// What has to be subtracted from the file's codes, made signed, to make them those: a number for the
     /// tensor, or one for each of its channels.
     offsets: Vec<i64>,
-    /// Their type there, and how many bits it has.
+    /// Their type there, and how wide it is.
     data_type: i32,
-    bits: u32,
+    width: Width,
 }
 
 impl Written {
@@ -39,19 +39,19 @@ impl Written {
         }
         let (codes, offsets) = (codes.widened(), self.offsets(codes.shape()));
         let stored = codes.data().iter().zip(offsets).map(|(&c, offset)| c - offset as i32);
-        Ok(CodeTensor::new(self.params.bits, Tensor::new(codes.shape(), stored.collect())?))
+        Ok(CodeTensor::new(self.params.width, Tensor::new(codes.shape(), stored.collect())?))
     }
 
     /// The codes that the file's QuantizeLinear makes of a constant, as we store them.
     fn quantized(&self, real: &Tensor<f32>) -> Result<CodeTensor> {
-        let half = 1i64 << (self.bits - 1);
+        let (lowest, highest) = (self.width.lowest() as i64, self.width.highest() as i64);
         let codes = self.params.quantize_all(real.data(), real.shape());
         let codes = codes.into_iter().zip(self.offsets(real.shape()));
         let limited = |(code, offset): (i32, i64)| {
-            (code as i64).clamp(-half - offset, half - 1 - offset) as i32
+            (code as i64).clamp(lowest - offset, highest - offset) as i32
         };
         let codes = Tensor::new(real.shape(), codes.map(limited).collect())?;
-        Ok(CodeTensor::new(self.params.bits, codes))
+        Ok(CodeTensor::new(self.params.width, codes))
     }
 }
 
@@ -182,28 +182,30 @@ impl Importer<'_> {
                 _ => bail!(Unsupported, "the zero point must be a constant of integers"),
             },
         };
-        let (file_bits, default) = match data_type {
-            dt::INT8 => (8, 0),
-            dt::UINT8 => (8, -0x80),
-            dt::INT16 => (16, 0),
-            dt::UINT16 => (16, -0x8000),
-            dt::INT32 => (32, 0),
+        let (file_width, default) = match data_type {
+            dt::INT8 => (Width::W8, 0),
+            dt::UINT8 => (Width::W8, -0x80),
+            dt::INT16 => (Width::W16, 0),
+            dt::UINT16 => (Width::W16, -0x8000),
+            dt::INT32 => (Width::W32, 0),
             other => bail!(Unsupported, "codes of data type {other}"),
         };
         let zero_points = zero_points.map_or(vec![default], Tensor::into_data);
-        if let Some(wrong) = zero_points.iter().find(|&&z| file_bits == 32 && z != 0) {
-            bail!(Invalid, "zero point {wrong} of {file_bits}-bit codes");
+        if let Some(wrong) = zero_points.iter().find(|&&z| file_width == Width::W32 && z != 0) {
+            bail!(Invalid, "zero point {wrong} of {file_width}-bit codes");
         }
         let Some(&first) = zero_points.first() else { bail!(Invalid, "no zero point") };
         let differ = zero_points.iter().any(|&z| z != first);
         let is_constant = self.graph.values[v].constant.is_some();
-        if differ && !(is_constant && file_bits == 8 && zero_points.len() == scale.data().len()) {
+        if differ
+            && !(is_constant && file_width == Width::W8 && zero_points.len() == scale.data().len())
+        {
             bail!(Unsupported, "zero points differ between channels");
         }
         // With all zero points subtracted, codes of a constant have one more bit, and one zero point.
-        let (bits, zero_point, offsets) = match differ {
-            true => (16, 0, zero_points),
-            false => (file_bits, first, vec![0]),
+        let (width, zero_point, offsets) = match differ {
+            true => (Width::W16, 0, zero_points),
+            false => (file_width, first, vec![0]),
         };
         let shape = &self.graph.values[v].shape;
         let granularity = match scale.shape() {
@@ -212,9 +214,9 @@ impl Importer<'_> {
             other => bail!(Unsupported, "scales of shape {other:?}"),
         };
         let scale = scale.data().to_vec();
-        let params = QuantParams { scale, zero_point: zero_point as i32, bits, granularity };
+        let params = QuantParams { scale, zero_point: zero_point as i32, width, granularity };
         params.check(shape)?;
-        Ok(Written { params, offsets, data_type, bits: file_bits })
+        Ok(Written { params, offsets, data_type, width: file_width })
     }
 
     /// Operators on codes: each is the real operator between its parameters. `false` for others.
@@ -308,7 +310,7 @@ impl Importer<'_> {
             Granularity::PerChannel { .. } => Granularity::PerChannel { axis: 0 },
         };
         let scale = w.scale.iter().map(|w| x.scale[0] * w).collect();
-        let quant = Some(QuantParams { scale, zero_point: 0, bits: 32, granularity });
+        let quant = Some(QuantParams { scale, zero_point: 0, width: Width::W32, granularity });
         let (name, shape) =
             (self.graph.fresh_name(format!("{name}.{bias}")), codes.shape().to_vec());
         let constant = Some(Constant::Codes(codes));

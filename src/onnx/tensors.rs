@@ -8,6 +8,7 @@ use super::proto::{TensorProto, data_type as dt};
 use crate::codes::{CodeTensor, Codes};
 use crate::error::{Result, bail};
 use crate::ops::Input;
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor, checked_len};
 
 /// The numbers of an ONNX tensor.
@@ -126,7 +127,8 @@ impl Numbers {
                     return ints(data.iter().map(|&i| i.into()).collect());
                 }
                 check(data.len(), len, "elements")?;
-                narrow(Codes::new(8 * width as u32, data.iter().map(|&i| i - top as i32)))
+                let width = if width == 1 { Width::W8 } else { Width::W16 };
+                narrow(Codes::new(width, data.iter().map(|&i| i - top as i32)))
             }
         }
     }
@@ -191,17 +193,18 @@ pub(super) fn write_ints(name: &str, t: &Tensor<i64>) -> TensorProto {
     proto(name, t.shape(), dt::INT64, t.data().iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
-/// Codes of `bits` bits: 8, 16 or 32.
-pub(super) fn write_codes(name: &str, t: &Tensor<i32>, bits: u32) -> TensorProto {
+pub(super) fn write_codes(name: &str, t: &Tensor<i32>, width: Width) -> TensorProto {
     let codes = t.data().iter();
-    match bits {
-        8 => proto(name, t.shape(), dt::INT8, codes.map(|&c| c as i8 as u8).collect()),
-        16 => proto(
+    match width {
+        Width::W8 => proto(name, t.shape(), dt::INT8, codes.map(|&c| c as i8 as u8).collect()),
+        Width::W16 => proto(
             name,
             t.shape(),
             dt::INT16,
             codes.flat_map(|&c| (c as i16).to_le_bytes()).collect(),
         ),
-        _ => proto(name, t.shape(), dt::INT32, codes.flat_map(|c| c.to_le_bytes()).collect()),
+        Width::W32 => {
+            proto(name, t.shape(), dt::INT32, codes.flat_map(|c| c.to_le_bytes()).collect())
+        }
     }
 }

@@ -38,7 +38,7 @@ use self::source::{CNode, Kernel, RustNode};
 use crate::arith::Multiplier;
 use crate::codes::{CodeTensor, CodeType, Codes};
 use crate::error::{Result, bail};
-use crate::quant::QuantParams;
+use crate::quant::{QuantParams, Width};
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
 
 /// What an operator must say about itself. Each item is one stage of the pipeline.
@@ -50,14 +50,14 @@ pub trait Operator: Sized {
     const ONNX: &'static [&'static str];
 
     /// Where the codes of rank-4 arguments and of the result must lie.
-    const LAYOUT: Layout = Layout::Plain;
+    const ORDER: Wants = Wants::Is(Order::Plain);
 
     /// The integer form.
     type Int: IntOperator;
 
-    /// See [`LAYOUT`](Self::LAYOUT).
-    fn layout(&self) -> Layout {
-        Self::LAYOUT
+    /// See [`ORDER`](Self::ORDER).
+    fn wants(&self) -> Wants {
+        Self::ORDER
     }
 
     /// Whether a node of one of these types is for this operator, where several share the type.
@@ -122,9 +122,9 @@ pub trait IntOperator {
         false
     }
 
-    /// Bits of its weights.
-    fn weight_bits(&self) -> u32 {
-        8
+    /// Width of its weights.
+    fn weight_width(&self) -> Width {
+        Width::W8
     }
 
     /// Whether the C code sums in 64 bits, however small the bound is.
@@ -138,7 +138,7 @@ pub trait IntOperator {
     }
 
     /// Bytes that the C code needs for itself, if it takes memory at all.
-    fn scratch(&self, _bits: u32) -> Option<usize> {
+    fn scratch(&self, _width: Width) -> Option<usize> {
         None
     }
 
@@ -168,11 +168,18 @@ impl IntOperator for std::convert::Infallible {
 
 /// Axis order of a rank-4 value's codes in memory. Other ranks are always plain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum Order {
     /// As in ONNX.
     Plain,
     /// `[n, c, h, w]` stored as `[n, h, w, c]`.
     ChannelsLast,
+}
+
+/// The order that an operator wants for its rank-4 arguments and its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// This one.
+    Is(Order),
     /// Any for the arguments; the result has that of the first one of rank 4.
     Inherit,
     /// Whatever lets a transposition keep the codes where they are.
@@ -218,8 +225,8 @@ pub enum OutputParams {
 pub struct Operand<'a> {
     /// Sizes of the axes, in ONNX's order.
     pub shape: &'a [usize],
-    /// Axis order in memory, [`Layout::Plain`] or [`Layout::ChannelsLast`].
-    pub layout: Layout,
+    /// Axis order in memory.
+    pub order: Order,
     /// How codes are read.
     pub quant: &'a QuantParams,
 }
@@ -233,12 +240,12 @@ impl Operand<'_> {
     /// Strides in memory, along the axes in ONNX's order.
     pub fn strides(&self) -> Vec<usize> {
         let stored = strides(&self.stored_shape());
-        if self.layout == Layout::ChannelsLast { permuted(&stored, &FIRST) } else { stored }
+        if self.order == Order::ChannelsLast { permuted(&stored, &FIRST) } else { stored }
     }
 
     /// `list`, one entry for each axis in ONNX's order, in the order of memory.
     pub fn stored(&self, list: &[usize]) -> Vec<usize> {
-        if self.layout == Layout::ChannelsLast { permuted(list, &LAST) } else { list.to_vec() }
+        if self.order == Order::ChannelsLast { permuted(list, &LAST) } else { list.to_vec() }
     }
 
     /// Strides of this operand along the stored axes of `to`, to which it is broadcast.
@@ -389,9 +396,9 @@ impl Op {
         OPERATORS.iter().flat_map(|about| about.onnx).copied()
     }
 
-    /// See [`Operator::LAYOUT`].
-    pub fn layout(&self) -> Layout {
-        dispatch!(self: Op, op => op.layout())
+    /// See [`Operator::ORDER`].
+    pub fn wants(&self) -> Wants {
+        dispatch!(self: Op, op => op.wants())
     }
 
     /// See [`Operator::export`].
@@ -453,9 +460,9 @@ impl IntOp {
     pub fn moves_codes(&self) -> bool {
         dispatch!(self: IntOp, op => op.moves_codes())
     }
-    /// See [`IntOperator::weight_bits`].
-    pub fn weight_bits(&self) -> u32 {
-        dispatch!(self: IntOp, op => op.weight_bits())
+    /// See [`IntOperator::weight_width`].
+    pub fn weight_width(&self) -> Width {
+        dispatch!(self: IntOp, op => op.weight_width())
     }
 
     /// See [`IntOperator::sums_are_64_bits`].
@@ -469,8 +476,8 @@ impl IntOp {
     }
 
     /// See [`IntOperator::scratch`].
-    pub fn scratch(&self, bits: u32) -> Option<usize> {
-        dispatch!(self: IntOp, op => op.scratch(bits))
+    pub fn scratch(&self, width: Width) -> Option<usize> {
+        dispatch!(self: IntOp, op => op.scratch(width))
     }
 
     /// See [`IntOperator::kernel`].
@@ -509,7 +516,7 @@ fn expect_inputs<'a>(
 
 /// Sizes of a rank-4 operand in memory, `[n, h, w, c]`.
 fn nhwc(operand: &Operand) -> Result<[usize; 4]> {
-    let channels_last = operand.layout == Layout::ChannelsLast || layouts_coincide(operand.shape);
+    let channels_last = operand.order == Order::ChannelsLast || layouts_coincide(operand.shape);
     match operand.shape {
         &[n, c, h, w] if channels_last => Ok([n, h, w, c]),
         shape => bail!(Shape, "expected [n, c, h, w] stored as [n, h, w, c], got {shape:?}"),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::arith::{Multiplier, Products};
+use crate::quant::Width;
 
 /// The code of one operator: its integer reference, and the twin of that in C99.
 #[derive(Debug, PartialEq)]
@@ -100,10 +101,10 @@ fn list(items: impl Iterator<Item = String>) -> String {
 pub struct CNode {
     /// What the names of all constants begin with.
     pub name: String,
-    /// Bits of the codes of activations.
-    pub bits: u32,
-    /// Bits of the codes of weights.
-    pub weight_bits: u32,
+    /// Width of activations.
+    pub width: Width,
+    /// Width of weights.
+    pub weight_width: Width,
     /// Whether accumulators have 64 bits.
     pub wide: bool,
     /// Number of elements of the result.
@@ -143,8 +144,8 @@ impl CNode {
         let items: Vec<String> = items.into_iter().map(|item| item.c()).collect();
         self.bytes += items.len()
             * match of {
-                "weight_t" => self.weight_bits as usize / 8,
-                "code_t" => self.bits as usize / 8,
+                "weight_t" => self.weight_width.bytes(),
+                "code_t" => self.width.bytes(),
                 "acc_t" if self.wide => 8,
                 "uint8_t" => 1,
                 "struct multiplier" => 8,

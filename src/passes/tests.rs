@@ -9,7 +9,7 @@ use crate::ops::max_pool::MaxPool;
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
 use crate::ops::{Op, Window};
-use crate::quant::QuantParams;
+use crate::quant::{QuantParams, Width};
 use crate::tensor::Tensor;
 use crate::testing::{Net, Rng, random_inputs, run_float};
 
@@ -93,7 +93,7 @@ fn codes_are_not_folded() {
     let a = graph.nodes[0].inputs[0];
     let codes = crate::codes::CodeTensor::I8(Tensor::from_vec(vec![1, 2, 3]));
     graph.values[a].constant = Some(crate::graph::Constant::Codes(codes));
-    graph.values[a].quant = Some(QuantParams::per_tensor(0.5, 0, 8));
+    graph.values[a].quant = Some(QuantParams::per_tensor(0.5, 0, Width::W8));
     assert_eq!(names_after(fold_constants, &mut graph), "Clip");
 }
 
@@ -285,7 +285,7 @@ fn other_activations_stay() {
     assert_eq!(names_after(fuse_activation, &mut sum(true)), "Add Clip");
     let mut quantized = sum(false);
     let y = quantized.nodes[0].output;
-    quantized.values[y].quant = Some(QuantParams::per_tensor(0.5, 0, 8));
+    quantized.values[y].quant = Some(QuantParams::per_tensor(0.5, 0, Width::W8));
     assert_eq!(names_after(fuse_activation, &mut quantized), "Add Clip");
 
     let mut apart = sum(false);

@@ -30,7 +30,7 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
         }
     }
     for node in &graph.nodes {
-        let bits = graph.values[node.inputs[0]].quant.as_ref().map(|quant| quant.bits);
+        let bits = graph.values[node.inputs[0]].quant.as_ref().map(|quant| quant.width);
         let y = &mut graph.values[node.output].quant;
         if let (OutputParams::Index, Some(bits), None) = (node.op.output_params(), bits, &y) {
             *y = Some(QuantParams::index(bits));
@@ -54,7 +54,7 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
             let codes = Tensor::new(real.shape(), params.quantize_all(real.data(), real.shape()));
             let codes = codes.in_node(&node.name, node.op.name())?;
             let v = graph.own_argument(i, argument);
-            graph.values[v].constant = Some(Constant::Codes(CodeTensor::new(params.bits, codes)));
+            graph.values[v].constant = Some(Constant::Codes(CodeTensor::new(params.width, codes)));
             graph.values[v].quant = Some(params);
         }
     }

@@ -74,9 +74,9 @@ impl Rounding {
         };
         let (lo, hi) = params.code_range();
         if let Some(bad) = codes.iter().find(|code| !(lo..=hi).contains(code)) {
-            bail!(Range, "{bad} is not a {}-bit code", params.bits);
+            bail!(Range, "{bad} is not a {}-bit code", params.width);
         }
-        Ok(CodeTensor::new(params.bits, Tensor::new(real.shape(), codes)?))
+        Ok(CodeTensor::new(params.width, Tensor::new(real.shape(), codes)?))
     }
 }
 

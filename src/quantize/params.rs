@@ -84,7 +84,7 @@ fn result_params(
             scheme.activation(range_of(graph, ranges, node.output)?)
         }
         OutputParams::Unit => scheme.unit(),
-        OutputParams::Index => QuantParams::index(scheme.activation_bits),
+        OutputParams::Index => QuantParams::index(scheme.activation_width),
         OutputParams::SameAsInput => match &params.values[node.inputs[0]] {
             Some(params) => params.clone(),
             None => bail!(Unsupported, "the input is a constant: fold it first"),

@@ -12,7 +12,7 @@ use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
-use crate::quant::{Granularity, Preset};
+use crate::quant::{Granularity, Preset, Width};
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, run_int};
 
 const POINTWISE: Op = Op::Conv(Conv {
@@ -99,8 +99,8 @@ fn weights_use_their_codes_along_the_right_axis() {
                 true => Granularity::PerChannel { axis },
                 false => Granularity::PerTensor,
             };
-            let got = (params.granularity, params.bits, params.zero_point);
-            assert_eq!(got, (granularity, scheme.weight_bits, 0));
+            let got = (params.granularity, params.width, params.zero_point);
+            assert_eq!(got, (granularity, scheme.weight_width, 0));
             assert_eq!(params.scale.len(), if scheme.per_channel { 5 } else { 1 });
             let Some(Constant::Codes(codes)) = &graph.values[w].constant else { unreachable!() };
             let codes = codes.widened();
@@ -124,7 +124,7 @@ fn weights_use_their_codes_along_the_right_axis() {
             }
             let products = params.scale.iter().map(|s| quant(&graph, x).scale[0] * s);
             assert_eq!(quant(&graph, b).scale, products.collect::<Vec<_>>());
-            assert_eq!((quant(&graph, b).bits, quant(&graph, b).zero_point), (32, 0));
+            assert_eq!((quant(&graph, b).width, quant(&graph, b).zero_point), (Width::W32, 0));
         }
     }
 }
@@ -158,7 +158,7 @@ fn a_constant_operand_has_the_range_of_its_numbers() {
     let mut ranges = vec![None; 3];
     (ranges[x], ranges[y]) = (symmetric(1.0), symmetric(3.0));
     let graph = quantize(&float, &ranges, SCHEMES[2]).unwrap();
-    assert_eq!(*quant(&graph, c), QuantParams::per_tensor(2.55 / 255.0, -128, 8));
+    assert_eq!(*quant(&graph, c), QuantParams::per_tensor(2.55 / 255.0, -128, Width::W8));
     let codes = CodeTensor::I8(Tensor::from_vec(vec![-128, -78, -28, 127]));
     assert_eq!(graph.values[c].constant, Some(Constant::Codes(codes)));
 }
@@ -221,12 +221,12 @@ fn parameters_and_rounding_are_data() {
     let mut rounding = Rounding::default();
     rounding.0.insert((0, 1), vec![1, 2, -3, 4]);
     let chosen = apply(&float, &params, &rounding).unwrap();
-    let codes = CodeTensor::new(8, Tensor::new([2, 2, 1, 1], vec![1, 2, -3, 4]).unwrap());
+    let codes = CodeTensor::new(Width::W8, Tensor::new([2, 2, 1, 1], vec![1, 2, -3, 4]).unwrap());
     assert_eq!(chosen.values[w].constant, Some(Constant::Codes(codes)));
     assert_eq!(quant(&chosen, w), quant(&nearest, w));
-    params.values[y] = Some(QuantParams::per_tensor(0.5, 3, 8));
+    params.values[y] = Some(QuantParams::per_tensor(0.5, 3, Width::W8));
     let wider = apply(&float, &params, &Rounding::default()).unwrap();
-    assert_eq!(*quant(&wider, y), QuantParams::per_tensor(0.5, 3, 8));
+    assert_eq!(*quant(&wider, y), QuantParams::per_tensor(0.5, 3, Width::W8));
     for (codes, expected) in [
         (vec![1, 2, 3], "does not hold 3 elements"),
         (vec![0, 0, 0, 128], "128 is not a 8-bit code"),

@@ -39,11 +39,13 @@ pub(super) fn weight_params(
     const ROOM: f32 = (1u32 << 30) as f32;
     let floor = |bias: f32| (bias / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
     let scale = max_abs.iter().zip(&largest_bias).map(|(&max_abs, &bias)| {
-        scheme.symmetric_scale(max_abs, scheme.weight_bits).max(scheme.round_up(floor(bias)))
+        scheme
+            .symmetric_scale(max_abs, scheme.weight_width.bits())
+            .max(scheme.round_up(floor(bias)))
     });
     let granularity = match per_channel {
         true => Granularity::PerChannel { axis },
         false => Granularity::PerTensor,
     };
-    QuantParams { scale: scale.collect(), zero_point: 0, bits: scheme.weight_bits, granularity }
+    QuantParams { scale: scale.collect(), zero_point: 0, width: scheme.weight_width, granularity }
 }

@@ -63,7 +63,7 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
             let vector =
                 TestVector::new(&IntExecutor::new(&int), &real_inputs(graph, codes)).unwrap();
             let bytes = |codes: &[i32]| {
-                let size = emit::code_bits(&int) as usize / 8;
+                let size = emit::code_width(&int).bytes();
                 let bytes = codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(size));
                 bytes.collect::<Vec<u8>>()
             };

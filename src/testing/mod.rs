@@ -27,7 +27,7 @@ use crate::ops::clip::Clip;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::resize::{Mode, Resize};
 use crate::ops::{Attribute, Input, OnnxNode, Op, Role, Window};
-use crate::quant::{Preset, Range, Scheme};
+use crate::quant::{Preset, Range, Scheme, Width};
 use crate::quantize::quantize;
 use crate::tensor::Tensor;
 
@@ -45,9 +45,9 @@ pub const SCHEMES: [Scheme; 7] = [
     Scheme::new(Preset::Shift, true),
     Scheme::new(Preset::Scale, false),
     Scheme::new(Preset::Scale, true),
-    Scheme::new(Preset::Scale, true).with_bits(16, 8),
-    Scheme::new(Preset::Scale, false).with_bits(16, 16),
-    Scheme::new(Preset::Shift, true).with_bits(8, 16),
+    Scheme::new(Preset::Scale, true).with_widths(Width::W16, Width::W8),
+    Scheme::new(Preset::Scale, false).with_widths(Width::W16, Width::W16),
+    Scheme::new(Preset::Shift, true).with_widths(Width::W8, Width::W16),
 ];
 
 /// Relative error allowed to sums of `f32`, in units of the sum of the magnitudes.
@@ -312,7 +312,7 @@ fn check_codes(
     let node = &graph.nodes[0];
     let quant = graph.values[node.output].quant.as_ref().unwrap();
     let (scale, zero_point) = (quant.scale[0], quant.zero_point as i128);
-    let half = 1i128 << (quant.bits - 1);
+    let half = 1i128 << (quant.width.bits() - 1);
     let limit = |real: f32| {
         let code = (real / scale).round_ties_even() as i128;
         code.saturating_add(zero_point).clamp(-half, half - 1)
@@ -321,7 +321,7 @@ fn check_codes(
     let expected = exact(&node.op, &exact_arguments(graph, codes))
         .map(|&(n, d)| (rounded(n, d << 62) + zero_point).clamp(lo, hi) as i32);
     let y = run_int(graph, codes);
-    if quant.bits == 16 && matches!(node.op, Op::Concat(_) | Op::Clip(_)) {
+    if quant.width == Width::W16 && matches!(node.op, Op::Concat(_) | Op::Clip(_)) {
         // QuantizeLinear of DequantizeLinear in `f32`, as ONNX has it, has room for 8-bit codes only.
         let distance = y.data().iter().zip(expected.data()).map(|(y, e)| (y - e).abs());
         assert!(distance.max() <= Some(1), "{context}");

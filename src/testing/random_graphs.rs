@@ -26,6 +26,7 @@ use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Op, Window};
+use crate::quant::Width;
 use crate::quantize::{quantize, quantize_corrected};
 use crate::tensor::Tensor;
 use crate::{onnx, passes};
@@ -128,11 +129,11 @@ fn part(size: usize, step: i64, len: usize) -> Part {
 }
 
 /// How far, in steps of the result, a node may be from its real value on the same arguments.
-fn bound(op: &Op, bits: u32) -> f32 {
+fn bound(op: &Op, width: Width) -> f32 {
     match op {
         // Weights of the interpolation are multiples of 2^-11: 1/8 of a step on top of the rounding
         // for 8-bit codes.
-        Op::Resize(_) => 0.5 + ((1 << bits) - 1) as f32 / 2048.0,
+        Op::Resize(_) => 0.5 + ((1 << width.bits()) - 1) as f32 / 2048.0,
         _ => 0.5,
     }
 }
@@ -203,7 +204,7 @@ fn check_nodes(quantized: &Graph, inputs: &[Tensor<f32>], what: &str) {
         {
             let expected = node.clamp.apply(*expected).clamp(lo, hi);
             let got = quant.dequantize(*code, 0);
-            let allowed = bound(&node.op, quant.bits) * quant.scale[0] * 1.001 + slack;
+            let allowed = bound(&node.op, quant.width) * quant.scale[0] * 1.001 + slack;
             assert!(
                 (got - expected).abs() <= allowed,
                 "{what}, {node:?}: {got}, expected {expected}"

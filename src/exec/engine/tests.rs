@@ -15,7 +15,7 @@ use crate::ops::product::{Accumulator, acc_bound};
 use crate::ops::reshape::Reshape;
 use crate::ops::{IntOp, Op, Window};
 use crate::passes;
-use crate::quant::QuantParams;
+use crate::quant::{QuantParams, Width};
 use crate::quantize::quantize;
 use crate::tensor::strides;
 use crate::testing::random_graphs::random_network;
@@ -48,8 +48,8 @@ fn value(shape: &[usize], zero_point: i32, channels_last: bool) -> IntValue {
     IntValue {
         name: format!("{shape:?}"),
         shape: shape.to_vec(),
-        layout: if channels_last { Layout::ChannelsLast } else { Layout::Plain },
-        quant: QuantParams::per_tensor(1.0, zero_point, 8),
+        order: if channels_last { Order::ChannelsLast } else { Order::Plain },
+        quant: QuantParams::per_tensor(1.0, zero_point, Width::W8),
         constant: None,
     }
 }
@@ -96,12 +96,12 @@ fn accumulator(rng: &mut Rng, out_ch: usize, depth: usize) -> Accumulator {
     let (x_zero_point, y_zero_point) = (rng.pick(&zero_points), rng.pick(&zero_points));
     let any: Vec<i32> = (-128..128).collect();
     let weights = rng.pick(&[&any[..], &[-128, 127], &[-128], &[127]]);
-    let weight = Codes::new(8, (0..out_ch * depth).map(|_| rng.pick(weights)));
+    let weight = Codes::new(Width::W8, (0..out_ch * depth).map(|_| rng.pick(weights)));
     // Now and then a sum that `f64` does not hold times its factor.
     let big = &rng.pick(&[200_000_000, 0, 1_000_000_000]);
     let bias: Vec<i32> =
         (0..out_ch).map(|_| rng.pick(&[0, 1, -77, 12345, -1_000_000, *big])).collect();
-    let quant = QuantParams::per_tensor(1.0, x_zero_point, 8);
+    let quant = QuantParams::per_tensor(1.0, x_zero_point, Width::W8);
     let mut bound = 0;
     for (o, &bias) in bias.iter().enumerate() {
         let weight = (o * depth..(o + 1) * depth).map(|i| weight.get(i) as i64);
@@ -346,7 +346,7 @@ fn random_networks_equal_the_reference() {
             let mut session = engine.session().unwrap();
             // The second time the arena holds what the first run has left.
             for x in [&samples[0], &samples[1], &samples[0]] {
-                let mut layers = vec![Codes::zeros(8, 0); graph.values.len()];
+                let mut layers = vec![Codes::zeros(Width::W8, 0); graph.values.len()];
                 let expected = IntExecutor::new(&graph).run_codes(x, |v, codes| {
                     layers[v] = codes.clone();
                     Ok(())
@@ -374,7 +374,7 @@ fn real_inputs_become_the_same_codes() {
     let mut rng = Rng(6);
     for scale in [1.0, 0.1, 0.023_529_412, 1.0 / (1u32 << 30) as f32, (1u32 << 30) as f32] {
         for zero_point in [-128, -1, 0, 127] {
-            let quant = QuantParams::per_tensor(scale, zero_point, 8);
+            let quant = QuantParams::per_tensor(scale, zero_point, Width::W8);
             let ties = (-600..600).map(|i| i as f32 * 0.5 * scale);
             let random = rng.reals(&[1000], 300.0 * scale).into_data();
             let ends = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0];
@@ -428,7 +428,9 @@ fn a_network_of_fast_layers_alone_equals_the_reference() {
     let y = net.node(Op::Linear(Linear { transposed: false }), &[flat, weight]);
     let float = net.finish(&[y]);
     let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(9), 1.0));
-    for scheme in SCHEMES.into_iter().filter(|s| (s.activation_bits, s.weight_bits) == (8, 8)) {
+    for scheme in
+        SCHEMES.into_iter().filter(|s| s.activation_width.max(s.weight_width) == Width::W8)
+    {
         let graph = lower(&quantize(&float, &ranges, scheme).unwrap()).unwrap();
         check(&graph, &mut Rng(10), &[1, 2, 3], &format!("{scheme:?}"));
         let engine = Engine::new(&graph, Options::default()).unwrap();

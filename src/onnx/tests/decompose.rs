@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::exec::float::FloatExecutor;
+use crate::quant::Width;
 use crate::tensor::Tensor;
 use crate::testing::{Rng, at, tabulate};
 
@@ -370,7 +371,7 @@ fn argmax_and_its_cast() {
     let mut graph = read(&quantized).unwrap();
     crate::quantize::complete_params(&mut graph).unwrap();
     let y = &graph.values[graph.outputs[0]];
-    assert_eq!(y.quant, Some(crate::quant::QuantParams::per_tensor(1.0, -128, 8)));
+    assert_eq!(y.quant, Some(crate::quant::QuantParams::per_tensor(1.0, -128, Width::W8)));
     let mut again = import(&export(&graph), None).unwrap();
     crate::quantize::prepare(&mut again).unwrap();
     assert_eq!(lower(&again).unwrap(), lower(&graph).unwrap());

@@ -1,6 +1,7 @@
 //! Quantization that makes no sense, or that the integer arithmetic does not cover.
 
 use super::*;
+use crate::quant::Width;
 
 /// `y = relu(dequantize(quantize(x)))`, quantized.
 pub fn qdq() -> ModelProto {
@@ -181,7 +182,10 @@ fn zero_points_of_channels() {
         let weight =
             graph.values.iter().find(|v| v.name.starts_with("wq") || v.name == "w").unwrap();
         let quant = weight.quant.as_ref().unwrap();
-        assert_eq!((quant.bits, quant.zero_point, &quant.scale[..]), (16, 0, &[0.25, 0.125][..]));
+        assert_eq!(
+            (quant.width, quant.zero_point, &quant.scale[..]),
+            (Width::W16, 0, &[0.25, 0.125][..])
+        );
         // The real ones: -9 / 0.25 is beyond code 0, 27.5 / 0.125 beyond code 255.
         let Some(Constant::Codes(codes)) = &weight.constant else { panic!("no codes") };
         assert_eq!(codes.widened().data(), [-10, -3, 55, 1], "{source}");

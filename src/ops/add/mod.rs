@@ -10,10 +10,11 @@ mod tests;
 use super::broadcast::{elementwise, emit_strided, strided};
 use super::onnx_node::OnnxNode;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs};
+use super::{IntOperator, Lowering, Operator, Wants, expect_inputs};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor, broadcast, strides};
 
 /// `y = a + b`, or `y = a − b`.
@@ -31,7 +32,7 @@ impl Add {
 
 impl Operator for Add {
     const ONNX: &'static [&'static str] = &["Add", "Sub"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = AddInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
@@ -112,7 +113,7 @@ impl AddInt {
 
     /// The formula of `add.c` with everything that does not depend on codes in one constant: factors,
     /// shift and constant, and what they reach; `None` where it does not apply.
-    fn folded(&self, bits: u32) -> Option<([i64; 2], u32, i64, i64)> {
+    fn folded(&self, width: Width) -> Option<([i64; 2], u32, i64, i64)> {
         let spare = (self.factor[0] | self.factor[1]).trailing_zeros().min(self.shift - 1);
         let factor = self.factor.map(|f| f >> spare);
         let shift = self.shift - spare;
@@ -120,7 +121,7 @@ impl AddInt {
         let zeros = factor.iter().zip(self.zero_point).map(|(&f, z)| f as i128 * z as i128);
         let above = (self.y_zero_point - self.clamp.0) as i128;
         let offset = (above << shift) + (1 << (shift - 1)) - zeros.sum::<i128>();
-        let reach = offset.abs() + ((magnitudes as i128) << (bits - 1));
+        let reach = offset.abs() + ((magnitudes as i128) << (width.bits() - 1));
         let fits = factor.iter().all(|f| i32::try_from(*f).is_ok());
         (fits && reach < 1 << 62 && reach >> shift < 1 << 30).then_some((
             factor,
@@ -131,10 +132,10 @@ impl AddInt {
     }
 
     /// Whether a pair of codes may be a tie: 8-bit codes are tried.
-    fn ties(factor: [i64; 2], shift: u32, offset: i64, bits: u32) -> bool {
+    fn ties(factor: [i64; 2], shift: u32, offset: i64, width: Width) -> bool {
         let tie =
             |a: i64, b: i64| (offset + a * factor[0] + b * factor[1]) & ((1 << shift) - 1) == 0;
-        bits > 8 || (-128..128).any(|a| (-128..128).any(|b| tie(a, b)))
+        width > Width::W8 || (-128..128).any(|a| (-128..128).any(|b| tie(a, b)))
     }
 }
 
@@ -166,7 +167,7 @@ impl IntOperator for AddInt {
     }
 
     fn emit_c(&self, c: &mut CNode) {
-        let folded = self.folded(c.bits);
+        let folded = self.folded(c.width);
         let (factor, shift, offset, bound) =
             folded.unwrap_or((self.factor, self.shift, 0, self.bound));
         c.value("factor", factor)
@@ -176,7 +177,7 @@ impl IntOperator for AddInt {
             .value("clamp", self.clamp);
         emit_strided(c, &self.shape, &self.strides);
         let narrow = folded.is_some() && bound < 1 << 31 && shift <= 30;
-        let ties = folded.is_none() || Self::ties(factor, shift, offset, c.bits);
+        let ties = folded.is_none() || Self::ties(factor, shift, offset, c.width);
         c.value("folded", folded.is_some())
             .value("offset", offset)
             .value("narrow", narrow)

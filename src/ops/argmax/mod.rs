@@ -11,6 +11,7 @@ use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// `y = i` with the largest `x_i` along `axis`, as a real number. ONNX has an integer there.
@@ -86,8 +87,8 @@ impl Operator for ArgMax {
         }
         let largest = y.zero_point() as i64 + size as i64 - 1;
         if largest > y.quant.code_range().1 as i64 {
-            match (y.quant.bits, size) {
-                (8, ..=65536) => {
+            match (y.quant.width, size) {
+                (Width::W8, ..=65536) => {
                     bail!(Range, "ArgMax over {size} classes needs 16-bit activations")
                 }
                 (bits, _) => bail!(Range, "ArgMax over {size} classes: codes have {bits} bits"),

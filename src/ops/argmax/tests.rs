@@ -1,6 +1,7 @@
 use super::*;
 use crate::lower::lower;
 use crate::ops::Op;
+use crate::quant::Width;
 use crate::quantize::quantize;
 use crate::testing::*;
 
@@ -49,14 +50,14 @@ fn equals_the_definition() {
 
 #[test]
 fn more_classes_than_codes_are_refused() {
-    for (classes, bits, expected) in [
-        (257, 8, "ArgMax over 257 classes needs 16-bit activations"),
-        (65537, 8, "ArgMax over 65537 classes: codes have 8 bits"),
-        (65537, 16, "ArgMax over 65537 classes: codes have 16 bits"),
+    for (classes, width, expected) in [
+        (257, Width::W8, "ArgMax over 257 classes needs 16-bit activations"),
+        (65537, Width::W8, "ArgMax over 65537 classes: codes have 8 bits"),
+        (65537, Width::W16, "ArgMax over 65537 classes: codes have 16 bits"),
     ] {
         let float = argmax(1, &[1, classes]).next().unwrap().graph(0);
         let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(0), 1.0));
-        let scheme = SCHEMES[3].with_bits(bits, 8);
+        let scheme = SCHEMES[3].with_widths(width, Width::W8);
         let message = refused(lower(&quantize(&float, &ranges, scheme).unwrap()));
         assert!(message.contains(expected), "{message}");
     }

@@ -10,7 +10,9 @@ mod tests;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, Window, expect_inputs, multiplier, nhwc};
+use super::{
+    IntOperator, Lowering, Operator, Order, Wants, Window, expect_inputs, multiplier, nhwc,
+};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -26,7 +28,7 @@ pub struct AveragePool {
 
 impl Operator for AveragePool {
     const ONNX: &'static [&'static str] = &["AveragePool", "GlobalAveragePool"];
-    const LAYOUT: Layout = Layout::ChannelsLast;
+    const ORDER: Wants = Wants::Is(Order::ChannelsLast);
     type Int = AveragePoolInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

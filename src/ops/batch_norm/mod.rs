@@ -9,7 +9,7 @@ mod tests;
 use std::convert::Infallible;
 
 use super::onnx_node::{Attribute, OnnxNode};
-use super::{Layout, Lowering, Operator, expect_inputs};
+use super::{Lowering, Operator, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -36,7 +36,7 @@ impl BatchNorm {
 
 impl Operator for BatchNorm {
     const ONNX: &'static [&'static str] = &["BatchNormalization"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = Infallible;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

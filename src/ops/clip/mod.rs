@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::table::TableInt;
-use super::{Layout, Lowering, Operator, expect_inputs};
+use super::{Lowering, Operator, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
 use crate::tensor::{Shape, Tensor};
@@ -42,7 +42,7 @@ impl Clip {
 
 impl Operator for Clip {
     const ONNX: &'static [&'static str] = &["Relu", "Clip"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = TableInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ops::Op;
 use crate::ops::onnx_node::Attribute;
+use crate::quant::Width;
 use crate::testing::*;
 
 fn define(op: &Op, inputs: &[Tensor<f64>]) -> Fractions<f64> {
@@ -30,8 +31,9 @@ fn all_256_codes() {
             let float = case.clone().clamp(clamp.lo, clamp.hi).graph(seed as u64);
             let inputs = random_inputs(&float, &mut Rng(seed as u64), 3.0);
             let (_, ranges) = run_float(&float, &inputs);
-            let of_8_bits =
-                |graph: &crate::graph::Graph| graph.values[0].quant.as_ref().unwrap().bits == 8;
+            let of_8_bits = |graph: &crate::graph::Graph| {
+                graph.values[0].quant.as_ref().unwrap().width == Width::W8
+            };
             for graph in quantizations(&float, &ranges).filter(of_8_bits) {
                 let [x, y] = [0, 1].map(|v| graph.values[v].quant.as_ref().unwrap());
                 let quantize = |real: f32| {

@@ -10,7 +10,7 @@ use super::onnx_node::OnnxNode;
 use super::slice::with_axis;
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::table::TableInt;
-use super::{IntOperator, Layout, Lowering, Operator, OutputParams};
+use super::{IntOperator, Lowering, Operator, OutputParams, Wants};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
@@ -24,7 +24,7 @@ pub struct Concat {
 
 impl Operator for Concat {
     const ONNX: &'static [&'static str] = &["Concat"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = ConcatInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

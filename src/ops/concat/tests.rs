@@ -3,7 +3,7 @@ use crate::lower::lower;
 use crate::ops::Attribute;
 use crate::ops::Op;
 use crate::ops::{Window, max_pool::MaxPool, softmax::Softmax};
-use crate::quant::{QuantParams, Range};
+use crate::quant::{QuantParams, Range, Width};
 use crate::quantize::quantize;
 use crate::testing::*;
 
@@ -70,7 +70,7 @@ fn all_256_codes_of_arguments_with_other_parameters() {
         // The second argument keeps the result's parameters, the third has its scale alone.
         let params = [(scale, zero_point), (y.scale[0], y.zero_point), (y.scale[0], zero_point)];
         for (&v, (scale, zero_point)) in inputs.iter().zip(params) {
-            graph.values[v].quant = Some(QuantParams::per_tensor(scale, zero_point, 8));
+            graph.values[v].quant = Some(QuantParams::per_tensor(scale, zero_point, Width::W8));
         }
         let codes = vec![Tensor::from_vec((-128..=127).collect()); 3];
         let code = |(scale, zero_point): (f32, i32), code: i32| {

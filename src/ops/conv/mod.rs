@@ -12,11 +12,12 @@ use std::ops::Range;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
+use super::{IntOperator, Lowering, Operator, Order, Role, Wants, Window, expect_inputs, nhwc};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// `y = x ∗ weight + bias`; arguments `x [n, in_ch, h, w]`, `weight [out_ch, in_ch / group, kh, kw]`
@@ -31,7 +32,7 @@ pub struct Conv {
 
 impl Operator for Conv {
     const ONNX: &'static [&'static str] = &["Conv"];
-    const LAYOUT: Layout = Layout::ChannelsLast;
+    const ORDER: Wants = Wants::Is(Order::ChannelsLast);
     type Int = ConvInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
@@ -257,7 +258,7 @@ impl IntOperator for ConvInt {
         n == 1 && oh * ow <= h * w && (point || self.is_depthwise() && in_ch == out_ch)
     }
 
-    fn scratch(&self, bits: u32) -> Option<usize> {
+    fn scratch(&self, width: Width) -> Option<usize> {
         let Window { kernel: [kh, kw], stride, dilation, .. } = self.conv.window;
         let [_, oh, ow, _] = self.y_shape;
         Some(if self.is_depthwise() {
@@ -267,13 +268,13 @@ impl IntOperator for ConvInt {
         } else {
             let in_per_group = self.x_shape[3] / self.conv.group;
             let depth = (kh * kw * in_per_group).next_multiple_of(4);
-            let stage = if in_per_group.is_multiple_of(4) { 0 } else { bits as usize / 8 * depth };
+            let stage = if in_per_group.is_multiple_of(4) { 0 } else { width.bytes() * depth };
             6 * depth + stage
         })
     }
 
-    fn weight_bits(&self) -> u32 {
-        self.acc.weight.bits()
+    fn weight_width(&self) -> Width {
+        self.acc.weight.width()
     }
 
     fn emit_c(&self, c: &mut CNode) {

@@ -9,10 +9,11 @@ mod tests;
 use super::onnx_node::{Attribute, OnnxNode, sizes};
 use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, Role, Window, expect_inputs, nhwc};
+use super::{IntOperator, Lowering, Operator, Order, Role, Wants, Window, expect_inputs, nhwc};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// Arguments `x [n, in_ch, h, w]`, `weight [in_ch, out_ch / group, kh, kw]` and, optionally,
@@ -43,7 +44,7 @@ impl ConvTranspose {
 
 impl Operator for ConvTranspose {
     const ONNX: &'static [&'static str] = &["ConvTranspose"];
-    const LAYOUT: Layout = Layout::ChannelsLast;
+    const ORDER: Wants = Wants::Is(Order::ChannelsLast);
     type Int = ConvTransposeInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
@@ -214,8 +215,8 @@ impl IntOperator for ConvTransposeInt {
         })
     }
 
-    fn weight_bits(&self) -> u32 {
-        self.acc.weight.bits()
+    fn weight_width(&self) -> Width {
+        self.acc.weight.width()
     }
 
     fn emit_c(&self, c: &mut CNode) {

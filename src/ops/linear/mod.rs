@@ -15,6 +15,7 @@ use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// Arguments `x [.., in_ch]`, `weight [in_ch, out_ch]` and, optionally, `bias [out_ch]`.
@@ -143,8 +144,8 @@ impl IntOperator for LinearInt {
         with_products!(&self.0, products, A => int::linear::<_, _, A>(inputs[0], &products, y))
     }
 
-    fn weight_bits(&self) -> u32 {
-        self.0.weight.bits()
+    fn weight_width(&self) -> Width {
+        self.0.weight.width()
     }
 
     fn emit_c(&self, c: &mut CNode) {

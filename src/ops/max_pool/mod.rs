@@ -8,7 +8,9 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, OutputParams, Window, expect_inputs, nhwc};
+use super::{
+    IntOperator, Lowering, Operator, Order, OutputParams, Wants, Window, expect_inputs, nhwc,
+};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -19,7 +21,7 @@ pub struct MaxPool(pub Window);
 
 impl Operator for MaxPool {
     const ONNX: &'static [&'static str] = &["MaxPool"];
-    const LAYOUT: Layout = Layout::ChannelsLast;
+    const ORDER: Wants = Wants::Is(Order::ChannelsLast);
     type Int = MaxPoolInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

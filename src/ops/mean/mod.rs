@@ -10,7 +10,7 @@ mod tests;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
+use super::{IntOperator, Lowering, Operator, Wants, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -40,7 +40,7 @@ impl Mean {
 
 impl Operator for Mean {
     const ONNX: &'static [&'static str] = &["ReduceMean"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = MeanInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

@@ -10,7 +10,7 @@ mod tests;
 use super::broadcast::{elementwise, emit_strided, strided};
 use super::onnx_node::{Input, OnnxNode};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, expect_inputs, multiplier};
+use super::{IntOperator, Lowering, Operator, Wants, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -22,7 +22,7 @@ pub struct Mul;
 
 impl Operator for Mul {
     const ONNX: &'static [&'static str] = &["Mul", "Div"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = MulInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

@@ -7,7 +7,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::pick::{PickInt, Picks};
-use super::{Layout, Lowering, Operator, OutputParams, expect_inputs};
+use super::{Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -61,7 +61,7 @@ impl Pad {
 
 impl Operator for Pad {
     const ONNX: &'static [&'static str] = &["Pad"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = PickInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

@@ -10,10 +10,11 @@ use super::broadcast::elementwise;
 use super::onnx_node::OnnxNode;
 use super::product::weight_codes;
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Layout, Lowering, Operator, Role, expect_inputs, multiplier};
+use super::{IntOperator, Lowering, Operator, Role, Wants, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor, broadcast};
 
 /// `y = x` if `x ≥ 0`, else `slope · x`; `slope` is a constant that is broadcast to `x`.
@@ -22,7 +23,7 @@ pub struct PRelu;
 
 impl Operator for PRelu {
     const ONNX: &'static [&'static str] = &["PRelu"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = PReluInt;
 
     fn import(_: &mut OnnxNode) -> Result<Self> {
@@ -115,8 +116,8 @@ impl IntOperator for PReluInt {
         true
     }
 
-    fn weight_bits(&self) -> u32 {
-        self.slope.bits()
+    fn weight_width(&self) -> Width {
+        self.slope.width()
     }
 
     fn emit_c(&self, c: &mut CNode) {

@@ -4,7 +4,7 @@ use crate::arith::{Code, Multiplier, Products};
 use crate::codes::{CodeTensor, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::ops::{Lowering, Operand};
-use crate::quant::QuantParams;
+use crate::quant::{QuantParams, Width};
 
 /// Constants of `y[o] = requantize(bias[o] + Σ (x − x_zero_point) · weight[o])`.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +36,8 @@ pub fn accumulators(
 ) -> Result<Accumulator> {
     let (x, w) = (node.inputs[0], node.inputs[1]);
     let weight = arrange(node.take_codes(1, "weight")?);
-    if ![8, 16].contains(&w.quant.bits) {
-        bail!(Unsupported, "weights need 8 or 16 bits, got {}", w.quant.bits);
+    if w.quant.width == Width::W32 {
+        bail!(Unsupported, "weights need 8 or 16 bits, got {}", w.quant.width);
     }
     let out_ch = weight.shape()[0];
     let factors = (0..out_ch)
@@ -86,7 +86,7 @@ pub fn weight_codes(w: &Operand, codes: CodeTensor) -> Result<Codes> {
     if let Some(far) = symmetric.clone().find(|&code| i16::try_from(code).is_err()) {
         bail!(Unsupported, "a weight is {far} steps from its zero point, beyond 16 bits");
     }
-    Ok(Codes::new(16, symmetric))
+    Ok(Codes::new(Width::W16, symmetric))
 }
 
 /// Whether an accumulator needs 64 bits.
@@ -171,8 +171,8 @@ fn check_bias_scale(
     codes: &[i32],
     out_ch: usize,
 ) -> Result<()> {
-    if b.quant.zero_point != 0 || b.quant.bits != 32 {
-        let (bits, zero) = (b.quant.bits, b.quant.zero_point);
+    if b.quant.zero_point != 0 || b.quant.width != Width::W32 {
+        let (bits, zero) = (b.quant.width, b.quant.zero_point);
         bail!(Unsupported, "the bias needs 32 bits and zero point 0, got {bits} bits and {zero}");
     }
     let scale = |quant: &QuantParams, o: usize| quant.scale[o % quant.scale.len()];
@@ -243,7 +243,7 @@ mod tests {
                     let bound = acc_bound(
                         weight.iter().map(|&w| w.into()),
                         bias,
-                        &QuantParams::per_tensor(1.0, zero_point, 8),
+                        &QuantParams::per_tensor(1.0, zero_point, Width::W8),
                     );
                     for codes in 0..8 {
                         let x = [0, 1, 2].map(|i| if codes >> i & 1 == 1 { 127_i64 } else { -128 });
@@ -260,8 +260,8 @@ mod tests {
                 }
             }
         }
-        for (bits, lowest) in [(8, 128), (16, 32768)] {
-            let x = QuantParams::per_tensor(1.0, 0, bits);
+        for (width, lowest) in [(Width::W8, 128), (Width::W16, 32768)] {
+            let x = QuantParams::per_tensor(1.0, 0, width);
             assert_eq!(acc_bound([127, -127].into_iter(), 10, &x), 10 + lowest * 254);
         }
     }

@@ -3,7 +3,7 @@
 use super::{Accumulator, acc_bound};
 use crate::arith::Multiplier;
 use crate::ops::source::CNode;
-use crate::quant::QuantParams;
+use crate::quant::{QuantParams, Width};
 
 impl Accumulator {
     /// The weights in the order of `product.c`, in blocks of `rows` output channels, for the
@@ -43,7 +43,7 @@ impl Accumulator {
     fn emit_requant(&self, c: &mut CNode) {
         let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.wide) {
             ("REQUANT_SHIFT", shifts)
-        } else if let Some((factors, shifts)) = self.high_words(c.bits).filter(|_| !c.wide) {
+        } else if let Some((factors, shifts)) = self.high_words(c.width).filter(|_| !c.wide) {
             c.array("product.requant.factor", "int32_t", factors);
             ("REQUANT_HIGH", shifts)
         } else {
@@ -69,8 +69,8 @@ impl Accumulator {
     }
 
     /// REQUANT_HIGH: factors and shifts, if no sum of any channel can be a tie.
-    fn high_words(&self, bits: u32) -> Option<(Vec<i32>, Vec<u32>)> {
-        let x = QuantParams::per_tensor(1.0, self.x_zero_point, bits);
+    fn high_words(&self, width: Width) -> Option<(Vec<i32>, Vec<u32>)> {
+        let x = QuantParams::per_tensor(1.0, self.x_zero_point, width);
         let depth = self.depth();
         let never_ties = |(o, m): (usize, &Multiplier)| {
             let weight = (o * depth..(o + 1) * depth).map(|i| self.weight.get(i) as i64);
@@ -85,7 +85,7 @@ impl Accumulator {
         let largest = self.multiplier.iter().map(|m| m.shift).max()?.max(33);
         let shift = |m: &Multiplier| if largest - m.shift <= 7 { largest } else { m.shift.max(33) };
         let shifts: Vec<u32> = self.multiplier.iter().map(shift).collect();
-        let allowed = 33..=if bits == 8 { 52 } else { 44 };
+        let allowed = 33..=if width == Width::W8 { 52 } else { 44 };
         let factor = |(m, shift): (&Multiplier, &u32)| {
             let more = shift - m.shift;
             (more <= 7 && allowed.contains(shift)).then_some(m.significand << more)

@@ -11,7 +11,7 @@ use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::pick::{PickInt, Picks};
 use super::source::{C, CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{
-    IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs, multiplier, nhwc,
+    IntOperator, Lowering, Operator, Order, OutputParams, Wants, expect_inputs, multiplier, nhwc,
 };
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
@@ -106,7 +106,7 @@ impl Resize {
 
 impl Operator for Resize {
     const ONNX: &'static [&'static str] = &["Resize", "Upsample"];
-    const LAYOUT: Layout = Layout::ChannelsLast;
+    const ORDER: Wants = Wants::Is(Order::ChannelsLast);
     type Int = ResizeInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

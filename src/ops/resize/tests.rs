@@ -328,7 +328,7 @@ fn linear_between_scales_far_apart_is_refused() {
 fn lowering(graph: &crate::graph::Graph) -> Lowering<'_> {
     let operand = |v: usize| crate::ops::Operand {
         shape: &graph.values[v].shape,
-        layout: Layout::ChannelsLast,
+        order: Order::ChannelsLast,
         quant: graph.values[v].quant.as_ref().unwrap(),
     };
     Lowering {

@@ -7,7 +7,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::pick::{PickInt, Picks};
-use super::{Layout, Lowering, Operator, OutputParams, expect_inputs};
+use super::{Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -79,7 +79,7 @@ impl Slice {
 
 impl Operator for Slice {
     const ONNX: &'static [&'static str] = &["Slice"];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = PickInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

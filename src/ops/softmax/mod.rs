@@ -12,6 +12,7 @@ use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// `y_i = exp(x_i) / Σ_j exp(x_j)` along `axis`.
@@ -96,7 +97,7 @@ impl Operator for Softmax {
         };
         Ok(SoftmaxInt {
             fine: exp(256, 1.0, EXP_ONE),
-            coarse: exp(1 << (node.inputs[0].quant.bits - 8), 256.0, 1 << 30),
+            coarse: exp(1 << (node.inputs[0].quant.width.bits() - 8), 256.0, 1 << 30),
             multiplier,
             y_zero_point: node.output.zero_point(),
             clamp: node.clamp,
@@ -166,7 +167,7 @@ impl IntOperator for SoftmaxInt {
     fn emit_c(&self, c: &mut CNode) {
         let count = c.size / self.size;
         c.array("fine", "int32_t", self.fine.iter().copied());
-        if c.bits > 8 {
+        if c.width > Width::W8 {
             c.array("coarse", "int32_t", self.coarse.iter().copied());
         }
         c.value("multiplier", self.multiplier)

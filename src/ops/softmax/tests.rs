@@ -2,6 +2,7 @@ use super::*;
 use crate::graph::Graph;
 use crate::lower::lower;
 use crate::ops::{IntOp, Op};
+use crate::quant::Width;
 use crate::testing::*;
 
 /// Where the elements lie that one softmax runs over, that at `position` among them.
@@ -79,8 +80,8 @@ fn check_codes(graph: &Graph, codes: &Tensor<i32>, context: &str) {
     let table = |d: usize| rounded(coarse[d >> 8] as i128 * fine[d & 255] as i128, 1 << 30);
     let [x, y] = [node.inputs[0], node.output].map(|v| graph.values[v].quant.as_ref().unwrap());
     let (x_scale, y_scale, zero) = (x.scale[0] as f64, y.scale[0] as f64, y.zero_point as f64);
-    let wrong = if x.bits == 8 { 0.5 } else { 1.0 + 2f64.powi(-8) };
-    for d in 0..1 << x.bits {
+    let wrong = if x.width == Width::W8 { 0.5 } else { 1.0 + 2f64.powi(-8) };
+    for d in 0..1 << x.width.bits() {
         let exact = (-(d as f64) * x_scale).exp() * 2f64.powi(23);
         let entry = table(d);
         assert!((entry as f64 - exact).abs() <= wrong + 1e-6, "exp(-{d} · {x_scale}) is {entry}");

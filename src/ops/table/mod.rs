@@ -27,7 +27,7 @@ impl TableInt {
     ) -> Self {
         let (first, last) = x.code_range();
         let code = |code: i32| y.quantize(f(x.dequantize(code, 0)), 0).clamp(lo, hi);
-        Self(Codes::new(y.bits, (first..=last).map(code)))
+        Self(Codes::new(y.width, (first..=last).map(code)))
     }
 }
 

@@ -9,7 +9,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::source::{CNode, Kernel, RustNode, kernel};
-use super::{IntOperator, Layout, Lowering, Operator, OutputParams, expect_inputs};
+use super::{IntOperator, Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, permuted, strides};
@@ -23,7 +23,7 @@ pub struct Transpose {
 
 impl Operator for Transpose {
     const ONNX: &'static [&'static str] = &["Transpose"];
-    const LAYOUT: Layout = Layout::Transpose;
+    const ORDER: Wants = Wants::Transpose;
     type Int = TransposeInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::table::TableInt;
-use super::{Layout, Lowering, Operator, expect_inputs};
+use super::{Lowering, Operator, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -111,7 +111,7 @@ impl Operator for Unary {
         "Sqrt",
         "Tanh",
     ];
-    const LAYOUT: Layout = Layout::Inherit;
+    const ORDER: Wants = Wants::Inherit;
     type Int = TableInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {

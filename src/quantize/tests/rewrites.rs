@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::exec::float::FloatExecutor;
+use crate::quant::Width;
 use crate::testing::tabulate;
 
 const LINEAR: Op = Op::Linear(Linear { transposed: false });
@@ -86,7 +87,7 @@ fn corrected_biases_take_the_mean_error_of_rounded_weights_back() {
                     expected.iter().zip(got).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
                 };
                 let context = format!("{weight:?} {bias} {scheme:?}");
-                let coarse = scheme.weight_bits == 16 || distance(&rounded) > 1e-4;
+                let coarse = scheme.weight_width == Width::W16 || distance(&rounded) > 1e-4;
                 assert!(coarse, "{context}: nothing to correct");
                 assert!(distance(&now) < 2e-6, "{context}: {}", distance(&now));
                 // And with codes: all that is left is the rounding of the bias.
