@@ -329,7 +329,7 @@ fn the_crate_passes_its_test_and_needs_nothing_but_core() {
         let text = |wanted: &str| files.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
         assert!(text("src/lib.rs").contains("\n#![no_std]\n#![forbid(unsafe_code)]\n"));
         assert!(!text("Cargo.toml").contains("dependencies]"));
-        write_folder(&dir.path().join("net"), &files, false).unwrap();
+        write_folder(&dir.path().join("net"), &files).unwrap();
         let folder = dir.path().join("net");
         // A debug build: arithmetic that overflows panics.
         let test = || {
@@ -424,7 +424,7 @@ fn verify_finds_what_differs() {
 
     // The same in Rust: the last bias there is.
     let crate_folder = dir.path().join("crate");
-    write_folder(&crate_folder, &emit::rust::emit(&graph, "net", &[]).unwrap(), false).unwrap();
+    write_folder(&crate_folder, &emit::rust::emit(&graph, "net", &[]).unwrap()).unwrap();
     let file = crate_folder.join("src/lib.rs");
     change_number(&file, "bias: &[", |n| n + 20_000);
     let library = fs::read_to_string(file).unwrap();

@@ -18,12 +18,12 @@
 pub mod naive_conv;
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
-use naive_ptq::data::write_atomic;
+use naive_ptq::data::update_folder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use naive_conv::Options;
@@ -218,17 +218,17 @@ pub fn dump(options: &Options, dir: &Path) -> Result<()> {
     } else {
         bytes(&e.ground_truth, i64::to_le_bytes)
     };
-    fs::create_dir_all(dir).map_err(|error| at(dir, error))?;
-    write_atomic(dir.join(CONV), &serde_json::to_vec(&conv)?)?;
-    write_atomic(dir.join(INFO), &serde_json::to_vec(&info)?)?;
-    write_atomic(dir.join(INPUT), &bytes(&e.input_codes, i32::to_le_bytes))?;
-    write_atomic(dir.join(output_name), &output)?;
-    write_atomic(dir.join(INPUT_REAL), &bytes(&e.input, f64::to_le_bytes))?;
-    write_atomic(dir.join(OUTPUT_REAL), &bytes(&e.output, f64::to_le_bytes))?;
-    match fs::remove_file(dir.join(stale)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&dir.join(stale), error)),
-        _ => Ok(()),
-    }
+    let files = [
+        (CONV, serde_json::to_vec(&conv)?),
+        (INFO, serde_json::to_vec(&info)?),
+        (INPUT, bytes(&e.input_codes, i32::to_le_bytes)),
+        (output_name, output),
+        (INPUT_REAL, bytes(&e.input, f64::to_le_bytes)),
+        (OUTPUT_REAL, bytes(&e.output, f64::to_le_bytes)),
+    ];
+    let parents = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parents.map_or(Ok(()), fs::create_dir_all).map_err(|error| at(dir, error))?;
+    Ok(update_folder(dir, &files.map(|(name, content)| (name.into(), content)), &[stale.into()])?)
 }
 
 fn bytes<T: Copy, const N: usize>(numbers: &[T], to_bytes: fn(T) -> [u8; N]) -> Vec<u8> {

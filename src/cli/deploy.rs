@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
-use naive_ptq::data::{Dataset, check_folder, write_folder};
+use naive_ptq::data::{Dataset, check_folder, update_folder, write_folder};
 use naive_ptq::emit::{self, File, Memory, TestVector};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
@@ -44,7 +44,8 @@ pub struct Args {
     /// Samples for the test vectors; random codes without it
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// Write into a folder that is not empty
+    /// Write into a folder that is not empty: the files of a network that was written there before go, all
+    /// others stay
     #[arg(long)]
     force: bool,
     /// Print what the network needs as one JSON object
@@ -99,7 +100,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .collect::<naive_ptq::Result<Vec<_>>>()?,
     };
     let files = args.target.emit(&graph, &args.name, &vectors)?;
-    write_folder(&args.output, &files, args.force)?;
+    match args.force {
+        true => update_folder(&args.output, &files, &emit::written_files(&args.output))?,
+        false => write_folder(&args.output, &files)?,
+    }
     report(args, &graph, &files)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,9 +17,12 @@ mod eval;
 mod inspect;
 mod quantize;
 mod run;
+#[cfg(unix)]
+mod signals;
 mod table;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,7 +51,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    #[cfg(unix)]
+    signals::remove_temporaries_at_the_end();
+    match Cli::try_parse() {
+        Ok(cli) => run(cli.command).unwrap_or_else(|error| report(&error)),
+        // Also what --help prints. Where standard error takes nothing, the status alone tells.
+        Err(error) => match error.print() {
+            Err(io) if !error.use_stderr() => report(&io.into()),
+            _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+        },
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Conv(args) => conv::run(args),
         Command::Inspect(args) => inspect::run(&args),
@@ -58,16 +74,19 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Verify(args) => verify::run(&args),
-    };
-    result.unwrap_or_else(|error| {
-        let io = error.chain().find_map(|cause| {
-            let ours = cause.downcast_ref::<naive_ptq::Error>().and_then(naive_ptq::Error::io);
-            ours.or(cause.downcast_ref::<std::io::Error>())
-        });
-        if io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("error: {error:#}");
-        ExitCode::from(2)
-    })
+    }
+}
+
+/// Prints an error and returns its status; a reader that has gone away is none.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let io = error.chain().find_map(|cause| {
+        let ours = cause.downcast_ref::<naive_ptq::Error>().and_then(naive_ptq::Error::io);
+        ours.or(cause.downcast_ref::<std::io::Error>())
+    });
+    if io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    // Where standard error is full or closed, the status alone tells.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::from(2)
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
-use naive_ptq::data::{Dataset, check_folder, write_atomic};
+use naive_ptq::data::{Dataset, check_outputs, write_atomic};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
@@ -125,7 +125,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !(args.percentile > 0.0 && args.percentile <= 100.0) {
         bail!("--percentile {}: expected more than 0, at most 100", args.percentile);
     }
-    args.output.iter().chain(&args.calib_stats).try_for_each(|path| check_folder(path))?;
+    let outputs = args.output.iter().chain(&args.calib_stats);
+    check_outputs(&outputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let per_channel = args.granularity == GranularityArg::Channel;
     let scheme = Scheme::new(args.scheme.into(), per_channel)
         .with_widths(args.activations.width(), args.weights.width());

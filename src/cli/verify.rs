@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use naive_ptq::data::write_folder;
+use naive_ptq::data::{Temporary, write_folder};
 use naive_ptq::emit::{self, TestVector, code_width};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
@@ -83,7 +83,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let data = args.preprocess.open(&args.data, args.samples)?;
     let graph = quantized(&args.model, &args.shapes, Some(&data))?;
     let reference = IntExecutor::new(graph.clone());
-    let folder = tempfile::tempdir()?;
+    let temporary = std::env::temp_dir();
+    let folder = Temporary::folder_in(&temporary)
+        .with_context(|| format!("{} (TMPDIR)", temporary.display()))?;
     let mut programs = Vec::new();
     // The C code for the DSP extension has a portable form; the other one also checks every bound.
     let builds = [
@@ -160,7 +162,7 @@ fn build(target: Target, graph: &IntGraph, folder: &Path, option: &str) -> anyho
         Target::C => files.push(("run.c".into(), emit::c::runner("net"))),
         Target::Rust => files.push(("src/bin/run.rs".into(), emit::rust::runner(graph, "net"))),
     }
-    write_folder(folder, &files, false)?;
+    write_folder(folder, &files)?;
     match target {
         Target::C => {
             // As make has it, CC may hold options.

@@ -18,6 +18,7 @@ mod images;
 pub mod npy;
 pub mod npz;
 mod preprocess;
+mod temporary;
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
@@ -27,9 +28,10 @@ use std::sync::Arc;
 use crate::error::{Context, Result, bail};
 use crate::tensor::Tensor;
 
-pub use atomic::{check_folder, write_atomic, write_folder};
+pub use atomic::{check_folder, check_outputs, update_folder, write_atomic, write_folder};
 pub use npy::Array;
 pub use preprocess::{Filter, Layout, Preprocess};
+pub use temporary::{Temporary, remove_temporaries};
 
 /// Samples in an order, prepared for the network when they are asked for.
 ///

@@ -5,6 +5,7 @@ pub mod c;
 pub mod rust;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use crate::codes::Codes;
 use crate::error::{Result, bail};
@@ -16,6 +17,7 @@ pub use crate::memory::{Memory, code_width};
 use crate::ops::product::is_wide;
 use crate::ops::{IntOp, Order};
 use crate::tensor::Tensor;
+pub use written::written_files;
 
 /// A file of the deployed network: its name and its text.
 pub type File = (String, String);

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
 use crate::exec::int::IntExecutor;
@@ -47,7 +49,7 @@ fn random_networks_compute_the_same_in_rust() {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let files = rust::emit(&int, "net", &vectors).unwrap();
-        crate::data::write_folder(&folder.path().join("net"), &files, false).unwrap();
+        crate::data::write_folder(&folder.path().join("net"), &files).unwrap();
         let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
         let compile = |arguments: &[&str]| {
             let mut command = std::process::Command::new(&rustc);
@@ -68,6 +70,28 @@ fn random_networks_compute_the_same_in_rust() {
             "seed {seed}: {}",
             String::from_utf8_lossy(&output.stdout)
         );
+    }
+}
+
+/// So that the next network in the same folder can take their place.
+#[test]
+fn emitted_files_are_told_from_others() {
+    for seed in 0..10 {
+        let graph = quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]);
+        let int = lower(&graph).unwrap();
+        let reference = IntExecutor::new(&int);
+        let x = random_inputs(&graph, &mut Rng(seed), 1.0);
+        let vector = TestVector::new(&reference, &x).unwrap();
+        for emit in [c::emit, rust::emit] {
+            let folder = tempfile::tempdir().unwrap();
+            let files = emit(&int, "net", std::slice::from_ref(&vector)).unwrap();
+            crate::data::write_folder(folder.path(), &files).unwrap();
+            let mut expected: Vec<PathBuf> = files.iter().map(|(name, _)| name.into()).collect();
+            let mut found = super::written_files(folder.path());
+            expected.sort();
+            found.sort();
+            assert_eq!(found, expected, "seed {seed}");
+        }
     }
 }
 

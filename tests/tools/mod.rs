@@ -149,8 +149,7 @@ pub fn first_samples(path: &Path, scale: f32, count: usize) -> Vec<Tensor<f32>> 
 
 /// Writes `graph` in C to `folder`, with `samples` as test vectors.
 pub fn deploy_c(folder: &Path, graph: &IntGraph, name: &str, samples: &[Tensor<f32>]) {
-    write_folder(folder, &emit::c::emit(graph, name, &vectors(graph, samples)).unwrap(), false)
-        .unwrap();
+    write_folder(folder, &emit::c::emit(graph, name, &vectors(graph, samples)).unwrap()).unwrap();
 }
 
 /// What the engine computes for `samples`.
