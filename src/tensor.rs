@@ -22,6 +22,17 @@ impl<T> Tensor<T> {
         Self::from_vec(data).reshape(shape)
     }
 
+    /// As [`new`](Self::new), where the number of elements follows from the shape.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn of(shape: impl Into<Shape>, data: Vec<T>) -> Self {
+        match Self::new(shape, data) {
+            Ok(tensor) => tensor,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// A tensor of rank 1.
     pub fn from_vec(data: Vec<T>) -> Self {
         Self { shape: vec![data.len()], data: Arc::new(data) }

@@ -158,14 +158,10 @@ impl Exporter<'_> {
             Granularity::PerChannel { .. } => vec![quant.scale.len()],
         };
         let names = ["scale", "zero_point"].map(|what| self.fresh(format!("{name}_{what}")));
-        let zero_points = Tensor::new(shape.clone(), vec![quant.zero_point; quant.scale.len()]);
-        let scales = Tensor::new(shape, quant.scale.clone());
-        self.proto.initializer.push(write_real(&names[0], &scales.unwrap_or_default()));
-        self.proto.initializer.push(write_codes(
-            &names[1],
-            &zero_points.unwrap_or_default(),
-            quant.width,
-        ));
+        let zero_points = Tensor::of(shape.clone(), vec![quant.zero_point; quant.scale.len()]);
+        let scales = Tensor::of(shape, quant.scale.clone());
+        self.proto.initializer.push(write_real(&names[0], &scales));
+        self.proto.initializer.push(write_codes(&names[1], &zero_points, quant.width));
         names
     }
 

@@ -1,22 +1,22 @@
 //! Elementwise operators of two tensors, broadcast to each other.
 
 use super::source::CNode;
-use super::{Lowering, Operand};
+use super::{Lowering, Operand, accepted};
 use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
 
 /// `f(a, b)` for each pair of elements after NumPy's broadcasting rule.
 pub fn elementwise(a: &Tensor<f32>, b: &Tensor<f32>, f: impl Fn(f32, f32) -> f32) -> Tensor<f32> {
     if a.shape() == b.shape() {
         let data = a.data().iter().zip(b.data()).map(|(&a, &b)| f(a, b)).collect();
-        return Tensor::new(a.shape(), data).unwrap_or_default();
+        return Tensor::of(a.shape(), data);
     }
-    let shape = broadcast(a.shape(), b.shape()).unwrap_or_default();
+    let shape = accepted(broadcast(a.shape(), b.shape()));
     let [ia, ib] = [a, b].map(|t| {
         let steps = broadcast_strides(t.shape(), &strides(t.shape()), &shape);
         strided_indices(shape.clone(), steps)
     });
     let data = ia.zip(ib).map(|(ia, ib)| f(a.data()[ia], b.data()[ib])).collect();
-    Tensor::new(shape, data).unwrap_or_default()
+    Tensor::of(shape, data)
 }
 
 /// Shape of the result in memory and strides of both operands along it, 0 where one is broadcast.

@@ -514,6 +514,14 @@ fn expect_inputs<'a>(
     Ok(inputs[0])
 }
 
+/// What [`Operator::infer_shape`] has accepted, and so is no error where the operator is evaluated.
+fn accepted<T>(checked: Result<T>) -> T {
+    match checked {
+        Ok(it) => it,
+        Err(error) => unreachable!("shapes are checked before evaluation: {error}"),
+    }
+}
+
 /// Sizes of a rank-4 operand in memory, `[n, h, w, c]`.
 fn nhwc(operand: &Operand) -> Result<[usize; 4]> {
     let channels_last = operand.order == Order::ChannelsLast || layouts_coincide(operand.shape);

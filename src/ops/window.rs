@@ -155,7 +155,7 @@ impl Window {
                 }
             }
         }
-        Tensor::new(shape, y).unwrap_or_default()
+        Tensor::of(shape, y)
     }
 
     /// Number of taps of output position `o` that lie inside the padded input.

@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
+use super::{IntOperator, Lowering, Operator, OutputParams, accepted, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::quant::Width;
@@ -72,7 +72,7 @@ impl Operator for ArgMax {
             (1..size).fold(0, |best, i| if better(i, best) { i } else { best }) as f32
         };
         let y = (0..x.len() / size).map(index).collect();
-        Tensor::new(self.infer_shape(&[shape]).unwrap_or_default(), y).unwrap_or_default()
+        Tensor::of(accepted(self.infer_shape(&[shape])), y)
     }
 
     fn output_params(&self) -> OutputParams {

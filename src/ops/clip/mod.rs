@@ -65,9 +65,7 @@ impl Operator for Clip {
         if *self == Self::RELU {
             return OnnxNode::new("Relu");
         }
-        let limit = |x: f32| {
-            x.is_finite().then(|| Input::Real(Tensor::new([], vec![x]).unwrap_or_default()))
-        };
+        let limit = |x: f32| x.is_finite().then(|| Input::Real(Tensor::of([], vec![x])));
         let mut node = OnnxNode::new("Clip");
         node.inputs = vec![limit(self.lo), limit(self.hi)];
         node

@@ -10,7 +10,7 @@ use super::onnx_node::OnnxNode;
 use super::slice::with_axis;
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::table::TableInt;
-use super::{IntOperator, Lowering, Operator, OutputParams, Wants};
+use super::{IntOperator, Lowering, Operator, OutputParams, Wants, accepted};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
@@ -57,7 +57,7 @@ impl Operator for Concat {
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
-        let shape = self.infer_shape(&shapes).unwrap_or_default();
+        let shape = accepted(self.infer_shape(&shapes));
         let rows: usize = shape[..self.axis].iter().product();
         let mut y = Vec::with_capacity(shape.iter().product());
         for row in 0..rows {
@@ -66,7 +66,7 @@ impl Operator for Concat {
                 y.extend_from_slice(&x.data()[row * len..][..len]);
             }
         }
-        Tensor::new(shape, y).unwrap_or_default()
+        Tensor::of(shape, y)
     }
 
     fn output_params(&self) -> OutputParams {

@@ -114,7 +114,7 @@ impl Operator for Conv {
                 }
             }
         }
-        Tensor::new(y_shape, y).unwrap_or_default()
+        Tensor::of(y_shape, y)
     }
 
     fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {

@@ -9,7 +9,9 @@ mod tests;
 use super::onnx_node::{Attribute, OnnxNode, sizes};
 use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Lowering, Operator, Order, Role, Wants, Window, expect_inputs, nhwc};
+use super::{
+    IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted, expect_inputs, nhwc,
+};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -152,7 +154,7 @@ impl Operator for ConvTranspose {
                 }
             }
         }
-        Tensor::new(shape, y).unwrap_or_default()
+        Tensor::of(shape, y)
     }
 
     fn macs(&self, inputs: &[&[usize]], _: &[usize]) -> u64 {
@@ -169,10 +171,10 @@ impl Operator for ConvTranspose {
             // [in_ch, out_ch / group, kh, kw] → [out_ch, kh, kw, in_ch / group]
             let &[in_ch, per_group, kh, kw] = weight.shape() else { return weight };
             let split = [self.group, in_ch / self.group, per_group, kh, kw];
-            let grouped = weight.reshape(split).unwrap_or_default();
+            let grouped = accepted(weight.reshape(split));
             let moved = grouped.into_transposed(&[0, 2, 3, 4, 1]);
             let shape = [self.group * per_group, kh, kw, in_ch / self.group];
-            moved.reshape(shape).unwrap_or_default()
+            accepted(moved.reshape(shape))
         })?;
         let (x_shape, y_shape) = (nhwc(&node.inputs[0])?, nhwc(&node.output)?);
         Ok(ConvTransposeInt { acc, x_shape, y_shape, conv: *self })

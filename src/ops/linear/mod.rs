@@ -11,7 +11,7 @@ mod tests;
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, RustNode, kernel};
-use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
+use super::{IntOperator, Lowering, Operator, Role, accepted, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::{Matrix, matmul_f32};
@@ -98,7 +98,9 @@ impl Operator for Linear {
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
         let (x, weight) = (inputs[0], inputs[1]);
-        let [in_ch, out_ch] = self.channels(weight.shape()).unwrap_or_default();
+        let Some([in_ch, out_ch]) = self.channels(weight.shape()) else {
+            unreachable!("shapes are checked before evaluation");
+        };
         let rows = x.data().len() / in_ch;
         let mut y = vec![0.0; rows * out_ch];
         let strides = if self.transposed { (1, in_ch) } else { (out_ch, 1) };
@@ -112,7 +114,7 @@ impl Operator for Linear {
         }
         let mut shape = x.shape().to_vec();
         shape.splice(shape.len() - 1.., [out_ch]);
-        Tensor::new(shape, y).unwrap_or_default()
+        Tensor::of(shape, y)
     }
 
     fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {

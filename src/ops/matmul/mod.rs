@@ -74,7 +74,7 @@ impl Operator for MatMul {
             matmul_f32([m, k, n], a, b, y, n);
         }
         let shape: Shape = lead.into_iter().chain([m, n]).collect();
-        Tensor::new(shape, y).unwrap_or_default()
+        Tensor::of(shape, y)
     }
 
     fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {

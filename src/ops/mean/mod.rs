@@ -10,7 +10,7 @@ mod tests;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
-use super::{IntOperator, Lowering, Operator, Wants, expect_inputs, multiplier};
+use super::{IntOperator, Lowering, Operator, Wants, accepted, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -84,7 +84,7 @@ impl Operator for Mean {
             (sum / window.len() as f64) as f32
         };
         let y = strided_indices(kept.0, kept.1).map(mean).collect();
-        Tensor::new(self.infer_shape(&[x.shape()]).unwrap_or_default(), y).unwrap_or_default()
+        Tensor::of(accepted(self.infer_shape(&[x.shape()])), y)
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<MeanInt> {

@@ -43,7 +43,7 @@ impl Picks {
     pub fn eval_f32(&self, x: &Tensor<f32>) -> Tensor<f32> {
         let indices = self.indices(x.shape());
         let data = indices.into_iter().map(|i| i.map_or(self.fill, |i| x.data()[i])).collect();
-        Tensor::new(self.shape(), data).unwrap_or_default()
+        Tensor::of(self.shape(), data)
     }
 
     /// The integer form, in whatever order argument and result lie in memory.

@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::{Input, OnnxNode};
 use super::transpose::TransposeInt;
-use super::{Lowering, Operator, OutputParams, expect_inputs};
+use super::{Lowering, Operator, OutputParams, accepted, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, checked_len, strides};
 
@@ -73,7 +73,7 @@ impl Operator for Reshape {
     }
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
-        inputs[0].clone().reshape(self.shape.clone()).unwrap_or_default()
+        accepted(inputs[0].clone().reshape(self.shape.clone()))
     }
 
     fn output_params(&self) -> OutputParams {

@@ -282,7 +282,7 @@ impl Operator for Resize {
                 }
             }
         }
-        Tensor::new(self.shape.clone(), y).unwrap_or_default()
+        Tensor::of(self.shape.clone(), y)
     }
 
     fn output_params(&self) -> OutputParams {
