@@ -49,8 +49,8 @@ fn divergence(magnitudes: &[u64], bins: usize) -> f64 {
             match (p > 0.0, n > 0) {
                 (false, _) => {}
                 // What was clipped falls where `q` has nothing: a small share, so that it stays finite.
-                (true, false) => sum += p * (p / (1e-4 / kept)).ln(),
-                (true, true) => sum += p * (p / q).ln(),
+                (true, false) => sum += p * libm::log(p / (1e-4 / kept)),
+                (true, true) => sum += p * libm::log(p / q),
             }
         }
     }

@@ -12,6 +12,10 @@ use crate::quant::Range;
 const HALF: usize = 2048;
 /// Number of bins.
 pub(super) const BINS: usize = 2 * HALF;
+/// Values that are looked at together.
+const SOME: usize = 16;
+/// Added to a number below `2^22`, it leaves the nearest integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
 /// Exponent of the narrowest bins: values below `2^(MIN_EXPONENT + 11)` share few bins, on purpose.
 const MIN_EXPONENT: i32 = -100;
 
@@ -44,13 +48,24 @@ impl Histogram {
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) if one is NaN or infinite.
     pub fn add(&mut self, x: &[f32]) -> Result<()> {
-        if let Some(bad) = x.iter().find(|x| !x.is_finite()) {
+        let Some(&first) = x.first() else { return Ok(()) };
+        // Several at a time; and the largest magnitude, of which infinities and NaN have the greatest bits.
+        let (mut lo, mut hi, mut largest) = ([first; SOME], [first; SOME], [0; SOME]);
+        let mut see = |i: usize, x: f32| {
+            lo[i] = if x < lo[i] { x } else { lo[i] };
+            hi[i] = if x > hi[i] { x } else { hi[i] };
+            largest[i] = largest[i].max(x.abs().to_bits() as i32);
+        };
+        let (some, rest) = x.as_chunks::<SOME>();
+        some.iter().for_each(|some| (0..SOME).for_each(|i| see(i, some[i])));
+        rest.iter().for_each(|&x| see(0, x));
+        if largest.iter().any(|&bits| bits >= f32::INFINITY.to_bits() as i32) {
+            let bad = x.iter().find(|x| !x.is_finite()).unwrap_or(&f32::NAN);
             bail!(Range, "the network computed {bad} here");
         }
-        let Some(&first) = x.first() else { return Ok(()) };
-        // Comparisons, not `f32::min`: without NaN they are the same, and several at a time.
-        let lo = x.iter().fold(first, |lo, &x| if x < lo { x } else { lo });
-        let hi = x.iter().fold(first, |hi, &x| if x > hi { x } else { hi });
+        // Which of two zeros is smaller, machines do not agree about. There is one zero here.
+        let lo = lo.into_iter().fold(first, f32::min) + 0.0;
+        let hi = hi.into_iter().fold(first, f32::max) + 0.0;
         self.lo = self.lo.min(lo);
         self.hi = self.hi.max(hi);
         self.lo_sum = self.lo_sum.saturating_add(fixed(lo as f64));
@@ -59,15 +74,38 @@ impl Histogram {
         while self.bin(self.lo).is_none() || self.bin(self.hi).is_none() {
             self.widen();
         }
-        let per_width = self.per_width();
-        for &x in x {
-            // `floor`, without the call that it is on processors before SSE 4.1.
-            let scaled = x as f64 * per_width;
-            let towards_zero = scaled as i32;
-            let floor = towards_zero - (scaled < towards_zero as f64) as i32;
-            self.counts[(floor + HALF as i32) as usize] += 1;
+        match x.len() < BINS {
+            true => self.count::<1>(x),
+            false => self.count::<4>(x),
         }
         Ok(())
+    }
+
+    /// Counts what is in the range already. Neighbours are often equal, and to count one would have to wait for the
+    /// count of the other: they go to different ones of `T` tables.
+    fn count<const T: usize>(&mut self, x: &[f32]) {
+        let per_width = self.per_width() as f32;
+        let width = 1.0 / per_width;
+        let mut bins = [0; SOME];
+        // As many as a table can count.
+        for x in x.chunks(1 << 31) {
+            let mut counts = [[0u32; BINS]; T];
+            for some in x.chunks(SOME) {
+                for (bin, &x) in bins.iter_mut().zip(some) {
+                    // `⌊x / width⌋`, as the nearest integer, which stands in the lowest bits, or one less.
+                    let nearest = x * per_width + ROUND;
+                    let less = x < (nearest - ROUND) * width;
+                    *bin = nearest.to_bits() as i32 - ROUND.to_bits() as i32 - less as i32
+                        + HALF as i32;
+                }
+                for (i, &bin) in bins.iter().enumerate().take(some.len()) {
+                    counts[i % T][bin as usize % BINS] += 1;
+                }
+            }
+            for counts in counts {
+                self.counts.iter_mut().zip(counts).for_each(|(all, count)| *all += count as u64);
+            }
+        }
     }
 
     /// Adds the counts of `other`.
@@ -200,6 +238,50 @@ mod tests {
         assert_eq!(h.total(), 5);
         assert!(Histogram::default().add(&[1.0, f32::NAN]).is_err());
         assert!(Histogram::default().add(&[f32::INFINITY]).is_err());
+    }
+
+    /// Against the definition; at the edges of bins of every width, and just beside them.
+    #[test]
+    fn values_are_counted_in_their_bins() {
+        for exponent in [-100, -60, -12, -1, 0, 1, 2, 60, 116, 117] {
+            let width = 2f64.powi(exponent);
+            let edges = (-2047..2048).map(|bin| (bin as f64 * width) as f32);
+            let tiny = [0.0, -0.0, 1e-45, -1e-45, f32::MIN_POSITIVE, -f32::MIN_POSITIVE];
+            let beside = edges.flat_map(|x| [x.next_down(), x, x.next_up()]);
+            let x: Vec<f32> = tiny.into_iter().chain(beside).filter(|x| x.is_finite()).collect();
+            for x in [&x[..], &x[x.len() - 100..], &x[..6]] {
+                let mut counts = vec![0; BINS];
+                let histogram = Histogram { exponent, ..Histogram::default() };
+                let inside = |x: &&f32| histogram.bin(**x).is_some();
+                let x: Vec<f32> = x.iter().filter(inside).copied().collect();
+                x.iter().for_each(|&x| {
+                    counts[((x as f64 / width).floor() + HALF as f64) as usize] += 1
+                });
+                let mut counted = [histogram.clone(), histogram];
+                counted[0].count::<1>(&x);
+                counted[1].count::<4>(&x);
+                counted.iter().for_each(|h| assert_eq!(h.counts, counts, "bins of 2^{exponent}"));
+            }
+        }
+    }
+
+    /// Wherever it stands, and whatever its sign.
+    #[test]
+    fn zeros_are_one_and_others_are_refused() {
+        for n in [1, 15, 16, 17, 40] {
+            for at in 0..n {
+                let mut x = vec![1.0; n];
+                for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    x[at] = bad;
+                    let error = Histogram::default().add(&x).unwrap_err().to_string();
+                    assert!(error.contains(&format!("computed {bad}")), "{error}");
+                }
+                x[at] = -0.0;
+                assert_eq!(of(&x).lo.to_bits(), 0);
+            }
+        }
+        assert_eq!(of(&[-0.0, 0.0]), of(&[0.0, -0.0]));
+        assert_eq!(of(&[-0.0, -1.0]).hi.to_bits(), 0);
     }
 
     proptest! {

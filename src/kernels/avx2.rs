@@ -4,8 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, Vector, entry_points};
-use super::winograd::{Job, Pairs};
+use super::simd::{Job, Pairs, Simd, Vector, entry_points};
 
 /// AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -68,6 +67,16 @@ macro_rules! common {
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(q)
             }
         }
+
+        #[inline(always)]
+        unsafe fn fused(acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (acc, x, w) =
+                    (_mm256_castsi256_ps(acc), _mm256_castsi256_ps(x), _mm256_castsi256_ps(w));
+                _mm256_castps_si256(_mm256_fmadd_ps(x, w, acc))
+            }
+        }
     };
 }
 
@@ -75,6 +84,13 @@ impl Vector for Avx2 {
     type X = i16;
 
     common!();
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    unsafe fn run<J: Job<Self>>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { job.run() }
+    }
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
@@ -163,19 +179,19 @@ impl Pairs for Avx2 {
         // SAFETY: an address that is not valid has no effect.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
     }
-
-    #[target_feature(enable = "avx2,fma")]
-    #[inline(never)]
-    unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
-        unsafe { job.run() }
-    }
 }
 
 impl Vector for AvxVnni {
     type X = u8;
 
     common!();
+
+    #[target_feature(enable = "avx2,fma,avxvnni")]
+    #[inline(never)]
+    unsafe fn run<J: Job<Self>>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { job.run() }
+    }
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, x: __m256i, w: __m256i) -> __m256i {

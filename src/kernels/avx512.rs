@@ -4,8 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, Vector, entry_points};
-use super::winograd::{Job, Pairs};
+use super::simd::{Job, Pairs, Simd, Vector, entry_points};
 
 /// Codes of 8 bits.
 #[derive(Clone, Copy)]
@@ -68,6 +67,23 @@ macro_rules! common {
                     _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
                 _mm512_permutex2var_epi32(low, even, high)
             }
+        }
+
+        #[inline(always)]
+        unsafe fn fused(acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (acc, x, w) =
+                    (_mm512_castsi512_ps(acc), _mm512_castsi512_ps(x), _mm512_castsi512_ps(w));
+                _mm512_castps_si512(_mm512_fmadd_ps(x, w, acc))
+            }
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+        #[inline(never)]
+        unsafe fn run<J: Job<Self>>(job: J) {
+            // SAFETY: the caller's promise.
+            unsafe { job.run() }
         }
 
         #[inline(always)]
@@ -230,12 +246,5 @@ impl Pairs for Avx512Pairs {
     fn fetch(line: *const u32) {
         // SAFETY: an address that is not valid has no effect.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline(never)]
-    unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
-        unsafe { job.run() }
     }
 }

@@ -81,6 +81,15 @@ impl Isa {
         }
     }
 
+    /// Numbers of 32 bits in a register.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Self::Portable | Self::NeonDot => 4,
+            Self::Avx2 | Self::AvxVnni => 8,
+            Self::Avx512Vnni => 16,
+        }
+    }
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {

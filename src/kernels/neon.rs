@@ -11,7 +11,7 @@ use std::arch::{aarch64::*, asm};
 #[cfg(not(target_arch = "aarch64"))]
 use super::neon_emulated::*;
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, Vector, entry_points};
+use super::simd::{Job, Simd, Vector, entry_points};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -89,6 +89,22 @@ impl Vector for NeonDot {
             let high = vreinterpretq_s32_f64(vfmaq_f64(round, high, f1));
             vuzp1q_s32(low, high)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn fused(acc: int32x4_t, x: int32x4_t, w: int32x4_t) -> int32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let real = |v| vreinterpretq_f32_s32(v);
+            vreinterpretq_s32_f32(vfmaq_f32(real(acc), real(x), real(w)))
+        }
+    }
+
+    #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon,dotprod"))]
+    #[inline(never)]
+    unsafe fn run<J: Job<Self>>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { job.run() }
     }
 
     #[inline(always)]

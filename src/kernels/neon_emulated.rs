@@ -180,6 +180,11 @@ pub fn vuzp1q_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
 }
 
 /// No instruction: the same bits.
+pub fn vreinterpretq_f32_s32(a: int32x4_t) -> float32x4_t {
+    float32x4_t(a.0.map(|a| f32::from_bits(a as u32)))
+}
+
+/// No instruction: the same bits.
 pub fn vreinterpretq_s32_f32(a: float32x4_t) -> int32x4_t {
     int32x4_t(a.0.map(|a| a.to_bits() as i32))
 }

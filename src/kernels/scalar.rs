@@ -1,8 +1,7 @@
 //! Rust for every machine: codes of 16 bits in pairs, 4 sums at a time.
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Simd, Vector, entry_points};
-use super::winograd::{Job, Pairs};
+use super::simd::{Job, Pairs, Simd, Vector, entry_points};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -66,6 +65,22 @@ impl Vector for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn fused(acc: [i32; 4], x: [i32; 4], w: [i32; 4]) -> [i32; 4] {
+        let real = |word: i32| f32::from_bits(word as u32);
+        let mut sum = acc;
+        for i in 0..4 {
+            sum[i] = multiply_add(real(x[i]), real(w[i]), real(acc[i])).to_bits() as i32;
+        }
+        sum
+    }
+
+    #[inline(never)]
+    unsafe fn run<J: Job<Self>>(job: J) {
+        // SAFETY: the caller's promise.
+        unsafe { job.run() }
+    }
+
+    #[inline(always)]
     unsafe fn store<const N: usize>(q: [[i32; 4]; 4], limits: Limits, y: [*mut u8; 4], len: usize) {
         let (lo, hi) = (limits.lo as i8 as i32, limits.hi as i8 as i32);
         for (i, q) in q.into_iter().enumerate() {
@@ -94,6 +109,40 @@ impl Simd for Scalar {
     }
 
     entry_points!();
+}
+
+/// `a · b + c`, rounded once; by an instruction where all machines of the kind have it.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    match cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        true => a.mul_add(b, c),
+        false => multiply_add_by_doubles(a, b, c),
+    }
+}
+
+/// [`multiply_add`] without the instruction. The product is exact in `f64`. Where the sum is not, the last bit
+/// of a neighbour that is odd keeps the second rounding from seeing a tie, or a number, that was none.
+#[inline(always)]
+fn multiply_add_by_doubles(a: f32, b: f32, c: f32) -> f32 {
+    let (product, c) = (a as f64 * b as f64, c as f64);
+    let sum = product + c;
+    // What the rounding of the sum took away (Knuth).
+    let part = sum - product;
+    let error = (product - (sum - part)) + (c - part);
+    let bits = sum.to_bits();
+    let away_from_zero = (error > 0.0) == (sum > 0.0);
+    let inexact = (error > 0.0) | (error < 0.0);
+    let odd = match inexact & (bits & 1 == 0) {
+        true => {
+            if away_from_zero {
+                bits + 1
+            } else {
+                bits - 1
+            }
+        }
+        false => bits,
+    };
+    f64::from_bits(odd) as f32
 }
 
 /// [`Simd::dot`] without instructions of a machine.
@@ -172,18 +221,59 @@ impl Pairs for Scalar {
 
     #[inline(always)]
     fn fetch(_: *const u32) {}
-
-    #[inline(never)]
-    unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
-        unsafe { job.run() }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Rng;
+
+    /// `f32::mul_add` is exact on every machine.
+    #[test]
+    fn a_product_and_a_sum_are_rounded_once() {
+        let mut rng = Rng(1);
+        let special = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            f32::MAX,
+            f32::MIN,
+            f32::MIN_POSITIVE,
+            f32::from_bits(1),
+            f32::from_bits(0x80_0001),
+            1.0 + f32::EPSILON,
+            1.0 - f32::EPSILON / 2.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            4097.0,
+            16_777_217.0,
+        ];
+        let equal = |a: f32, b: f32, c: f32| {
+            let (sum, exact) = (multiply_add_by_doubles(a, b, c), a.mul_add(b, c));
+            assert!(
+                sum.to_bits() == exact.to_bits() || sum.is_nan() && exact.is_nan(),
+                "{a:e} · {b:e} + {c:e}: {sum:e}, not {exact:e}"
+            );
+        };
+        for a in special {
+            for b in special {
+                special.iter().for_each(|&c| equal(a, b, c));
+            }
+        }
+        for _ in 0..if cfg!(miri) { 100 } else { 300_000 } {
+            let [a, b, c] = [0; 3].map(|_| f32::from_bits(rng.next() as u32));
+            equal(a, b, c);
+            // Ties, and what is just beside them: a product that is nearly a half of the sum's last bit.
+            let near =
+                |x: f32, exponent: u32| f32::from_bits(x.to_bits() & 0x807f_ffff | exponent << 23);
+            let shift = rng.next() as u32 % 60;
+            equal(near(a, 127), near(b, 127), near(c, 97 + shift));
+            let few = |x: f32| f32::from_bits(x.to_bits() & 0x807f_f000 | 127 << 23);
+            equal(few(a), few(b), near(c, 97 + shift));
+        }
+    }
 
     #[test]
     fn pairs_are_multiplied_alike() {

@@ -62,11 +62,24 @@ pub(super) trait Vector: Copy {
     unsafe fn round_double(acc: Self::V, factor: *const f64) -> Self::V;
     /// Codes of 4 registers: of one row if `N` is 4, of two if 2, of four if 1; `len` of each.
     unsafe fn store<const N: usize>(q: [Self::V; 4], limits: Limits, y: [*mut u8; 4], len: usize);
+    /// `acc + x · w` of numbers of type `f32`, rounded once.
+    unsafe fn fused(acc: Self::V, x: Self::V, w: Self::V) -> Self::V;
+
+    /// Entry point: calls the job's method, which is inlined into it.
+    unsafe fn run<J: Job<Self>>(job: J);
 
     /// Of products.
     fn shape() -> Shape {
         Shape { lanes: Self::LANES, group: Self::GROUP, vectors: Self::VECTORS }
     }
+}
+
+/// Work that is compiled with a machine's features.
+///
+/// # Safety
+/// As for [`Vector`]; and as the job says.
+pub(super) trait Job<S> {
+    unsafe fn run(self);
 }
 
 /// What products and depthwise convolutions need of a machine. All methods but the first are entry points.
@@ -171,6 +184,27 @@ macro_rules! entry_points {
     };
 }
 pub(super) use entry_points;
+
+/// What [`winograd`](super::winograd) needs of a machine: codes of 16 bits, two in a word.
+///
+/// # Safety
+/// As for [`Vector`].
+pub(super) trait Pairs: Vector<X = i16> {
+    /// Twice [`LANES`](Vector::LANES) bytes of the arena, as they are: signed or unsigned.
+    unsafe fn codes(x: *const u8) -> Self::V;
+    /// Sums of 16 bits.
+    unsafe fn add_codes(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub_codes(a: Self::V, b: Self::V) -> Self::V;
+    /// Sums of 32 bits, which may wrap.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// Low words of products.
+    unsafe fn multiply(a: Self::V, b: i32) -> Self::V;
+    /// Quotients by `2^n`, rounded down.
+    unsafe fn shift(a: Self::V, n: i32) -> Self::V;
+    /// Reads a line of the cache soon; it may be anywhere.
+    fn fetch(line: *const u32);
+}
 
 /// Stores the codes of `R` rows from their sums; rows of `y` are `y_step` apart, and those from `rows` on
 /// are that before. The usual case is unrolled, so that sums never leave their registers.

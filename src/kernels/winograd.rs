@@ -26,10 +26,11 @@
 //! is a division by 9, which is a product with its inverse. The power of two, at most 64, is shifted out at the
 //! end; a layer is taken only if `Y` is so small for all codes that 64 or 4 times it fits 32 bits.
 
-use super::isa::{Choice, Isa};
+use super::isa::Choice;
 use super::packed::{Aligned, Block, Packed, Shape, channel_of, signed_sums};
 use super::product::{Buffer, Sums, Windows};
-use super::simd::{ROWS, Vector, accumulate, finish};
+use super::simd::{Job, Pairs, ROWS, Vector, accumulate, finish};
+use super::with_pairs;
 use crate::arith::Products;
 
 /// Weights of a window.
@@ -41,39 +42,6 @@ const TILES: usize = 24;
 const GAP: usize = 32;
 /// The most codes of a register.
 const WIDEST: usize = 32;
-
-/// What the transforms need of a machine: codes of 16 bits, two in a word. The last method is an entry point,
-/// as in [`Simd`](super::simd::Simd).
-///
-/// # Safety
-/// As for [`Vector`].
-pub(super) trait Pairs: Vector<X = i16> {
-    /// Twice [`LANES`](Vector::LANES) bytes of the arena, as they are: signed or unsigned.
-    unsafe fn codes(x: *const u8) -> Self::V;
-    /// Sums of 16 bits.
-    unsafe fn add_codes(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sub_codes(a: Self::V, b: Self::V) -> Self::V;
-    /// Sums of 32 bits, which may wrap.
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
-    /// Low words of products.
-    unsafe fn multiply(a: Self::V, b: i32) -> Self::V;
-    /// Quotients by `2^n`, rounded down.
-    unsafe fn shift(a: Self::V, n: i32) -> Self::V;
-    /// Reads a line of the cache soon; it may be anywhere.
-    fn fetch(line: *const u32);
-
-    /// Entry point: calls the job's method, which is inlined into it.
-    unsafe fn run<J: Job<Self>>(job: J);
-}
-
-/// One of the three parts of the work.
-///
-/// # Safety
-/// As for [`Vector`]; and as the job says.
-pub(super) trait Job<S> {
-    unsafe fn run(self);
-}
 
 /// `Bᵀ d`, for a side of `T` pixels.
 ///
@@ -351,29 +319,6 @@ pub struct Winograd {
     outside: Vec<u8>,
 }
 
-/// An expression with `S` for the [`Pairs`] of an [`Isa`], or `else` another.
-macro_rules! with_pairs {
-    ($isa:expr, $s:ident => $call:expr, else $other:expr) => {
-        match $isa {
-            Isa::Portable => {
-                type $s = super::scalar::Scalar;
-                $call
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => {
-                type $s = super::avx2::Avx2;
-                $call
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => {
-                type $s = super::avx512::Avx512Pairs;
-                $call
-            }
-            _ => $other,
-        }
-    };
-}
-
 impl Winograd {
     /// The weights are `[out_ch][3][3][in_ch]`; `side` is 4 or 6. `None` if it is no such convolution, if the
     /// instructions are not meant for codes of 16 bits, or if the sums might not fit.
@@ -628,7 +573,7 @@ fn weights(g: [i16; TAPS], rows: impl Fn([i16; 3]) -> [i16; 6]) -> [[i16; 6]; 6]
 mod tests {
     use super::*;
     use crate::arith::Multiplier;
-    use crate::kernels::isa::Without;
+    use crate::kernels::isa::{Isa, Without};
     use crate::kernels::product::Product;
     use crate::testing::Rng;
 

@@ -3,11 +3,12 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Conv.html>.
 //! Integer form: Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 7.
 
+pub mod float;
 pub mod int;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use float::{Group, Scratch, biases};
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
@@ -16,7 +17,6 @@ use super::{IntOperator, Lowering, Operator, Order, Role, Wants, Window, expect_
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::kernels::{Matrix, matmul_f32};
 use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
@@ -80,39 +80,16 @@ impl Operator for Conv {
         let (&[n, in_ch, h, w], Ok(y_shape)) = (x.shape(), self.infer_shape(&shapes)) else {
             unreachable!("shapes are checked before evaluation");
         };
-        let (out_ch, positions) = (y_shape[1], y_shape[2] * y_shape[3]);
-        let (in_ch, out_ch) = (in_ch / self.group, out_ch / self.group);
-        let taps = in_ch * self.window.kernel.iter().product::<usize>();
-        let mut y = vec![0.0; n * self.group * out_ch * positions];
-        let mut columns = Vec::new();
-        for (i, y) in y.chunks_exact_mut((out_ch * positions).max(1)).enumerate() {
-            let x = &x.data()[i * in_ch * h * w..][..in_ch * h * w];
-            let group = i % self.group;
-            let weight = &weight.data()[group * out_ch * taps..][..out_ch * taps];
-            let matrix = Matrix { data: weight, strides: (taps, 1) };
-            if (in_ch, out_ch) == (1, 1) {
-                self.convolve_plane(x, [h, w], weight, y, y_shape[3]);
-            } else if self.window == Window::new([1, 1]) {
-                let x = Matrix { data: x, strides: (positions, 1) };
-                matmul_f32([out_ch, taps, positions], matrix, x, y, positions);
-            } else {
-                // A tile of columns that stays in the cache.
-                let tile = (TILE / taps).clamp(1, positions);
-                for begin in (0..positions).step_by(tile) {
-                    let end = (begin + tile).min(positions);
-                    let size = [in_ch, h, w, y_shape[3]];
-                    self.im2col(x, size, begin..end, &mut columns);
-                    let n = end - begin;
-                    let columns = Matrix { data: &columns, strides: (n, 1) };
-                    matmul_f32([out_ch, taps, n], matrix, columns, &mut y[begin..], positions);
-                }
-            }
-            if let Some(bias) = bias {
-                let bias = &bias.data()[group * out_ch..][..out_ch];
-                for (y, b) in y.chunks_exact_mut(positions).zip(bias) {
-                    y.iter_mut().for_each(|y| *y += b);
-                }
-            }
+        let (out_ch, out) = (y_shape[1], [y_shape[2], y_shape[3]]);
+        let mut y = biases(n, out_ch, out[0] * out[1], bias.map(|bias| bias.data()));
+        let g = Group { in_ch: in_ch / self.group, out_ch: out_ch / self.group, size: [h, w], out };
+        let (x_len, y_len) = (g.in_ch * h * w, (g.out_ch * out[0] * out[1]).max(1));
+        let w_len = weight.data().len() / self.group;
+        let mut scratch = Scratch::default();
+        for (i, y) in y.chunks_exact_mut(y_len).enumerate() {
+            let x = &x.data()[i * x_len..][..x_len];
+            let weight = &weight.data()[i % self.group * w_len..][..w_len];
+            self.add_products(g, x, weight, y, &mut scratch);
         }
         Tensor::of(y_shape, y)
     }
@@ -135,80 +112,6 @@ impl Operator for Conv {
         })
     }
 }
-
-impl Conv {
-    /// One channel to one channel, as in a depthwise convolution: row by row, tap by tap.
-    fn convolve_plane(
-        &self,
-        x: &[f32],
-        [h, w]: [usize; 2],
-        weight: &[f32],
-        y: &mut [f32],
-        ow: usize,
-    ) {
-        let Window { kernel: [_, kw], stride: [_, step], .. } = self.window;
-        // For each tap of a row: the output columns that it meets inside the input, and the first one.
-        let columns = |kx: usize| {
-            let mut inside =
-                (0..ow).filter_map(|ox| Some((ox, self.window.position(1, ox, kx, w)?)));
-            let (first, ix) = inside.next()?;
-            Some((first, first + 1 + inside.count(), ix))
-        };
-        let columns: Vec<Option<(usize, usize, usize)>> = (0..kw).map(columns).collect();
-        for (oy, y) in y.chunks_exact_mut(ow).enumerate() {
-            y.fill(0.0);
-            for (ky, weight) in weight.chunks_exact(kw).enumerate() {
-                let Some(iy) = self.window.position(0, oy, ky, h) else { continue };
-                let line = &x[iy * w..][..w];
-                for (&weight, columns) in weight.iter().zip(&columns) {
-                    let &Some((first, end, ix)) = columns else { continue };
-                    let y = &mut y[first..end];
-                    match step {
-                        1 => y.iter_mut().zip(&line[ix..]).for_each(|(y, x)| *y += weight * x),
-                        _ => {
-                            let x = line[ix..].iter().step_by(step);
-                            y.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The inputs that each of the output positions `range` sees: `[in_ch · kh · kw, range]`.
-    fn im2col(
-        &self,
-        x: &[f32],
-        [in_ch, h, w, ow]: [usize; 4],
-        range: Range<usize>,
-        columns: &mut Vec<f32>,
-    ) {
-        let [kh, kw] = self.window.kernel;
-        columns.clear();
-        columns.resize(in_ch * kh * kw * range.len(), 0.0);
-        for (row, to) in columns.chunks_exact_mut(range.len()).enumerate() {
-            let (plane, ky, kx) = (row / (kh * kw), row / kw % kh, row % kw);
-            let mut o = range.start;
-            while o < range.end {
-                // As much of one output row as lies in the range.
-                let (oy, first) = (o / ow, o % ow);
-                let len = (ow - first).min(range.end - o);
-                let to = &mut to[o - range.start..][..len];
-                o += len;
-                let Some(iy) = self.window.position(0, oy, ky, h) else { continue };
-                let line = &x[(plane * h + iy) * w..][..w];
-                for (ox, to) in (first..).zip(to) {
-                    if let Some(ix) = self.window.position(1, ox, kx, w) {
-                        *to = line[ix];
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Number of elements in a tile of columns.
-const TILE: usize = 1 << 18;
 
 /// Owner of what [`int::Params`] borrows.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@ pub mod int;
 #[cfg(test)]
 mod tests;
 
+use super::conv::float::biases;
 use super::onnx_node::{Attribute, OnnxNode, sizes};
 use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
@@ -15,6 +16,7 @@ use super::{
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
+use crate::kernels::float::{FloatSums, Line};
 use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
@@ -41,6 +43,22 @@ impl ConvTranspose {
             full.checked_sub(pads[a] + pads[a + 2]).filter(|&out| out > 0)
         };
         Some([axis(0)?, axis(1)?])
+    }
+
+    /// The rows of the input of `size` that meet the output `out` by this tap, as far as they do.
+    fn lines(&self, tap: usize, size: [usize; 2], out: [usize; 2]) -> Vec<Line> {
+        let Window { kernel: [_, kw], stride, dilation, pads, .. } = self.window;
+        let inside = |axis: usize, k: usize| {
+            let ahead = k * dilation[axis];
+            let first = pads[axis].saturating_sub(ahead).div_ceil(stride[axis]);
+            let end = (out[axis] + pads[axis]).saturating_sub(ahead).div_ceil(stride[axis]);
+            let place = move |i: usize| i * stride[axis] + ahead - pads[axis];
+            (first..end.min(size[axis]), place)
+        };
+        let ((rows, row), (columns, column)) = (inside(0, tap / kw), inside(1, tap % kw));
+        let (first, len) = (columns.start, columns.len());
+        let line = |iy| Line { x: iy * size[1] + first, y: row(iy) * out[1] + column(first), len };
+        if len == 0 { vec![] } else { rows.map(line).collect() }
     }
 }
 
@@ -133,25 +151,28 @@ impl Operator for ConvTranspose {
         let (&[n, in_ch, h, w], Ok(shape)) = (x.shape(), self.infer_shape(&shapes)) else {
             unreachable!("shapes are checked before evaluation");
         };
-        let (out_ch, oh, ow) = (shape[1], shape[2], shape[3]);
-        let Window { kernel: [kh, kw], stride, dilation, pads, .. } = self.window;
-        let (in_per_group, out_per_group) = (in_ch / self.group, out_ch / self.group);
-        let mut y = vec![0.0; n * out_ch * oh * ow];
-        for (plane, y) in y.chunks_exact_mut(oh * ow).enumerate() {
-            y.fill(bias.map_or(0.0, |b| b.data()[plane % out_ch]));
-        }
-        for (i, &x) in x.data().iter().enumerate() {
-            let (ix, iy, c, image) = (i % w, i / w % h, i / (w * h) % in_ch, i / (w * h * in_ch));
-            for o in 0..out_per_group {
-                let weight = &weight.data()[(c * out_per_group + o) * kh * kw..][..kh * kw];
-                let plane = image * out_ch + c / in_per_group * out_per_group + o;
-                for (tap, weight) in weight.iter().enumerate() {
-                    let oy = (iy * stride[0] + tap / kw * dilation[0]).wrapping_sub(pads[0]);
-                    let ox = (ix * stride[1] + tap % kw * dilation[1]).wrapping_sub(pads[1]);
-                    if oy < oh && ox < ow {
-                        y[(plane * oh + oy) * ow + ox] += x * weight;
-                    }
-                }
+        let (out_ch, out) = (shape[1], [shape[2], shape[3]]);
+        let (in_per_group, rows) = (in_ch / self.group, out_ch / self.group);
+        let mut y = biases(n, out_ch, out[0] * out[1], bias.map(|bias| bias.data()));
+        let taps = self.window.kernel[0] * self.window.kernel[1];
+        let offsets: Vec<usize> = (0..in_per_group).map(|c| c * h * w).collect();
+        for (i, y) in y.chunks_exact_mut(rows * out[0] * out[1]).enumerate() {
+            let x = &x.data()[i * in_per_group * h * w..][..in_per_group * h * w];
+            let weight = &weight.data()[i % self.group * in_per_group * rows * taps..];
+            for tap in 0..taps {
+                let sums = FloatSums {
+                    rows,
+                    w: &weight[tap..],
+                    w_row: taps,
+                    w_term: rows * taps,
+                    x,
+                    x_step: 1,
+                    offsets: &offsets,
+                    lines: &self.lines(tap, [h, w], out),
+                    y_row: out[0] * out[1],
+                    y_step: self.window.stride[1],
+                };
+                sums.add_to(y);
             }
         }
         Tensor::of(shape, y)

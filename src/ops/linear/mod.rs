@@ -14,7 +14,7 @@ use super::source::{CNode, Kernel, RustNode, kernel};
 use super::{IntOperator, Lowering, Operator, Role, accepted, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::kernels::{Matrix, matmul_f32};
+use crate::kernels::float::{Matrix, add_matmul};
 use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
@@ -102,16 +102,14 @@ impl Operator for Linear {
             unreachable!("shapes are checked before evaluation");
         };
         let rows = x.data().len() / in_ch;
-        let mut y = vec![0.0; rows * out_ch];
+        let mut y = match inputs.get(2) {
+            Some(bias) => bias.data().repeat(rows),
+            None => vec![0.0; rows * out_ch],
+        };
         let strides = if self.transposed { (1, in_ch) } else { (out_ch, 1) };
         let weight = Matrix { data: weight.data(), strides };
-        let a = Matrix { data: x.data(), strides: (in_ch, 1) };
-        matmul_f32([rows, in_ch, out_ch], a, weight, &mut y, out_ch);
-        if let Some(bias) = inputs.get(2) {
-            for y in y.chunks_exact_mut(out_ch) {
-                y.iter_mut().zip(bias.data()).for_each(|(y, b)| *y += b);
-            }
-        }
+        let x_matrix = Matrix { data: x.data(), strides: (in_ch, 1) };
+        add_matmul([rows, in_ch, out_ch], x_matrix, weight, &mut y);
         let mut shape = x.shape().to_vec();
         shape.splice(shape.len() - 1.., [out_ch]);
         Tensor::of(shape, y)

@@ -14,7 +14,7 @@ use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::kernels::{Matrix, matmul_f32};
+use crate::kernels::float::{Matrix, add_matmul};
 use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
 
 /// `y = a · b`; `a [.., m, k]`, `b [.., k, n]`.
@@ -71,7 +71,7 @@ impl Operator for MatMul {
         for ((ia, ib), y) in starts.zip(y.chunks_exact_mut(m * n)) {
             let a = Matrix { data: &a.data()[ia..], strides: (k, 1) };
             let b = Matrix { data: &b.data()[ib..], strides: (n, 1) };
-            matmul_f32([m, k, n], a, b, y, n);
+            add_matmul([m, k, n], a, b, y);
         }
         let shape: Shape = lead.into_iter().chain([m, n]).collect();
         Tensor::of(shape, y)

@@ -70,8 +70,9 @@ impl Operator for Softmax {
             for offset in 0..stride {
                 let lane = || (0..size).map(|i| offset + i * stride);
                 let max = lane().fold(f32::NEG_INFINITY, |max, i| max.max(block[i]));
-                let sum: f32 = lane().map(|i| (block[i] - max).exp()).sum();
-                lane().for_each(|i| block[i] = (block[i] - max).exp() / sum);
+                lane().for_each(|i| block[i] = libm::expf(block[i] - max));
+                let sum: f32 = lane().map(|i| block[i]).sum();
+                lane().for_each(|i| block[i] /= sum);
             }
         }
         y
