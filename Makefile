@@ -5,7 +5,7 @@ MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SOURCES = $(shell git ls-files '*.rs')
 
-.PHONY: help check format lint test demo bench docs msrv package miri deny
+.PHONY: help check format lint test demo bench docs msrv package miri replay fuzz deny
 
 help:
 	@echo "check    format, lint and test: what a change must pass"
@@ -18,6 +18,8 @@ help:
 	@echo "msrv     compile with Rust $(MSRV), the oldest promised"
 	@echo "package  what would be published builds outside this folder, and runs"
 	@echo "miri     the team of threads under Miri (a nightly toolchain)"
+	@echo "replay   the fuzzed functions on their seeds and some thousand changes of them"
+	@echo "fuzz     the same under libFuzzer, each target for SECONDS=30 (a nightly toolchain)"
 	@echo "deny     licences and sources of dependencies (cargo-deny)"
 
 check: format lint test
@@ -56,6 +58,12 @@ package:
 miri:
 	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --lib --no-default-features \
 	    --target-dir target/miri -- team
+
+replay:
+	cd fuzz && $(CARGO) test -q
+
+fuzz:
+	fuzz/run $(or $(SECONDS),30)
 
 deny:
 	$(CARGO) deny check licenses bans sources

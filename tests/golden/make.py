@@ -1,6 +1,7 @@
 """Quantized files of version 0.1.0 and the codes that it computed from them: what later versions must still give.
 
-    python3 make.py BINARY     # numpy 2.4.6, onnx 1.23.2, onnxruntime 1.32.0
+    python3 make.py BINARY            # numpy 2.4.6, onnx 1.23.2, onnxruntime 1.32.0
+    python3 make.py float FOLDER      # the float networks alone, NETWORK.onnx
 
 Writes NETWORK.SCHEME.onnx and NETWORK.SCHEME.codes.npy for each network and scheme, NETWORK.x.npy, and hashes of the
 deployed source code, deployed.txt. Says of how many codes ONNX Runtime computes the same. Files that are there are
@@ -127,8 +128,12 @@ def linear():
     return net, net.Add(net.MatMul(hidden, net.real(16, 12)), net.real(12))
 
 
+def networks():
+    return [convolutions(), unary(), shapes(), composed(), largest(), linear()]
+
+
 def main(binary):
-    for net, output in [convolutions(), unary(), shapes(), composed(), largest(), linear()]:
+    for net, output in networks():
         x = net.random.standard_normal((24, *net.shape[1:])).astype(np.float32)
         samples = HERE / f"{net.name}.x.npy"
         np.save(samples, x[:2])
@@ -183,4 +188,8 @@ def compared(file, x, codes):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if sys.argv[1] == "float":
+        for network, result in networks():
+            onnx.save(network.model(result), Path(sys.argv[2]) / f"{network.name}.onnx")
+    else:
+        main(sys.argv[1])
