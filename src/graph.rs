@@ -11,7 +11,7 @@ use crate::error::{Context, Result, bail};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::quant::QuantParams;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, checked_len};
 
 /// Index of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
@@ -81,6 +81,38 @@ pub struct Node {
     pub inputs: Vec<ValueId>,
     /// The result.
     pub output: ValueId,
+}
+
+/// What the constants that are computed while a network is read may still take, all together: a small
+/// file must not decide how much memory and time that is.
+#[derive(Clone, Debug)]
+pub struct Folding {
+    elements: usize,
+    work: u64,
+}
+
+impl Default for Folding {
+    fn default() -> Self {
+        Self { elements: 1 << 26, work: 1 << 28 }
+    }
+}
+
+impl Folding {
+    /// Takes what a constant of `shape` needs, which takes `work` steps to compute.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) if there is not so much left.
+    pub fn take(&mut self, shape: &[usize], work: u64) -> Result<()> {
+        let elements = self.elements.checked_sub(checked_len(shape)?);
+        match (elements, self.work.checked_sub(work)) {
+            (Some(elements), Some(work)) => (self.elements, self.work) = (elements, work),
+            _ => bail!(
+                Unsupported,
+                "a constant of shape {shape:?}: all of them are too large to compute"
+            ),
+        }
+        Ok(())
+    }
 }
 
 /// A network: an acyclic graph of nodes in topological order, all shapes known.
@@ -173,17 +205,18 @@ impl Graph {
     }
 
     /// The result of `node`, if all its arguments are real constants; `None` also if it is large and
-    /// larger than they are, or if the constants together would be too large.
-    pub fn constant_result(&self, node: &Node) -> Option<Tensor<f32>> {
+    /// larger than they are, or beyond what `folding` leaves.
+    pub fn constant_result(&self, node: &Node, folding: &mut Folding) -> Option<Tensor<f32>> {
         const SMALL: usize = 1 << 16;
-        const ALL: usize = 1 << 26;
         let arguments = node.inputs.iter().map(|&v| self.real_constant(v));
         let arguments = arguments.collect::<Option<Vec<_>>>()?;
         let largest = arguments.iter().map(|t| t.data().len()).max().unwrap_or(0);
-        let len = self.values[node.output].shape.iter().product::<usize>();
-        if len > SMALL.max(largest) || self.parameters() + len > ALL {
+        let shape = &self.values[node.output].shape;
+        let work = node.op.work(&self.input_shapes(node), shape);
+        if shape.iter().product::<usize>() > SMALL.max(largest) {
             return None;
         }
+        folding.take(shape, work).ok()?;
         let result = node.op.eval_f32(&arguments);
         Some(result.map(|&y| node.clamp.apply(y)))
     }
@@ -268,6 +301,25 @@ impl Graph {
             Some(&v) => bail!(Invalid, "output \"{}\" is never computed", self.values[v].name),
             None => Ok(()),
         }
+    }
+
+    /// Refuses constants that a node computes with, but which are no numbers.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) with the names of the node and the constant.
+    pub fn check_numbers(&self) -> Result<()> {
+        let check = |v: ValueId| match self.real_constant(v) {
+            Some(t) => match t.data().iter().find(|x| !x.is_finite()) {
+                Some(bad) => bail!(Range, "constant \"{}\" holds {bad}", self.values[v].name),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        };
+        for node in &self.nodes {
+            let checked = node.inputs.iter().try_for_each(|&v| check(v));
+            checked.in_node(&node.name, node.op.name())?;
+        }
+        Ok(())
     }
 
     fn check_node(&self, node: &Node, known: &mut [bool]) -> Result<()> {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::error::{Result, bail};
 
+/// Most axes of a tensor in a file: more than any network has.
+pub const MAX_RANK: usize = 64;
+
 /// Sizes of the axes, slowest first.
 pub type Shape = Vec<usize>;
 

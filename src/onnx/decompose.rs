@@ -1,6 +1,6 @@
 //! Operators that are others in disguise: each becomes a few nodes of the graph.
 
-use super::import::{Importer, Known};
+use super::import::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
 use super::shapes::squeezed;
 use crate::error::{Result, bail};
@@ -19,11 +19,112 @@ use crate::tensor::{Shape, Tensor, broadcast};
 /// Builds the nodes that stand for one node of the file.
 struct Steps<'i, 'a> {
     importer: &'i mut Importer<'a>,
+    proto: &'i NodeProto,
+    node: &'i mut OnnxNode,
+    /// What the steps are called, but for their number.
     name: &'i str,
     count: usize,
 }
 
+/// Makes the result of a node, whose first argument is given.
+type Decompose = fn(&mut Steps, ValueId) -> Result<ValueId>;
+
+/// Operator types that stand for others.
+const TABLE: &[(&str, Decompose)] = &[
+    ("Cast", cast),
+    ("DepthToSpace", depth),
+    ("Div", divide),
+    ("Expand", expand),
+    ("Gather", gather),
+    ("GlobalMaxPool", global_max_pool),
+    ("InstanceNormalization", instance_norm),
+    ("LayerNormalization", layer_norm),
+    ("Pow", power),
+    ("ReduceMean", mean),
+    ("SpaceToDepth", depth),
+    ("Squeeze", squeeze),
+    ("Sum", sum),
+    ("Unsqueeze", squeeze),
+];
+
+impl<'a> Importer<'a> {
+    /// An index is real here, whatever type the file gives it: a Cast is another name of it.
+    fn cast_of_index(&mut self, proto: &NodeProto, node: &mut OnnxNode) -> Result<bool> {
+        let (x, output) = match (&proto.op_type[..], &proto.input[..]) {
+            ("Cast", [x]) => (x, &proto.output[0]),
+            _ => return Ok(false),
+        };
+        let &Known::Index(v) = self.get(x)? else { return Ok(false) };
+        let known = match take_type(node, "to")? {
+            Some(dt::FLOAT) => Known::Value(v),
+            Some(dt::INT32 | dt::INT64) => Known::Index(v),
+            Some(to) => bail!(Unsupported, "an index cast to {}", dt::name(to)),
+            None => bail!(Invalid, "attribute \"to\" is missing"),
+        };
+        if !self.outputs.contains(x.as_str()) {
+            self.graph.values[v].name = output.clone();
+        } else if self.outputs.contains(output.as_str()) {
+            bail!(Unsupported, "\"{x}\" and \"{output}\" are both outputs");
+        }
+        self.define(output, known)?;
+        Ok(true)
+    }
+
+    /// Imports a node that stands for several; `false` if it is none of those.
+    pub(super) fn decompose(
+        &mut self,
+        proto: &NodeProto,
+        name: &str,
+        node: &mut OnnxNode,
+    ) -> Result<bool> {
+        if self.on_codes(proto, name, node)? || self.cast_of_index(proto, node)? {
+            return Ok(true);
+        }
+        // Each step has the name in its own: of a long one a part will do.
+        let part = name.char_indices().nth(1000).map_or(name, |(end, _)| &name[..end]);
+        let mut steps = Steps { importer: self, proto, node, name: part, count: 0 };
+        let Ok(Some(x)) = steps.value(0) else { return Ok(false) };
+        if proto.op_type == "Split" {
+            split(&mut steps, x)?;
+            return Ok(true);
+        }
+        let constant = |i: &Option<Input>| !matches!(i, Some(Input::Activation(_)));
+        let by_constant = proto.op_type == "Div" && steps.node.inputs.get(1).is_none_or(constant);
+        let row = TABLE.iter().find(|(op_type, _)| *op_type == proto.op_type);
+        let Some((_, decompose)) = row.filter(|_| !by_constant) else { return Ok(false) };
+        let result = decompose(&mut steps, x)?;
+        // Where nothing changes a copy keeps the two names apart.
+        let result = match result == x {
+            true => steps.reshape(x, steps.shape(x).to_vec())?,
+            false => result,
+        };
+        let output = &proto.output[0];
+        // The last step is the node itself; a constant has none.
+        match self.graph.nodes.last_mut().filter(|node| node.output == result) {
+            Some(node) => {
+                node.name = if proto.name.is_empty() { output.clone() } else { name.into() };
+                self.graph.values[result].name = output.clone();
+            }
+            None if self.outputs.contains(output.as_str()) => self.name_output(result, output)?,
+            None => {}
+        }
+        self.define(output, Known::Value(result))?;
+        Ok(true)
+    }
+}
+
 impl Steps<'_, '_> {
+    /// Argument `index`, if it is there; it must be real.
+    fn value(&self, index: usize) -> Result<Option<ValueId>> {
+        let Some(name) = self.proto.input.get(index).filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        match self.importer.get(name)? {
+            Known::Value(v) => Ok(Some(*v)),
+            _ => bail!(Unsupported, "input \"{name}\" is made of integers"),
+        }
+    }
+
     /// A node whose result has a name of its own.
     fn step(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId> {
         self.count += 1;
@@ -45,256 +146,212 @@ impl Steps<'_, '_> {
         self.step(Op::Reshape(Reshape { shape }), &[v])
     }
 
+    fn square_root(&mut self, x: ValueId) -> Result<ValueId> {
+        self.step(Op::Unary(Unary::Sqrt), &[x])
+    }
+
+    fn reciprocal(&mut self, x: ValueId) -> Result<ValueId> {
+        self.step(Op::Unary(Unary::Reciprocal), &[x])
+    }
+
+    fn add(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
+        self.step(Op::Add(Add { subtract: false }), &[a, b])
+    }
+
     /// `(x − mean) / √(variance + epsilon)` along the axes marked in `reduced`.
-    fn normalize(&mut self, x: ValueId, reduced: Vec<bool>, epsilon: f32) -> Result<ValueId> {
+    fn normalize(&mut self, x: ValueId, reduced: Vec<bool>) -> Result<ValueId> {
+        let epsilon = self.node.take_float("epsilon")?.unwrap_or(1e-5);
         let mean = self.step(Op::Mean(Mean { reduced: reduced.clone() }), &[x])?;
         let centered = self.step(Op::Add(Add { subtract: true }), &[x, mean])?;
         let square = self.step(Op::Mul(Mul), &[centered, centered])?;
         let variance = self.step(Op::Mean(Mean { reduced }), &[square])?;
         let epsilon = self.constant(vec![], vec![epsilon])?;
-        let variance = self.step(Op::Add(Add { subtract: false }), &[variance, epsilon])?;
-        let deviation = self.step(Op::Unary(Unary::Sqrt), &[variance])?;
-        let factor = self.step(Op::Unary(Unary::Reciprocal), &[deviation])?;
+        let variance = self.add(variance, epsilon)?;
+        let deviation = self.square_root(variance)?;
+        let factor = self.reciprocal(deviation)?;
         self.step(Op::Mul(Mul), &[centered, factor])
     }
-}
 
-impl<'a> Importer<'a> {
-    /// An index is real here, whatever type the file gives it: a Cast is another name of it.
-    fn cast_of_index(&mut self, proto: &NodeProto, node: &mut OnnxNode) -> Result<bool> {
-        let (x, output) = match (&proto.op_type[..], &proto.input[..]) {
-            ("Cast", [x]) => (x, &proto.output[0]),
-            _ => return Ok(false),
-        };
-        let &Known::Index(v) = self.get(x)? else { return Ok(false) };
-        let known = match node.take_int("to")?.and_then(|to| i32::try_from(to).ok()) {
-            Some(dt::FLOAT) => Known::Value(v),
-            Some(dt::INT32 | dt::INT64) => Known::Index(v),
-            to => bail!(Unsupported, "attribute \"to\": data type {to:?} of an index"),
-        };
-        if !self.outputs.contains(x.as_str()) {
-            self.graph.values[v].name = output.clone();
-        } else if self.outputs.contains(output.as_str()) {
-            bail!(Unsupported, "\"{x}\" and \"{output}\" are both outputs");
-        }
-        self.define(output, known)?;
-        Ok(true)
-    }
-
-    /// Imports a node that stands for several; `false` if it is none of those.
-    pub(super) fn decompose(
-        &mut self,
-        proto: &NodeProto,
-        name: &str,
-        node: &mut OnnxNode,
-    ) -> Result<bool> {
-        if self.on_codes(proto, name, node)? || self.cast_of_index(proto, node)? {
-            return Ok(true);
-        }
-        let inputs = proto.input.iter().map(|name| match name.as_str() {
-            "" => Ok(None),
-            name => self.get(name).map(|known| match known {
-                Known::Value(v) => Some(*v),
-                Known::Ints(..) | Known::Narrow(..) | Known::Codes(..) | Known::Index(_) => None,
-            }),
-        });
-        let inputs: Vec<Option<ValueId>> = inputs.collect::<Result<_>>()?;
-        let Some(&Some(x)) = inputs.first() else { return Ok(false) };
-        let mut steps = Steps { importer: self, name, count: 0 };
-        let shape = steps.shape(x).to_vec();
-        let result = match (proto.op_type.as_str(), &shape[..]) {
-            ("Split", _) => {
-                let (axis, sizes) = split_sizes(node, proto.output.len())?;
-                let mut start = 0;
-                for (size, output) in sizes.into_iter().zip(&proto.output) {
-                    let part = Op::Slice(Slice::of(&shape, axis, start, size));
-                    let v = steps.importer.emit(output, part, vec![x], output)?;
-                    steps.importer.define(output, Known::Value(v))?;
-                    start += size;
-                }
-                return Ok(true);
-            }
-            ("Cast", _) => match node.take_int("to")? {
-                Some(1) => x,
-                to => bail!(Unsupported, "attribute \"to\": data type {to:?}, only float is known"),
-            },
-            ("Expand", _) => {
-                let Some(target) = node.take_input_ints(1)? else { bail!(Invalid, "no shape") };
-                let target = target.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
-                match broadcast(&shape, &target.collect::<Shape>())? {
-                    same if same == shape => x,
-                    larger => bail!(Unsupported, "an expansion of {shape:?} to {larger:?}"),
-                }
-            }
-            ("Squeeze" | "Unsqueeze", _) => {
-                let shape = squeezed(node, &shape)?;
-                steps.reshape(x, shape)?
-            }
-            ("GlobalMaxPool", &[_, _, h, w]) => {
-                steps.step(Op::MaxPool(MaxPool(Window::new([h, w]))), &[x])?
-            }
-            ("Div", _) => match (&node.inputs[..], inputs.get(1)) {
-                ([_, Some(Input::Activation(_))], Some(&Some(divisor))) => {
-                    let reciprocal = steps.step(Op::Unary(Unary::Reciprocal), &[divisor])?;
-                    steps.step(Op::Mul(Mul), &[x, reciprocal])?
-                }
-                _ => return Ok(false),
-            },
-            ("Pow", _) => match node.take_input_number(1)? {
-                Some(2.0) => steps.step(Op::Mul(Mul), &[x, x])?,
-                Some(0.5) => steps.step(Op::Unary(Unary::Sqrt), &[x])?,
-                Some(-1.0) => steps.step(Op::Unary(Unary::Reciprocal), &[x])?,
-                exponent => bail!(Unsupported, "a power of {exponent:?}"),
-            },
-            ("Sum", _) => {
-                let mut sum = x;
-                for v in &inputs[1..] {
-                    let &Some(v) = v else { bail!(Invalid, "an input is missing") };
-                    sum = steps.step(Op::Add(Add { subtract: false }), &[sum, v])?;
-                }
-                sum
-            }
-            ("ReduceMean", _) => {
-                let keep = node.take_int("keepdims")?.unwrap_or(1) != 0;
-                let op = Mean::import(node)?;
-                let none = !op.reduced.contains(&true);
-                let kept =
-                    shape.iter().zip(&op.reduced).filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
-                let y = if none { x } else { steps.step(Op::Mean(op), &[x])? };
-                if keep { y } else { steps.reshape(y, kept)? }
-            }
-            ("Gather", _) => steps.gather(x, node)?,
-            ("DepthToSpace" | "SpaceToDepth", &[n, c, h, w]) => {
-                steps.depth(x, [n, c, h, w], node)?
-            }
-            ("InstanceNormalization", &[_, c, ..]) => {
-                let epsilon = node.take_float("epsilon")?.unwrap_or(1e-5);
-                let reduced = (0..shape.len()).map(|axis| axis > 1).collect();
-                let y = steps.normalize(x, reduced, epsilon)?;
-                let channels: Shape =
-                    (0..shape.len()).map(|axis| if axis == 1 { c } else { 1 }).collect();
-                steps.affine(y, &inputs[1..], Some(channels))?
-            }
-            ("LayerNormalization", _) => {
-                let epsilon = node.take_float("epsilon")?.unwrap_or(1e-5);
-                if node.take_int("stash_type")?.is_some_and(|t| t != 1) {
-                    bail!(Unsupported, "attribute \"stash_type\"");
-                }
-                let first = OnnxNode::axis(node.take_int("axis")?.unwrap_or(-1), shape.len())?;
-                let reduced = (0..shape.len()).map(|axis| axis >= first).collect();
-                let y = steps.normalize(x, reduced, epsilon)?;
-                steps.affine(y, &inputs[1..], None)?
-            }
-            _ => return Ok(false),
-        };
-        let output = &proto.output[0];
-        // Where nothing changes a copy keeps the two names apart.
-        let result = match result == x {
-            true => Steps { importer: self, name, count: 0 }.reshape(x, shape)?,
-            false => result,
-        };
-        // The last step is the node itself; a constant has none.
-        match self.graph.nodes.last_mut().filter(|node| node.output == result) {
-            Some(node) => {
-                node.name = if proto.name.is_empty() { output.clone() } else { name.into() };
-                self.graph.values[result].name = output.clone();
-            }
-            None if self.outputs.contains(output.as_str()) => self.name_output(result, output)?,
-            None => {}
-        }
-        self.define(output, Known::Value(result))?;
-        Ok(true)
-    }
-}
-
-impl Steps<'_, '_> {
-    /// `x · factor + offset`, both constants under `shape` where one is given.
-    fn affine(
-        &mut self,
-        x: ValueId,
-        constants: &[Option<ValueId>],
-        shape: Option<Shape>,
-    ) -> Result<ValueId> {
+    /// `x · factor + offset`, arguments 1 and 2, under `shape` where one is given.
+    fn affine(&mut self, x: ValueId, shape: Option<Shape>) -> Result<ValueId> {
         let mut y = x;
-        for (constant, op) in constants.iter().zip([Op::Mul(Mul), Op::Add(Add { subtract: false })])
-        {
-            let &Some(constant) = constant else { continue };
-            let constant = match &shape {
-                Some(shape) => self.reshape(constant, shape.clone())?,
-                None => constant,
-            };
+        for (index, op) in [(1, Op::Mul(Mul)), (2, Op::Add(Add { subtract: false }))] {
+            let Some(mut constant) = self.value(index)? else { continue };
+            if let Some(shape) = &shape {
+                constant = self.reshape(constant, shape.clone())?;
+            }
             y = self.step(op, &[y, constant])?;
         }
         Ok(y)
     }
+}
 
-    /// Constant positions along one axis.
-    fn gather(&mut self, x: ValueId, node: &mut OnnxNode) -> Result<ValueId> {
-        let shape = self.shape(x).to_vec();
-        let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), shape.len())?;
-        let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
-        let index_shape = node.input_shape(1)?.to_vec();
-        let Some(indices) = node.take_input_ints(1)? else { bail!(Invalid, "no indices") };
-        let from_front =
-            indices.iter().map(|&i| if i < 0 { i.saturating_add(size as i64) } else { i });
-        let positions: Vec<i64> = from_front.collect();
-        let outside = positions.iter().any(|p| !(0..size as i64).contains(p));
-        let Some(&first) = positions.first().filter(|_| !outside) else {
-            bail!(Shape, "indices {indices:?} of an axis of {size}");
-        };
-        let step = positions.get(1).map_or(1, |second| second - first);
-        let even = positions.iter().enumerate().all(|(i, &p)| p == first + i as i64 * step);
-        if !even || step == 0 {
-            bail!(
-                Unsupported,
-                "indices {indices:?} of an axis of {size}: only evenly spaced ones are known"
-            );
+fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
+    let shape = steps.shape(x).to_vec();
+    let (axis, sizes) = split_sizes(steps.node, steps.proto.output.len())?;
+    let mut start = 0;
+    for (size, output) in sizes.into_iter().zip(&steps.proto.output) {
+        let part = Op::Slice(Slice::of(&shape, axis, start, size));
+        let v = steps.importer.emit(output, part, vec![x], output)?;
+        steps.importer.define(output, Known::Value(v))?;
+        start += size;
+    }
+    Ok(())
+}
+
+fn cast(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    match take_type(steps.node, "to")? {
+        Some(dt::FLOAT) => Ok(x),
+        Some(to) => bail!(Unsupported, "a cast to {}, only float is known", dt::name(to)),
+        None => bail!(Invalid, "attribute \"to\" is missing"),
+    }
+}
+
+fn expand(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let Some(target) = steps.node.take_input_ints(1)? else { bail!(Invalid, "no shape") };
+    let target = target.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
+    let shape = steps.shape(x);
+    match broadcast(shape, &target.collect::<Shape>())? {
+        same if same == shape => Ok(x),
+        larger => bail!(Unsupported, "an expansion of {shape:?} to {larger:?}"),
+    }
+}
+
+fn squeeze(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let shape = steps.shape(x).to_vec();
+    let shape = squeezed(steps.node, &shape)?;
+    steps.reshape(x, shape)
+}
+
+fn global_max_pool(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    match *steps.shape(x) {
+        [_, _, h, w] => steps.step(Op::MaxPool(MaxPool(Window::new([h, w]))), &[x]),
+        ref shape => bail!(Unsupported, "input of shape {shape:?}: only [n, c, h, w] is known"),
+    }
+}
+
+/// By something that is not constant.
+fn divide(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let Some(divisor) = steps.value(1)? else { bail!(Invalid, "the divisor is missing") };
+    let reciprocal = steps.reciprocal(divisor)?;
+    steps.step(Op::Mul(Mul), &[x, reciprocal])
+}
+
+fn power(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    match steps.node.take_input_number(1)? {
+        Some(2.0) => steps.step(Op::Mul(Mul), &[x, x]),
+        Some(0.5) => steps.square_root(x),
+        Some(-1.0) => steps.reciprocal(x),
+        Some(exponent) => bail!(Unsupported, "a power of {exponent}"),
+        None => bail!(Invalid, "the exponent is missing"),
+    }
+}
+
+fn sum(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let mut sum = x;
+    for index in 1..steps.proto.input.len() {
+        let Some(v) = steps.value(index)? else { bail!(Invalid, "an input is missing") };
+        sum = steps.add(sum, v)?;
+    }
+    Ok(sum)
+}
+
+fn mean(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let keep = steps.node.take_flag_or("keepdims", true)?;
+    let op = Mean::import(steps.node)?;
+    let axes = steps.shape(x).iter().zip(&op.reduced);
+    let kept: Shape = axes.filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
+    let none = !op.reduced.contains(&true);
+    let y = if none { x } else { steps.step(Op::Mean(op), &[x])? };
+    if keep { Ok(y) } else { steps.reshape(y, kept) }
+}
+
+fn instance_norm(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let shape = steps.shape(x);
+    let (rank, Some(&c)) = (shape.len(), shape.get(1)) else {
+        bail!(Shape, "expected an input of [n, c, ..], got {shape:?}");
+    };
+    let y = steps.normalize(x, (0..rank).map(|axis| axis > 1).collect())?;
+    let channels = (0..rank).map(|axis| if axis == 1 { c } else { 1 }).collect();
+    steps.affine(y, Some(channels))
+}
+
+fn layer_norm(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    if steps.node.take_int("stash_type")?.is_some_and(|t| t != 1) {
+        bail!(Unsupported, "attribute \"stash_type\"");
+    }
+    let rank = steps.shape(x).len();
+    let first = OnnxNode::axis(steps.node.take_int("axis")?.unwrap_or(-1), rank)?;
+    let y = steps.normalize(x, (0..rank).map(|axis| axis >= first).collect())?;
+    steps.affine(y, None)
+}
+
+/// Constant positions along one axis.
+fn gather(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let shape = steps.shape(x).to_vec();
+    let node = &mut *steps.node;
+    let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), shape.len())?;
+    let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
+    let index_shape = node.input_shape(1)?.to_vec();
+    let Some(indices) = node.take_input_ints(1)? else { bail!(Invalid, "no indices") };
+    let from_front = indices.iter().map(|&i| if i < 0 { i.saturating_add(size as i64) } else { i });
+    let positions: Vec<i64> = from_front.collect();
+    let outside = positions.iter().any(|p| !(0..size as i64).contains(p));
+    let Some(&first) = positions.first().filter(|_| !outside) else {
+        bail!(Shape, "indices {indices:?} of an axis of {size}");
+    };
+    let step = positions.get(1).map_or(1, |second| second - first);
+    let even = positions.iter().enumerate().all(|(i, &p)| p == first + i as i64 * step);
+    if !even || step == 0 {
+        bail!(
+            Unsupported,
+            "indices {indices:?} of an axis of {size}: only evenly spaced ones are known"
+        );
+    }
+    let mut slice = Slice::of(&shape, axis, first as usize, positions.len());
+    slice.parts[axis].step = step;
+    let y = steps.step(Op::Slice(slice), &[x])?;
+    steps.reshape(y, [&shape[..axis], &index_shape, &shape[axis + 1..]].concat())
+}
+
+/// Blocks of pixels to channels and back.
+fn depth(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let &[n, c, h, w] = steps.shape(x) else {
+        let shape = steps.shape(x);
+        bail!(Unsupported, "input of shape {shape:?}: only [n, c, h, w] is known");
+    };
+    let node = &mut *steps.node;
+    let Some(b) = node
+        .take_int("blocksize")?
+        .and_then(|b| usize::try_from(b).ok())
+        .filter(|b| (1..=64).contains(b))
+    else {
+        bail!(Invalid, "attribute \"blocksize\" must be 1 to 64");
+    };
+    let mode = node.take_string("mode")?;
+    // "DCR": the blocks' positions are the outer part of the channels; "CRD": the inner part.
+    let outer = match mode.as_deref() {
+        None | Some("DCR") => true,
+        Some("CRD") => false,
+        Some(other) => bail!(Invalid, "attribute \"mode\" is \"{other}\""),
+    };
+    let (split, perm, shape): (Shape, [usize; 6], Shape) = if node.op_type == "SpaceToDepth" {
+        if h % b != 0 || w % b != 0 {
+            bail!(Shape, "{h}x{w} pixels in blocks of {b}");
         }
-        let mut slice = Slice::of(&shape, axis, first as usize, positions.len());
-        slice.parts[axis].step = step;
-        let y = self.step(Op::Slice(slice), &[x])?;
-        self.reshape(y, [&shape[..axis], &index_shape, &shape[axis + 1..]].concat())
-    }
-
-    /// Blocks of pixels to channels and back.
-    fn depth(
-        &mut self,
-        x: ValueId,
-        [n, c, h, w]: [usize; 4],
-        node: &mut OnnxNode,
-    ) -> Result<ValueId> {
-        let Some(b) = node
-            .take_int("blocksize")?
-            .and_then(|b| usize::try_from(b).ok())
-            .filter(|b| (1..=64).contains(b))
-        else {
-            bail!(Invalid, "attribute \"blocksize\" must be 1 to 64");
-        };
-        let mode = node.take_string("mode")?;
-        // "DCR": the blocks' positions are the outer part of the channels; "CRD": the inner part.
-        let outer = match mode.as_deref() {
-            None | Some("DCR") => true,
-            Some("CRD") => false,
-            Some(other) => bail!(Invalid, "attribute \"mode\" is \"{other}\""),
-        };
-        let (split, perm, shape): (Shape, [usize; 6], Shape) = if node.op_type == "SpaceToDepth" {
-            if h % b != 0 || w % b != 0 {
-                bail!(Shape, "{h}x{w} pixels in blocks of {b}");
-            }
-            let perm = if outer { [0, 3, 5, 1, 2, 4] } else { [0, 1, 3, 5, 2, 4] };
-            (vec![n, c, h / b, b, w / b, b], perm, vec![n, c * b * b, h / b, w / b])
-        } else {
-            if c % (b * b) != 0 {
-                bail!(Shape, "{c} channels in blocks of {b}x{b}");
-            }
-            let c = c / (b * b);
-            match outer {
-                true => (vec![n, b, b, c, h, w], [0, 3, 4, 1, 5, 2], vec![n, c, h * b, w * b]),
-                false => (vec![n, c, b, b, h, w], [0, 1, 4, 2, 5, 3], vec![n, c, h * b, w * b]),
-            }
-        };
-        let y = self.reshape(x, split)?;
-        let y = self.step(Op::Transpose(Transpose { perm: perm.to_vec() }), &[y])?;
-        self.reshape(y, shape)
-    }
+        let perm = if outer { [0, 3, 5, 1, 2, 4] } else { [0, 1, 3, 5, 2, 4] };
+        (vec![n, c, h / b, b, w / b, b], perm, vec![n, c * b * b, h / b, w / b])
+    } else {
+        if c % (b * b) != 0 {
+            bail!(Shape, "{c} channels in blocks of {b}x{b}");
+        }
+        let c = c / (b * b);
+        match outer {
+            true => (vec![n, b, b, c, h, w], [0, 3, 4, 1, 5, 2], vec![n, c, h * b, w * b]),
+            false => (vec![n, c, b, b, h, w], [0, 1, 4, 2, 5, 3], vec![n, c, h * b, w * b]),
+        }
+    };
+    let y = steps.reshape(x, split)?;
+    let y = steps.step(Op::Transpose(Transpose { perm: perm.to_vec() }), &[y])?;
+    steps.reshape(y, shape)
 }

@@ -50,6 +50,7 @@ pub fn export(graph: &Graph) -> Vec<u8> {
             domain: Some(String::new()),
             version: Some(opset),
         }],
+        ..ModelProto::default()
     };
     model.encode_to_vec()
 }
@@ -210,7 +211,7 @@ impl Exporter<'_> {
             name: name.into(),
             op_type: node.op_type,
             attribute: node.attributes.into_iter().map(|(n, a)| write_attribute(n, a)).collect(),
-            domain: String::new(),
+            ..NodeProto::default()
         });
     }
 
@@ -244,8 +245,8 @@ fn write_attribute(name: String, attribute: Attribute) -> AttributeProto {
         }
         Attribute::Tensor(input) => {
             proto.t = match &input {
-                Input::Real(t) => Some(write_real("", t)),
-                Input::Ints(t) => Some(write_ints("", t)),
+                Input::Real(t) => Some(write_real("", t).into()),
+                Input::Ints(t) => Some(write_ints("", t).into()),
                 Input::Activation(_) | Input::Codes(_) => None,
             };
             (at::TENSOR, None, None, None)

@@ -6,26 +6,28 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use prost::Message;
-
+use super::external::Folder;
 use super::proto::{
-    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
-    attribute_type as at, data_type as dt,
+    AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto,
+    ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::reader;
 use super::shapes::fold;
+use super::signature;
 use super::tensors::{Numbers, widened};
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Graph, Node, Value, ValueId};
+use crate::graph::{Constant, Folding, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::pad::Mode as Padding;
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{MAX_RANK, Shape, Tensor};
 
 /// Versions of the operator set that are known.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+/// Versions of the file format that are known.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 1..=14;
 /// Operator types that are imported without an operator of their own: shapes, constants, quantization,
 /// and those that are others in disguise.
 pub const IMPORTED_ONLY: &[&str] = &[
@@ -84,8 +86,7 @@ pub const IMPORTED_ONLY: &[&str] = &[
 /// Operator types of a model that are not known at all, with the number of their nodes.
 pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
     let mut unknown = BTreeMap::new();
-    let nodes =
-        ModelProto::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default().node;
+    let nodes = reader::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default().node;
     for node in nodes {
         let op_type = node.op_type.as_str();
         if !IMPORTED_ONLY.contains(&op_type) && !Op::onnx_types().any(|known| known == op_type) {
@@ -129,22 +130,8 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Re
 }
 
 fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> Result<Graph> {
-    let Some(mut proto) = model.graph else {
-        bail!(Invalid, "not an ONNX model: it holds no graph");
-    };
-    if !proto.sparse_initializer.is_empty() {
-        bail!(Unsupported, "sparse initializers");
-    }
-    let mut opset = None;
-    for import in &model.opset_import {
-        if is_onnx_domain(import.domain.as_deref().unwrap_or_default()) {
-            opset = import.version;
-        }
-    }
-    let Some(opset) = opset else { bail!(Invalid, "the model names no operator set") };
-    if !OPSETS.contains(&opset) {
-        bail!(Unsupported, "operator set {opset}, expected {} to {}", OPSETS.start(), OPSETS.end());
-    }
+    let opset = check_model(&model)?;
+    let mut proto = model.graph.unwrap_or_default();
     let initializers = std::mem::take(&mut proto.initializer);
     let proto = &proto;
     let mut importer = Importer {
@@ -152,20 +139,65 @@ fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> 
         opset,
         known: HashMap::new(),
         read_as_real: HashSet::new(),
-        readers: HashMap::new(),
         offsets: HashMap::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
         input_shapes: shapes,
         open_batches: 0,
+        open_axes: false,
+        folding: Folding::default(),
     };
-    let missing = |name: &&String| !name.is_empty() && proto.input.iter().all(|i| i.name != **name);
+    let inputs: HashSet<&str> = proto.input.iter().map(|i| i.name.as_str()).collect();
+    let missing = |name: &&String| !name.is_empty() && !inputs.contains(name.as_str());
     if let Some(unknown) = shapes.keys().find(missing) {
         bail!(Invalid, "a shape is given for \"{unknown}\", but the model has no such input");
     }
     importer.graph(proto, initializers, dir)?;
     importer.graph.remove_unused_values();
     importer.graph.check()?;
+    importer.graph.check_numbers()?;
     Ok(importer.graph)
+}
+
+/// Refuses what would mean something else if it were ignored; the version of the operator set.
+fn check_model(model: &ModelProto) -> Result<i64> {
+    let Some(graph) = &model.graph else {
+        bail!(Invalid, "not an ONNX model: it holds no graph");
+    };
+    match model.ir_version {
+        Some(version) if IR_VERSIONS.contains(&version) => {}
+        Some(version) => {
+            let (first, last) = (IR_VERSIONS.start(), IR_VERSIONS.end());
+            bail!(Unsupported, "IR version {version}, expected {first} to {last}")
+        }
+        None => bail!(Invalid, "the model has no IR version"),
+    }
+    for (given, what) in [
+        (!model.functions.is_empty(), "functions of the model's own"),
+        (!model.training_info.is_empty(), "information for training"),
+        (!graph.sparse_initializer.is_empty(), "sparse initializers"),
+    ] {
+        if given {
+            bail!(Unsupported, "{what}");
+        }
+    }
+    let mut versions = HashMap::new();
+    for import in &model.opset_import {
+        let domain = import.domain.as_deref().unwrap_or_default();
+        let domain = if is_onnx_domain(domain) { "" } else { domain };
+        let version = import.version.unwrap_or_default();
+        let other = versions.insert(domain, version).filter(|other| *other != version);
+        if let Some(other) = other {
+            bail!(Invalid, "two operator sets of domain \"{domain}\": {other} and {version}");
+        }
+    }
+    match versions.get("") {
+        None => bail!(Invalid, "the model names no operator set"),
+        Some(opset) if OPSETS.contains(opset) => Ok(*opset),
+        Some(opset) => {
+            let (first, last) = (OPSETS.start(), OPSETS.end());
+            bail!(Unsupported, "operator set {opset}, expected {first} to {last}")
+        }
+    }
 }
 
 fn is_onnx_domain(domain: &str) -> bool {
@@ -193,14 +225,16 @@ pub(super) struct Importer<'a> {
     known: HashMap<String, Known>,
     /// See [`read_as_real`].
     pub(super) read_as_real: HashSet<&'a str>,
-    /// How often nodes read a name.
-    readers: HashMap<&'a str, usize>,
     pub(super) outputs: HashSet<&'a str>,
     /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
     pub(super) offsets: HashMap<ValueId, Vec<i64>>,
     input_shapes: &'a InputShapes,
     /// Number of inputs whose first axis is open.
     open_batches: usize,
+    /// Whether another axis of an input is open.
+    open_axes: bool,
+    /// What constants computed here may still take.
+    pub(super) folding: Folding,
 }
 
 impl<'a> Importer<'a> {
@@ -210,9 +244,10 @@ impl<'a> Importer<'a> {
         initializers: Vec<TensorProto>,
         dir: Option<&Path>,
     ) -> Result<()> {
+        let mut folder = Folder::new(dir);
         for tensor in initializers {
             let name = tensor.name.clone();
-            self.define_constant(&name, Numbers::read(tensor, dir)?)?;
+            self.define_constant(&name, Numbers::read(tensor, &mut folder)?)?;
         }
         // Until IR version 3 initializers were listed among the inputs.
         let inputs = proto.input.iter().filter(|input| !self.known.contains_key(&input.name));
@@ -222,12 +257,12 @@ impl<'a> Importer<'a> {
         let inputs = self.graph.inputs.len();
         self.graph.dynamic_batch = inputs > 0 && self.open_batches == inputs;
         self.read_as_real = read_as_real(proto);
-        for name in proto.node.iter().flat_map(|n| &n.input) {
-            *self.readers.entry(name).or_default() += 1;
-        }
         for (index, node) in proto.node.iter().enumerate() {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
             self.node(node, &name).in_node(&name, &node.op_type)?;
+        }
+        for declared in proto.input.iter().chain(&proto.output).chain(&proto.value_info) {
+            self.check_declared(declared)?;
         }
         for output in &proto.output {
             match self.known.get(&output.name) {
@@ -242,17 +277,58 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// Compares type and shape that the file gives a value with what it is. A size that the file leaves
+    /// open contradicts none, nor do sizes that follow from an open axis: they are those of one run.
+    fn check_declared(&self, info: &ValueInfoProto) -> Result<()> {
+        let name = &info.name;
+        let (Some(r#type), Some(known)) = (&info.r#type, self.known.get(name)) else {
+            return Ok(());
+        };
+        let Some(tensor) = &r#type.tensor_type else {
+            bail!(Invalid, "\"{name}\" is a tensor, but not declared as one");
+        };
+        let (shape, fits) = match known {
+            Known::Value(v) => {
+                let value = &self.graph.values[*v];
+                let double = tensor.elem_type == dt::DOUBLE && value.constant.is_some();
+                (&value.shape[..], tensor.elem_type == dt::FLOAT || double)
+            }
+            Known::Ints(t, _) => (t.shape(), !matches!(tensor.elem_type, dt::FLOAT | dt::DOUBLE)),
+            Known::Narrow(t, data_type) => (t.shape(), tensor.elem_type == *data_type),
+            Known::Codes(v, data_type) => {
+                (&self.graph.values[*v].shape[..], tensor.elem_type == *data_type)
+            }
+            Known::Index(v) => {
+                let shape = &self.graph.values[*v].shape;
+                (&shape[..], matches!(tensor.elem_type, dt::INT32 | dt::INT64))
+            }
+        };
+        if !fits && tensor.elem_type != 0 {
+            bail!(Invalid, "\"{name}\" is declared as {}, but is not", dt::name(tensor.elem_type));
+        }
+        let Some(declared) = tensor.shape.as_ref().map(|shape| &shape.dim) else { return Ok(()) };
+        let same = |(axis, (dim, &size)): (usize, (&Dimension, &usize))| match dim.value {
+            Some(DimensionValue::DimValue(d)) if d >= 0 => {
+                d == size as i64 || self.open_axes || axis == 0 && self.open_batches > 0
+            }
+            _ => true,
+        };
+        if declared.len() != shape.len() || !declared.iter().zip(shape).enumerate().all(same) {
+            let declared: Vec<String> = declared.iter().map(size_text).collect();
+            let declared = declared.join(", ");
+            bail!(Shape, "\"{name}\" is declared as [{declared}], but is {shape:?}");
+        }
+        Ok(())
+    }
+
     fn input(&mut self, input: &ValueInfoProto) -> Result<()> {
         let name = &input.name;
         let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
             bail!(Unsupported, "input \"{name}\" is not a tensor");
         };
         if tensor.elem_type != dt::FLOAT {
-            bail!(
-                Unsupported,
-                "input \"{name}\" has data type {}, only float is known",
-                tensor.elem_type
-            );
+            let data_type = dt::name(tensor.elem_type);
+            bail!(Unsupported, "input \"{name}\" is made of {data_type}, only float is known");
         }
         let Some(shape) = &tensor.shape else {
             bail!(Unsupported, "input \"{name}\" has no shape");
@@ -272,8 +348,8 @@ impl<'a> Importer<'a> {
             sizes.push(match (&dim.value, given.map(|g| g[axis])) {
                 (Some(DimensionValue::DimValue(d)), given) if *d >= 0 => {
                     let size = usize::try_from(*d).unwrap_or(usize::MAX);
-                    if named.is_some() && given != Some(size) {
-                        bail!(Shape, "axis {axis} of input \"{name}\" is {size}, not {given:?}");
+                    if let Some(given) = given.filter(|&g| named.is_some() && g != size) {
+                        bail!(Shape, "axis {axis} of input \"{name}\" is {size}, not {given}");
                     }
                     size
                 }
@@ -282,7 +358,10 @@ impl<'a> Importer<'a> {
                     self.open_batches += 1;
                     1
                 }
-                (_, Some(size)) => size,
+                (_, Some(size)) => {
+                    self.open_axes = true;
+                    size
+                }
                 (_, None) => bail!(
                     Unsupported,
                     "axis {axis} of input \"{name}\" is open: give its shape (--input-shape {name}=1,...)"
@@ -319,16 +398,13 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The codes of a constant called `name`, and their type. They move out if nobody else reads them.
-    pub(super) fn take_codes(&mut self, name: &str) -> Option<(CodeTensor, i32)> {
-        match self.known.get_mut(name)? {
+    /// The codes of a constant called `name`, and their type.
+    pub(super) fn codes(&self, name: &str) -> Option<(CodeTensor, i32)> {
+        match self.known.get(name)? {
             Known::Ints(t, data_type) => {
                 Some((CodeTensor::I32(t.map(|&code| code as i32)), *data_type))
             }
-            Known::Narrow(t, data_type) => Some(match self.readers.get(name) {
-                Some(1) => (std::mem::take(t), *data_type),
-                _ => (t.clone(), *data_type),
-            }),
+            Known::Narrow(t, data_type) => Some((t.clone(), *data_type)),
             Known::Value(_) | Known::Codes(..) | Known::Index(_) => None,
         }
     }
@@ -338,6 +414,10 @@ impl<'a> Importer<'a> {
         if !(is_onnx_domain(&proto.domain) || proto.domain == "com.microsoft" && on_codes) {
             bail!(Unsupported, "operators of domain \"{}\"", proto.domain);
         }
+        if !proto.overload.is_empty() {
+            bail!(Unsupported, "overload \"{}\"", proto.overload);
+        }
+        signature::check(proto, self.opset)?;
         let Some(output) = proto.output.first().filter(|o| !o.is_empty()) else {
             bail!(Invalid, "the node has no output");
         };
@@ -352,7 +432,7 @@ impl<'a> Importer<'a> {
             "Identity" | "Dropout" => self.identity(proto, output, &mut node)?,
             "QuantizeLinear" => self.quantize(proto, output, &mut node)?,
             "DequantizeLinear" => self.dequantize(proto, output, &mut node)?,
-            _ => match fold(&mut node) {
+            _ => match fold(&mut node, &mut self.folding) {
                 Some(numbers) => self.define_constant(output, numbers?)?,
                 None if self.decompose(proto, name, &mut node)? => {}
                 None => self.operator(proto, name, output, &mut node)?,
@@ -365,7 +445,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The node as operators see it; of what works on codes only their shapes.
-    fn describe(&self, proto: &NodeProto, on_codes: bool) -> Result<OnnxNode> {
+    fn describe(&mut self, proto: &NodeProto, on_codes: bool) -> Result<OnnxNode> {
         let mut node = OnnxNode { opset: self.opset, ..OnnxNode::new(&proto.op_type) };
         for attribute in &proto.attribute {
             let value = read_attribute(attribute)?;
@@ -379,7 +459,11 @@ impl<'a> Importer<'a> {
                 _ => Some(match self.get(name)? {
                     Known::Ints(t, _) => Input::Ints(t.clone()),
                     Known::Narrow(t, _) if on_codes => Input::Codes(t.shape().to_vec()),
-                    Known::Narrow(t, data_type) => Input::Ints(widened(t, *data_type)),
+                    Known::Narrow(t, data_type) => {
+                        let (t, data_type) = (t.clone(), *data_type);
+                        self.folding.take(t.shape(), 0)?;
+                        Input::Ints(widened(&t, data_type))
+                    }
                     Known::Value(v) | Known::Codes(v, _) | Known::Index(v) => match &self
                         .graph
                         .values[*v]
@@ -402,7 +486,8 @@ impl<'a> Importer<'a> {
             proto.attribute.iter().find(|a| a.name == "value").and_then(|a| a.t.as_ref())
         {
             node.attributes.remove("value");
-            return self.define_constant(output, Numbers::read(tensor.clone(), None)?);
+            let numbers = Numbers::read((**tensor).clone(), &mut Folder::none())?;
+            return self.define_constant(output, numbers);
         }
         let numbers = match node.attributes.pop_first() {
             Some((name, value)) => match (name.as_str(), value) {
@@ -427,8 +512,6 @@ impl<'a> Importer<'a> {
             if node.take_input_ints(2)?.is_some_and(|mode| mode != [0]) {
                 bail!(Unsupported, "dropout in training mode: export the model for inference");
             }
-        } else if proto.input.len() != 1 {
-            bail!(Invalid, "expected 1 input, got {}", proto.input.len());
         }
         let Some(x) = proto.input.first() else { bail!(Invalid, "expected an input") };
         let known = self.get(x)?.clone();
@@ -471,6 +554,7 @@ impl<'a> Importer<'a> {
         let mut codes = None;
         for (index, (name, input)) in proto.input.iter().zip(&node.inputs).enumerate() {
             if let Some(tensor) = node.replaced.remove(&index) {
+                self.folding.take(tensor.shape(), 0)?;
                 let name = self.graph.fresh_name(format!("{name}.scaled"));
                 inputs.push(self.graph.add_value(Value::real(name, tensor)));
                 continue;
@@ -526,7 +610,7 @@ impl<'a> Importer<'a> {
         check_size(output, &shape)?;
         let v = self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
         let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
-        match self.graph.constant_result(&node) {
+        match self.graph.constant_result(&node, &mut self.folding) {
             Some(result) => self.graph.values[v].constant = Some(Constant::Real(result)),
             None => self.graph.nodes.push(node),
         }
@@ -555,6 +639,9 @@ fn read_as_real(proto: &GraphProto) -> HashSet<&str> {
 }
 
 fn check_size(name: &str, shape: &[usize]) -> Result<()> {
+    if shape.len() > MAX_RANK {
+        bail!(Unsupported, "\"{name}\" has {} axes, more than {MAX_RANK}", shape.len());
+    }
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     match elements {
         Some(1..=MAX_ELEMENTS) => Ok(()),
@@ -568,6 +655,7 @@ fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {
     if !proto.ref_attr_name.is_empty() {
         bail!(Unsupported, "attribute \"{name}\" refers to a function's attribute");
     }
+    check_kind(proto)?;
     Ok(match (proto.r#type, &proto.f, &proto.i, &proto.s, &proto.t) {
         (at::FLOAT, f, ..) => Attribute::Float(f.unwrap_or_default()),
         (at::INT, _, i, ..) => Attribute::Int(i.unwrap_or_default()),
@@ -575,9 +663,41 @@ fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {
             Ok(s) => Attribute::String(s),
             Err(_) => bail!(Invalid, "attribute \"{name}\" is not text"),
         },
-        (at::TENSOR, _, _, _, Some(t)) => Attribute::Tensor(Numbers::read(t.clone(), None)?.into()),
+        (at::TENSOR, _, _, _, Some(t)) => {
+            Attribute::Tensor(Numbers::read((**t).clone(), &mut Folder::none())?.into())
+        }
         (at::FLOATS, ..) => Attribute::Floats(proto.floats.clone()),
         (at::INTS, ..) => Attribute::Ints(proto.ints.clone()),
         (other, ..) => bail!(Unsupported, "attribute \"{name}\" of type {other}"),
     })
+}
+
+/// Refuses an attribute that holds something of another type, too; some exporters write zeros.
+fn check_kind(proto: &AttributeProto) -> Result<()> {
+    let given = [
+        (at::FLOAT, proto.f.is_some_and(|f| f != 0.0)),
+        (at::INT, proto.i.is_some_and(|i| i != 0)),
+        (at::STRING, proto.s.as_ref().is_some_and(|s| !s.is_empty())),
+        (at::TENSOR, proto.t.is_some()),
+        (at::FLOATS, !proto.floats.is_empty()),
+        (at::INTS, !proto.ints.is_empty()),
+    ];
+    let known = given.iter().any(|&(kind, _)| kind == proto.r#type);
+    match known && given.iter().any(|&(kind, given)| given && kind != proto.r#type) {
+        true => bail!(Invalid, "attribute \"{}\" holds something of another type", proto.name),
+        false => Ok(()),
+    }
+}
+
+/// Takes an attribute that is the number of a data type.
+pub(super) fn take_type(node: &mut OnnxNode, name: &str) -> Result<Option<i32>> {
+    Ok(node.take_int(name)?.map(|number| i32::try_from(number).unwrap_or(-1)))
+}
+
+fn size_text(dim: &Dimension) -> String {
+    match &dim.value {
+        Some(DimensionValue::DimValue(d)) => d.to_string(),
+        Some(DimensionValue::DimParam(name)) => name.clone(),
+        None => "?".into(),
+    }
 }

@@ -2,11 +2,13 @@
 
 mod decompose;
 mod export;
+mod external;
 mod import;
 pub mod proto;
 mod quantized;
 mod reader;
 mod shapes;
+mod signature;
 mod tensors;
 
 #[cfg(test)]

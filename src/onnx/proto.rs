@@ -1,5 +1,6 @@
 //! The few protobuf messages of ONNX that we use
-//! (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>). Field names are ONNX's.
+//! (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>). Field names are ONNX's. Those of type
+//! `Bytes` or `Vec<Bytes>` that would change what a model means are kept to be refused.
 #![allow(missing_docs)]
 
 use prost::bytes::Bytes;
@@ -17,6 +18,10 @@ pub struct ModelProto {
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    #[prost(bytes = "bytes", repeated, tag = "20")]
+    pub training_info: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "25")]
+    pub functions: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -39,9 +44,10 @@ pub struct GraphProto {
     pub input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
-    /// Only ever counted.
-    #[prost(bytes = "vec", repeated, tag = "15")]
-    pub sparse_initializer: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "13")]
+    pub value_info: Vec<ValueInfoProto>,
+    #[prost(bytes = "bytes", repeated, tag = "15")]
+    pub sparse_initializer: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -58,6 +64,8 @@ pub struct NodeProto {
     pub attribute: Vec<AttributeProto>,
     #[prost(string, tag = "7")]
     pub domain: String,
+    #[prost(string, tag = "8")]
+    pub overload: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,8 +78,8 @@ pub struct AttributeProto {
     pub i: Option<i64>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
-    #[prost(message, optional, tag = "5")]
-    pub t: Option<TensorProto>,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub t: Option<Box<TensorProto>>,
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
@@ -98,10 +106,14 @@ pub struct TensorProto {
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub data_type: i32,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub segment: Option<Bytes>,
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub string_data: Vec<Bytes>,
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
@@ -111,6 +123,8 @@ pub struct TensorProto {
     pub raw_data: Option<Bytes>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
     #[prost(int32, tag = "14")]
@@ -119,6 +133,20 @@ pub struct TensorProto {
 
 /// Values of `TensorProto.data_type`.
 pub mod data_type {
+    use std::borrow::Cow;
+
+    /// What ONNX calls this type.
+    pub fn name(data_type: i32) -> Cow<'static, str> {
+        const NAMES: &str = "undefined float uint8 int8 uint16 int16 int32 int64 string bool float16 \
+            double uint32 uint64 complex64 complex128 bfloat16 float8e4m3fn float8e4m3fnuz float8e5m2 \
+            float8e5m2fnuz uint4 int4 float4e2m1 float8e8m0 uint2 int2 float6e2m3 float6e3m2";
+        let name = usize::try_from(data_type).ok().and_then(|i| NAMES.split(' ').nth(i));
+        match name {
+            Some(name) => name.into(),
+            None => format!("unknown type {data_type}").into(),
+        }
+    }
+
     pub const FLOAT: i32 = 1;
     pub const UINT8: i32 = 2;
     pub const INT8: i32 = 3;

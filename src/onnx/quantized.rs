@@ -62,8 +62,8 @@ impl Importer<'_> {
         output: &str,
         node: &mut OnnxNode,
     ) -> Result<()> {
-        if node.take_int("saturate")?.is_some_and(|s| s != 1) {
-            bail!(Unsupported, "attribute \"saturate\"");
+        if !node.take_flag_or("saturate", true)? {
+            bail!(Unsupported, "attribute \"saturate\" is 0");
         }
         let declared = node.take_int("output_dtype")?.filter(|&t| t != 0).map(|t| t as i32);
         let axis = take_axis(node)?;
@@ -128,7 +128,7 @@ impl Importer<'_> {
         axis: i64,
         name: &str,
     ) -> Result<ValueId> {
-        if let Some((codes, data_type)) = self.take_codes(codes) {
+        if let Some((codes, data_type)) = self.codes(codes) {
             let (name, shape) = (self.graph.fresh_name(name.into()), codes.shape().to_vec());
             // Its shape is needed to read the parameters.
             let constant = Some(Constant::Codes(CodeTensor::default()));
@@ -298,7 +298,7 @@ impl Importer<'_> {
 
     /// A bias of 32-bit codes, whose scale follows from those of `x` and `weight`.
     fn bias(&mut self, bias: &str, inputs: &[ValueId], name: &str) -> Result<ValueId> {
-        let Some((codes, dt::INT32)) = self.take_codes(bias) else {
+        let Some((codes, dt::INT32)) = self.codes(bias) else {
             bail!(Unsupported, "bias \"{bias}\" must be a constant of 32-bit integers");
         };
         let quant = |i: usize| self.graph.values[inputs[i]].quant.clone();
@@ -328,6 +328,8 @@ fn take_axis(node: &mut OnnxNode) -> Result<i64> {
     match node.attributes.remove("axis") {
         None => Ok(1),
         Some(Attribute::Int(axis)) => Ok(axis),
-        Some(other) => bail!(Invalid, "attribute \"axis\": expected an integer, got {other:?}"),
+        Some(other) => {
+            bail!(Invalid, "attribute \"axis\": expected an integer, got {}", other.kind())
+        }
     }
 }

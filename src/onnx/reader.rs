@@ -1,37 +1,111 @@
-//! A model file → its messages. Of a large file only these are ever in memory.
+//! A model file → its messages. Of a large file only these are ever in memory, and they are counted
+//! before there is memory for them.
 
 use std::fs::File;
-use std::io::{Error, ErrorKind, Read};
+use std::io::{Error, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use prost::Message;
 use prost::bytes::{Buf, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::{DecodeError, Message};
 
 use super::proto::ModelProto;
 use crate::error::{Result, bail};
+
+/// Most messages and texts of a file: two bytes there make some hundred in memory.
+const MAX_PARTS: usize = 1 << 21;
 
 /// Reads the file at `path`.
 pub(super) fn read(path: &Path) -> Result<ModelProto> {
     let file = File::open(path)?;
     let info = file.metadata()?;
     if !info.is_file() {
-        return decode(&*std::fs::read(path)?);
+        return decode(&std::fs::read(path)?);
     }
     let rest = usize::try_from(info.len()).unwrap_or(usize::MAX);
     let mut reader = Reader { file, buffer: Vec::new(), used: 0, rest, error: None };
     reader.refill();
-    let model = decode(&mut reader);
+    check_parts(&mut reader)?;
+    if reader.error.is_none() {
+        reader.file.rewind()?;
+        (reader.rest, reader.used) = (rest, reader.buffer.len());
+        reader.refill();
+    }
+    let model = decode_counted(&mut reader);
     match reader.error {
         Some(error) => Err(error.into()),
         None => model,
     }
 }
 
-pub(super) fn decode(bytes: impl Buf) -> Result<ModelProto> {
+pub(super) fn decode(bytes: &[u8]) -> Result<ModelProto> {
+    check_parts(&mut &*bytes)?;
+    decode_counted(bytes)
+}
+
+fn decode_counted(bytes: impl Buf) -> Result<ModelProto> {
     match ModelProto::decode(bytes) {
         Ok(model) => Ok(model),
         Err(e) => bail!(Invalid, "not an ONNX model: {e}"),
     }
+}
+
+/// The fields of a message that are messages or texts, and the like in these.
+struct Parts(&'static [(u32, &'static Parts)]);
+
+static LEAF: Parts = Parts(&[]);
+static MODEL: Parts = Parts(&[(7, &GRAPH), (8, &OPSET), (20, &LEAF), (25, &LEAF)]);
+static OPSET: Parts = Parts(&[(1, &LEAF)]);
+static GRAPH: Parts =
+    Parts(&[(1, &NODE), (5, &TENSOR), (11, &VALUE), (12, &VALUE), (13, &VALUE), (15, &LEAF)]);
+static NODE: Parts = Parts(&[(1, &LEAF), (2, &LEAF), (3, &LEAF), (4, &LEAF), (5, &ATTRIBUTE)]);
+static ATTRIBUTE: Parts = Parts(&[(1, &LEAF), (5, &TENSOR)]);
+static TENSOR: Parts = Parts(&[(6, &LEAF), (13, &ENTRY)]);
+static ENTRY: Parts = Parts(&[(1, &LEAF), (2, &LEAF)]);
+static VALUE: Parts = Parts(&[(1, &LEAF), (2, &TYPE)]);
+static TYPE: Parts = Parts(&[(1, &TENSOR_TYPE)]);
+static TENSOR_TYPE: Parts = Parts(&[(2, &SHAPE)]);
+static SHAPE: Parts = Parts(&[(1, &LEAF)]);
+
+/// Refuses a model with more than [`MAX_PARTS`]. What is malformed is left to be decoded.
+fn check_parts(model: &mut impl Buf) -> Result<()> {
+    let mut left = MAX_PARTS;
+    match count(model, 0, &MODEL, &mut left) {
+        Ok(None) => bail!(Unsupported, "a model of more than {MAX_PARTS} parts"),
+        Ok(Some(())) | Err(_) => Ok(()),
+    }
+}
+
+/// Subtracts from `left` the parts of a message that ends where `end` bytes remain; `None` if they are more.
+fn count(
+    buf: &mut impl Buf,
+    end: usize,
+    parts: &Parts,
+    left: &mut usize,
+) -> Result<Option<()>, DecodeError> {
+    while buf.remaining() > end {
+        let (tag, wire) = decode_key(buf)?;
+        if wire != WireType::LengthDelimited {
+            skip_field(wire, tag, buf, DecodeContext::default())?;
+            continue;
+        }
+        let len = decode_varint(buf)?;
+        let Some(end) = usize::try_from(len).ok().and_then(|len| buf.remaining().checked_sub(len))
+        else {
+            return Ok(Some(()));
+        };
+        if let Some((_, parts)) = parts.0.iter().find(|(field, _)| *field == tag) {
+            match left.checked_sub(1) {
+                Some(rest) => *left = rest,
+                None => return Ok(None),
+            }
+            if !parts.0.is_empty() && count(buf, end, parts, left)?.is_none() {
+                return Ok(None);
+            }
+        }
+        buf.advance(buf.remaining().saturating_sub(end));
+    }
+    Ok(Some(()))
 }
 
 /// A file as a buffer. An error ends it.
@@ -55,6 +129,15 @@ impl Reader {
         (self.rest, self.error) = (0, Some(error));
     }
 
+    /// Leaves out the next `len` bytes of the file.
+    fn skip(&mut self, len: usize) {
+        let len = len.min(self.rest);
+        match self.file.seek(SeekFrom::Current(len as i64)) {
+            Ok(_) => self.rest -= len,
+            Err(error) => (self.rest, self.error) = (0, Some(error)),
+        }
+    }
+
     /// Never leaves the buffer empty before the end.
     fn refill(&mut self) {
         if self.used == self.buffer.len() {
@@ -75,13 +158,11 @@ impl Buf for Reader {
         &self.buffer[self.used..]
     }
 
-    fn advance(&mut self, mut count: usize) {
-        while count > 0 && self.has_remaining() {
-            let step = count.min(self.chunk().len());
-            self.used += step;
-            count -= step;
-            self.refill();
-        }
+    fn advance(&mut self, count: usize) {
+        let buffered = count.min(self.chunk().len());
+        self.used += buffered;
+        self.skip(count - buffered);
+        self.refill();
     }
 
     /// What is not in the buffer goes where it belongs at once.
@@ -142,7 +223,7 @@ mod tests {
         let file = File::open(&path).unwrap();
         let mut reader = Reader { file, buffer: Vec::new(), used: 0, rest: 1000, error: None };
         reader.refill();
-        assert!(decode(&mut reader).is_err() || reader.error.is_some());
+        assert!(decode_counted(&mut reader).is_err() || reader.error.is_some());
         assert_eq!(reader.error.unwrap().kind(), ErrorKind::UnexpectedEof);
         assert!(read(dir.path()).is_err(), "a folder");
     }

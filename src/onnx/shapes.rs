@@ -1,32 +1,52 @@
 //! Arithmetic on shapes: what exporters write to compute sizes at run time is constant here, and is
 //! computed while the file is read.
 
+use super::import::take_type;
 use super::proto::data_type as dt;
 use super::tensors::Numbers;
 use crate::error::{Result, bail};
+use crate::graph::Folding;
 use crate::ops::slice::{Part, Slice};
 use crate::ops::{Attribute, Input, OnnxNode, Operator};
 use crate::tensor::{
-    Shape, Tensor, broadcast, broadcast_strides, checked_len, permuted, strided_indices, strides,
+    MAX_RANK, Shape, Tensor, broadcast, broadcast_strides, checked_len, permuted, strided_indices,
+    strides,
 };
 
 /// Largest number of elements of a shape computation.
 const MAX_ELEMENTS: usize = 1 << 16;
 
+/// Where results are made: each takes its part of what all may take.
+struct Room<'a>(&'a mut Folding);
+
+impl Room<'_> {
+    /// Takes room for a result of `shape`; its number of elements.
+    fn take(&mut self, shape: &[usize]) -> Result<usize> {
+        let n = check(shape)?;
+        self.as_large(shape).map(|()| n)
+    }
+
+    /// Takes room for a result that is as large as the argument, of `shape`.
+    fn as_large(&mut self, shape: &[usize]) -> Result<()> {
+        self.0.take(shape, checked_len(shape)? as u64)
+    }
+}
+
 /// The result of `node`, if it depends on shapes and constants only; `None` if it is for others.
 ///
 /// # Errors
 /// [`Error`](crate::Error) if it is such a computation, but a broken or unknown one.
-pub(super) fn fold(node: &mut OnnxNode) -> Option<Result<Numbers>> {
+pub(super) fn fold(node: &mut OnnxNode, folding: &mut Folding) -> Option<Result<Numbers>> {
     let op_type = node.op_type.clone();
+    let room = &mut Room(folding);
     match op_type.as_str() {
-        "Shape" => return Some(shape(node)),
+        "Shape" => return Some(shape(node, room)),
         "Size" => {
             let shape = node.input_shape(0).and_then(checked_len);
             return Some(shape.and_then(|n| ints([], vec![n as i64])));
         }
-        "ConstantOfShape" => return Some(constant_of_shape(node)),
-        "Range" => return Some(range(node)),
+        "ConstantOfShape" => return Some(constant_of_shape(node, room)),
+        "Range" => return Some(range(node, room)),
         _ => {}
     }
     let constant = |i: &Option<Input>| matches!(i, None | Some(Input::Real(_) | Input::Ints(_)));
@@ -35,23 +55,23 @@ pub(super) fn fold(node: &mut OnnxNode) -> Option<Result<Numbers>> {
     }
     let of_ints = matches!(node.inputs[0], Some(Input::Ints(_)));
     Some(match op_type.as_str() {
-        "Cast" => cast(node),
-        "Gather" => gather(node),
-        "Expand" => moved(node),
-        "Unsqueeze" | "Squeeze" | "Transpose" if of_ints => moved(node),
-        "Reshape" | "Flatten" if of_ints => reshaped(node),
-        "Slice" if of_ints => slice(node),
-        "Concat" if of_ints => concat(node),
-        "Where" => select(node),
+        "Cast" => cast(node, room),
+        "Gather" => gather(node, room),
+        "Expand" => moved(node, room),
+        "Unsqueeze" | "Squeeze" | "Transpose" if of_ints => moved(node, room),
+        "Reshape" | "Flatten" if of_ints => reshaped(node, room),
+        "Slice" if of_ints => slice(node, room),
+        "Concat" if of_ints => concat(node, room),
+        "Where" => select(node, room),
         "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Equal" | "Greater" | "Less"
         | "And" | "Or"
             if of_ints =>
         {
-            binary(node)
+            binary(node, room)
         }
-        "Neg" | "Abs" | "Not" if of_ints => unary(node),
-        "Div" => divide(node),
-        "Floor" | "Ceil" | "Round" => real(node),
+        "Neg" | "Abs" | "Not" if of_ints => unary(node, room),
+        "Div" => divide(node, room),
+        "Floor" | "Ceil" | "Round" => real(node, room),
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" if of_ints => reduce(node),
         _ => return None,
     })
@@ -75,27 +95,32 @@ fn number(node: &mut OnnxNode, index: usize) -> Result<i64> {
     }
 }
 
-fn checked(shape: &[usize]) -> Result<usize> {
+/// The number of elements of a result of `shape`.
+fn check(shape: &[usize]) -> Result<usize> {
+    if shape.len() > MAX_RANK {
+        bail!(Unsupported, "a computed constant of {} axes, more than {MAX_RANK}", shape.len());
+    }
     match checked_len(shape)? {
         n if n <= MAX_ELEMENTS => Ok(n),
         n => bail!(Unsupported, "a computed constant of {n} elements, more than {MAX_ELEMENTS}"),
     }
 }
 
-fn shape(node: &mut OnnxNode) -> Result<Numbers> {
+fn shape(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let shape: Vec<i64> = node.input_shape(0)?.iter().map(|&d| d as i64).collect();
     let rank = shape.len() as i64;
     let clamped = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
     let start = clamped(node.take_int("start")?.unwrap_or(0));
     let end = clamped(node.take_int("end")?.unwrap_or(rank));
+    room.take(&[shape.len()])?;
     Ok(Numbers::Ints(Tensor::from_vec(shape[start..end.max(start)].to_vec()), dt::INT64))
 }
 
-fn constant_of_shape(node: &mut OnnxNode) -> Result<Numbers> {
+fn constant_of_shape(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let shape = take_ints(node, 0)?;
     let shape: Shape =
         shape.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
-    let n = checked(&shape)?;
+    let n = room.take(&shape)?;
     match node.attributes.remove("value") {
         None => Ok(Numbers::Real(Tensor::new(shape, vec![0.0; n])?)),
         Some(Attribute::Tensor(Input::Real(t))) if t.data().len() == 1 => {
@@ -108,7 +133,7 @@ fn constant_of_shape(node: &mut OnnxNode) -> Result<Numbers> {
     }
 }
 
-fn range(node: &mut OnnxNode) -> Result<Numbers> {
+fn range(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let [start, limit, delta] = [0, 1, 2].map(|i| number(node, i));
     let (start, limit, delta) = (start? as i128, limit? as i128, delta? as i128);
     if delta == 0 {
@@ -119,42 +144,46 @@ fn range(node: &mut OnnxNode) -> Result<Numbers> {
     if count > MAX_ELEMENTS as u128 {
         bail!(Unsupported, "a range of {count} elements");
     }
+    room.take(&[count as usize])?;
     let data: Vec<i64> = (0..count as i128).map(|i| (start + i * delta) as i64).collect();
     Ok(Numbers::Ints(Tensor::from_vec(data), dt::INT64))
 }
 
-fn cast(node: &mut OnnxNode) -> Result<Numbers> {
-    let to = node.take_int("to")?;
-    node.take_int("saturate")?; // of 8-bit floats only
-    let integer = match to {
-        Some(1 | 11) => false,
-        // Narrower integers would wrap.
-        Some(6 | 7 | 9) => true,
-        other => bail!(Unsupported, "attribute \"to\": data type {other:?}"),
-    };
-    let bool = to == Some(dt::BOOL as i64);
-    Ok(match (node.inputs[0].take(), integer) {
-        (Some(Input::Ints(t)), true) if bool => {
+fn cast(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
+    let to = take_type(node, "to")?;
+    node.take_flag_or("saturate", true)?; // of 8-bit floats only
+    let x = node.inputs[0].take();
+    if let (Some(Input::Real(t)), Some(dt::FLOAT | dt::DOUBLE)) = (&x, to) {
+        return Ok(Numbers::Real(t.clone()));
+    }
+    room.as_large(x.as_ref().map_or(&[], Input::shape))?;
+    Ok(match (x, to) {
+        (Some(Input::Ints(t)), Some(dt::FLOAT | dt::DOUBLE)) => Numbers::Real(t.map(|&i| i as f32)),
+        (Some(Input::Ints(t)), Some(dt::BOOL)) => {
             Numbers::Ints(t.map(|&i| (i != 0) as i64), dt::BOOL)
         }
-        (Some(Input::Ints(t)), true) => Numbers::Ints(t, dt::INT64),
-        (Some(Input::Ints(t)), false) => Numbers::Real(t.map(|&i| i as f32)),
-        (Some(Input::Real(t)), true) if bool => {
+        (Some(Input::Real(t)), Some(dt::BOOL)) => {
             Numbers::Ints(t.map(|&x| (x != 0.0) as i64), dt::BOOL)
         }
-        (Some(Input::Real(t)), true) => Numbers::Ints(t.map(|&x| x as i64), dt::INT64),
-        (Some(Input::Real(t)), false) => Numbers::Real(t),
-        _ => bail!(Invalid, "the input is missing"),
+        (Some(Input::Ints(t)), Some(dt::INT32 | dt::INT64)) => Numbers::Ints(t, dt::INT64),
+        (Some(Input::Real(t)), Some(dt::INT32 | dt::INT64)) => {
+            Numbers::Ints(t.map(|&x| x as i64), dt::INT64)
+        }
+        // Narrower integers would wrap.
+        (Some(_), Some(to)) => bail!(Unsupported, "a cast of constants to {}", dt::name(to)),
+        (_, None) => bail!(Invalid, "attribute \"to\" is missing"),
+        (None, _) => bail!(Invalid, "the input is missing"),
     })
 }
 
 /// The elements of argument 0 at `indices`, under `shape`.
 fn pick(
     node: &mut OnnxNode,
+    room: &mut Room,
     shape: Shape,
     indices: impl Iterator<Item = usize>,
 ) -> Result<Numbers> {
-    checked(&shape)?;
+    room.take(&shape)?;
     Ok(match node.inputs[0].take() {
         Some(Input::Ints(t)) => {
             let data = indices.map(|i| t.data()[i]).collect();
@@ -168,7 +197,7 @@ fn pick(
     })
 }
 
-fn gather(node: &mut OnnxNode) -> Result<Numbers> {
+fn gather(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let x = node.input_shape(0)?.to_vec();
     let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), x.len())?;
     let Some(&size) = x.get(axis) else { bail!(Shape, "axis {axis} of shape {x:?}") };
@@ -182,14 +211,14 @@ fn gather(node: &mut OnnxNode) -> Result<Numbers> {
     });
     let positions = positions.collect::<Result<Vec<_>>>()?;
     let shape: Shape = [&x[..axis], indices.shape(), &x[axis + 1..]].concat();
-    checked(&shape)?;
+    check(&shape)?;
     let inner: usize = x[axis + 1..].iter().product();
     let outer: usize = x[..axis].iter().product();
     let flat: Vec<usize> = (0..outer)
         .flat_map(|o| positions.iter().map(move |p| (o * size + p) * inner))
         .flat_map(|first| first..first + inner)
         .collect();
-    pick(node, shape, flat.into_iter())
+    pick(node, room, shape, flat.into_iter())
 }
 
 /// Axes named by an attribute until opset 12, by an argument from 13 on.
@@ -224,7 +253,7 @@ pub(super) fn squeezed(node: &mut OnnxNode, x: &[usize]) -> Result<Shape> {
         .collect())
 }
 
-fn moved(node: &mut OnnxNode) -> Result<Numbers> {
+fn moved(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let x = node.input_shape(0)?.to_vec();
     let steps = strides(&x);
     match node.op_type.as_str() {
@@ -232,9 +261,8 @@ fn moved(node: &mut OnnxNode) -> Result<Numbers> {
             let target = take_ints(node, 1)?;
             let target = target.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
             let shape = broadcast(&x, &target.collect::<Shape>())?;
-            checked(&shape)?;
             let steps = broadcast_strides(&x, &steps, &shape);
-            pick(node, shape.clone(), strided_indices(shape, steps))
+            pick(node, room, shape.clone(), strided_indices(shape, steps))
         }
         "Transpose" => {
             let perm = match node.take_ints("perm")? {
@@ -247,27 +275,27 @@ fn moved(node: &mut OnnxNode) -> Result<Numbers> {
                 bail!(Shape, "{perm:?} is no permutation of the axes of {x:?}");
             }
             let shape = permuted(&x, &perm);
-            pick(node, shape.clone(), strided_indices(shape, permuted(&steps, &perm)))
+            pick(node, room, shape.clone(), strided_indices(shape, permuted(&steps, &perm)))
         }
         _ => {
             let shape = squeezed(node, &x)?;
-            pick(node, shape, 0..x.iter().product())
+            pick(node, room, shape, 0..x.iter().product())
         }
     }
 }
 
-fn reshaped(node: &mut OnnxNode) -> Result<Numbers> {
+fn reshaped(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     use crate::ops::reshape::Reshape;
     let x = node.input_shape(0)?.to_vec();
     let shape = Reshape::import(node)?.infer_shape(&[&x])?;
-    pick(node, shape, 0..x.iter().product())
+    pick(node, room, shape, 0..x.iter().product())
 }
 
-fn slice(node: &mut OnnxNode) -> Result<Numbers> {
+fn slice(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let x = node.input_shape(0)?.to_vec();
     if x.len() != 1 {
         let op = Slice::import(node)?;
-        return pick(node, op.infer_shape(&[&x])?, op.indices(&x).into_iter());
+        return pick(node, room, op.infer_shape(&[&x])?, op.indices(&x).into_iter());
     }
     // A list may become empty.
     let old = node.opset < 10;
@@ -295,10 +323,10 @@ fn slice(node: &mut OnnxNode) -> Result<Numbers> {
         Err(_) if step != 0 => Vec::new(),
         Err(e) => return Err(e),
     };
-    pick(node, vec![positions.len()], positions.into_iter())
+    pick(node, room, vec![positions.len()], positions.into_iter())
 }
 
-fn concat(node: &mut OnnxNode) -> Result<Numbers> {
+fn concat(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let axis = node.take_int("axis")?;
     let mut data = Vec::new();
     for i in 0..node.inputs.len() {
@@ -308,18 +336,19 @@ fn concat(node: &mut OnnxNode) -> Result<Numbers> {
         }
         data.extend_from_slice(part.data());
     }
-    checked(&[data.len()])?;
+    room.take(&[data.len()])?;
     Ok(Numbers::Ints(Tensor::from_vec(data), dt::INT64))
 }
 
 /// `f` of each pair of elements after NumPy's broadcasting rule.
 fn elementwise<T: Copy, U: Copy, V>(
+    room: &mut Room,
     a: &Tensor<T>,
     b: &Tensor<U>,
     f: impl Fn(T, U) -> Option<V>,
 ) -> Result<Tensor<V>> {
     let shape = broadcast(a.shape(), b.shape())?;
-    checked(&shape)?;
+    room.take(&shape)?;
     let steps = |s: &[usize]| broadcast_strides(s, &strides(s), &shape);
     let ia = strided_indices(shape.clone(), steps(a.shape()));
     let ib = strided_indices(shape.clone(), steps(b.shape()));
@@ -330,13 +359,13 @@ fn elementwise<T: Copy, U: Copy, V>(
     }
 }
 
-fn binary(node: &mut OnnxNode) -> Result<Numbers> {
+fn binary(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let op_type = node.op_type.clone();
     let fmod = node.take_flag("fmod")?;
     let mut result = take_ints(node, 0)?;
     for i in 1..node.inputs.len() {
         let b = take_ints(node, i)?;
-        result = elementwise(&result, &b, |a: i64, b| match op_type.as_str() {
+        result = elementwise(room, &result, &b, |a: i64, b| match op_type.as_str() {
             "Add" => a.checked_add(b),
             "Sub" => a.checked_sub(b),
             "Mul" => a.checked_mul(b),
@@ -358,18 +387,20 @@ fn binary(node: &mut OnnxNode) -> Result<Numbers> {
 }
 
 /// A true division: a rounded reciprocal would make some quotients too small to be whole.
-fn divide(node: &mut OnnxNode) -> Result<Numbers> {
+fn divide(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     match (node.inputs[0].take(), node.inputs.get_mut(1).and_then(Option::take)) {
         (Some(Input::Real(a)), Some(Input::Real(b))) => {
-            elementwise(&a, &b, |a, b| Some(a / b)).map(Numbers::Real)
+            elementwise(room, &a, &b, |a, b| Some(a / b)).map(Numbers::Real)
         }
         _ => bail!(Unsupported, "a division of constants of different types"),
     }
 }
 
-fn unary(node: &mut OnnxNode) -> Result<Numbers> {
+fn unary(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let op_type = node.op_type.clone();
-    let result = take_ints(node, 0)?.map(|&i| match op_type.as_str() {
+    let x = take_ints(node, 0)?;
+    room.as_large(x.shape())?;
+    let result = x.map(|&i| match op_type.as_str() {
         "Neg" => i.saturating_neg(),
         "Abs" => i.saturating_abs(),
         _ => (i == 0) as i64,
@@ -377,29 +408,31 @@ fn unary(node: &mut OnnxNode) -> Result<Numbers> {
     Ok(Numbers::Ints(result, dt::INT64))
 }
 
-fn real(node: &mut OnnxNode) -> Result<Numbers> {
+fn real(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let op_type = node.op_type.clone();
-    match node.inputs[0].take() {
-        Some(Input::Real(t)) => Ok(Numbers::Real(t.map(|x| match op_type.as_str() {
-            "Floor" => x.floor(),
-            "Ceil" => x.ceil(),
-            _ => x.round_ties_even(),
-        }))),
-        _ => bail!(Unsupported, "expected real numbers"),
-    }
+    let Some(Input::Real(x)) = node.inputs[0].take() else {
+        bail!(Unsupported, "expected real numbers");
+    };
+    room.as_large(x.shape())?;
+    Ok(Numbers::Real(x.map(|x| match op_type.as_str() {
+        "Floor" => x.floor(),
+        "Ceil" => x.ceil(),
+        _ => x.round_ties_even(),
+    })))
 }
 
-fn select(node: &mut OnnxNode) -> Result<Numbers> {
+fn select(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let (condition, a, b) = (take_ints(node, 0)?, take_ints(node, 1)?, take_ints(node, 2)?);
-    let pairs = elementwise(&a, &b, |a, b| Some((a, b)))?;
-    let chosen = elementwise(&condition, &pairs, |c, (a, b)| Some(if c != 0 { a } else { b }))?;
+    let pairs = elementwise(room, &a, &b, |a, b| Some((a, b)))?;
+    let chosen =
+        elementwise(room, &condition, &pairs, |c, (a, b)| Some(if c != 0 { a } else { b }))?;
     Ok(Numbers::Ints(chosen, dt::INT64))
 }
 
 /// Reduction of all elements of a list.
 fn reduce(node: &mut OnnxNode) -> Result<Numbers> {
     let x = take_ints(node, 0)?;
-    let keep = node.take_int("keepdims")?.unwrap_or(1) != 0;
+    let keep = node.take_flag_or("keepdims", true)?;
     let axes = match node.take_ints("axes")? {
         None => node.take_input_ints(1)?,
         axes => axes,

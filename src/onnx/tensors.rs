@@ -1,15 +1,12 @@
 //! `TensorProto` ↔ tensors.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
-
+use super::external::Folder;
 use super::proto::{TensorProto, data_type as dt};
 use crate::codes::{CodeTensor, Codes};
 use crate::error::{Result, bail};
 use crate::ops::Input;
 use crate::quant::Width;
-use crate::tensor::{Shape, Tensor, checked_len};
+use crate::tensor::{MAX_RANK, Shape, Tensor, checked_len};
 
 /// The numbers of an ONNX tensor.
 #[derive(Clone, Debug)]
@@ -46,31 +43,23 @@ pub(super) fn widened(codes: &CodeTensor, data_type: i32) -> Tensor<i64> {
 }
 
 impl Numbers {
-    /// Reads `proto`; external data is looked for in `dir`.
-    pub(super) fn read(mut proto: TensorProto, dir: Option<&Path>) -> Result<Self> {
-        let shape = proto.dims.iter().map(|&d| match usize::try_from(d) {
-            Ok(d) => Ok(d),
-            Err(_) => {
-                bail!(Invalid, "tensor \"{}\" has a negative size: {:?}", proto.name, proto.dims)
-            }
-        });
-        let shape = shape.collect::<Result<Shape>>()?;
-        let len = checked_len(&shape)?;
-        // A list may be empty, where it says that there is nothing of a kind.
-        if len == 0 && shape.len() > 1 {
-            bail!(Unsupported, "tensor \"{}\" of shape {shape:?} is empty", proto.name);
-        }
+    /// Reads `proto`; external data is looked for in `folder`.
+    pub(super) fn read(proto: TensorProto, folder: &mut Folder) -> Result<Self> {
+        let shape = shape(&proto)?;
+        let len = shape.iter().product::<usize>();
         let width = match proto.data_type {
             dt::UINT8 | dt::INT8 | dt::BOOL => 1,
             dt::UINT16 | dt::INT16 => 2,
             dt::FLOAT | dt::INT32 => 4,
             dt::INT64 | dt::DOUBLE => 8,
-            other => bail!(Unsupported, "tensor \"{}\" has data type {other}", proto.name),
+            other => {
+                bail!(Unsupported, "tensor \"{}\" is made of {}", proto.name, dt::name(other))
+            }
         };
-        let raw = match proto.data_location {
-            0 => proto.raw_data.take().map(Vec::from),
-            1 => Some(read_external(&proto, dir, len * width)?),
-            other => bail!(Unsupported, "tensor \"{}\" has data location {other}", proto.name),
+        let raw = match check_fields(&proto)? {
+            "external data" => Some(folder.read(&proto, len * width)?),
+            "raw_data" => proto.raw_data.map(Vec::from),
+            _ => None,
         };
         let (name, data_type) = (proto.name, proto.data_type);
         let check = |got: usize, expected: usize, unit: &str| match got == expected {
@@ -94,16 +83,16 @@ impl Numbers {
         let narrow = |codes: Codes| Ok(Self::Narrow(codes.under(shape.clone())?, data_type));
         let top = half(data_type);
         match (data_type, raw) {
-            (dt::FLOAT, Some(raw)) => real(decode(&raw, f32::from_le_bytes)),
+            (dt::FLOAT, Some(raw)) => real(decode(&raw, f32::from_le_bytes)?),
             (dt::FLOAT, None) => real(proto.float_data),
-            (dt::DOUBLE, Some(raw)) => real(decode(&raw, |b| f64::from_le_bytes(b) as f32)),
+            (dt::DOUBLE, Some(raw)) => real(decode(&raw, |b| f64::from_le_bytes(b) as f32)?),
             (dt::DOUBLE, None) => real(proto.double_data.iter().map(|&x| x as f32).collect()),
-            (dt::INT64, Some(raw)) => ints(decode(&raw, i64::from_le_bytes)),
+            (dt::INT64, Some(raw)) => ints(decode(&raw, i64::from_le_bytes)?),
             (dt::INT64, None) => ints(proto.int64_data),
-            (dt::INT32, Some(raw)) => ints(decode(&raw, |b| i32::from_le_bytes(b).into())),
-            (dt::BOOL, Some(raw)) => ints(decode(&raw, |[b]: [u8; 1]| b.into())),
+            (dt::INT32, Some(raw)) => ints(decode(&raw, |b| i32::from_le_bytes(b).into())?),
+            (dt::BOOL, Some(raw)) => ints(decode(&raw, |[b]: [u8; 1]| b.into())?),
             (dt::INT16 | dt::UINT16, Some(raw)) => {
-                narrow(Codes::I16(decode(&raw, |b| i16::from_le_bytes(b) ^ top as u16 as i16)))
+                narrow(Codes::I16(decode(&raw, |b| i16::from_le_bytes(b) ^ top as u16 as i16)?))
             }
             (_, Some(mut raw)) => {
                 raw.iter_mut().for_each(|byte| *byte ^= top as u8);
@@ -121,7 +110,8 @@ impl Numbers {
                 };
                 let data = proto.int32_data;
                 if let Some(bad) = data.iter().find(|i| !range.contains(i)) {
-                    bail!(Invalid, "tensor \"{name}\" holds {bad}, beyond its data type");
+                    let expected = dt::name(data_type);
+                    bail!(Invalid, "tensor \"{name}\" holds {bad}, which is no {expected}");
                 }
                 if matches!(data_type, dt::BOOL | dt::INT32) {
                     return ints(data.iter().map(|&i| i.into()).collect());
@@ -134,45 +124,79 @@ impl Numbers {
     }
 }
 
-fn decode<const N: usize, T>(raw: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
-    raw.as_chunks::<N>().0.iter().map(|&bytes| decode(bytes)).collect()
+/// The sizes of the axes, if they are some, and the number of elements is one.
+fn shape(proto: &TensorProto) -> Result<Shape> {
+    let (name, dims) = (&proto.name, &proto.dims);
+    let shape = dims.iter().map(|&d| match usize::try_from(d) {
+        Ok(d) => Ok(d),
+        Err(_) => bail!(Invalid, "tensor \"{name}\" has a negative size: {dims:?}"),
+    });
+    let shape = shape.collect::<Result<Shape>>()?;
+    if shape.len() > MAX_RANK {
+        bail!(Unsupported, "tensor \"{name}\" has {} axes, more than {MAX_RANK}", shape.len());
+    }
+    match checked_len(&shape) {
+        Err(_) => bail!(Invalid, "tensor \"{name}\" of shape {dims:?} has too many elements"),
+        // A list may be empty, where it says that there is nothing of a kind.
+        Ok(0) if shape.len() > 1 => {
+            bail!(Unsupported, "tensor \"{name}\" of shape {dims:?} is empty")
+        }
+        Ok(_) => Ok(shape),
+    }
 }
 
-/// The bytes of a tensor that lie in a file beside the model. The path may not leave the folder.
-fn read_external(proto: &TensorProto, dir: Option<&Path>, expected: usize) -> Result<Vec<u8>> {
-    let entry =
-        |key: &str| proto.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+/// The field of `proto` that holds its numbers: there must be only one, that of its data type. The last
+/// one if all are empty.
+fn check_fields(proto: &TensorProto) -> Result<&'static str> {
     let name = &proto.name;
-    let (Some(dir), Some(location)) = (dir, entry("location")) else {
-        bail!(Invalid, "the external data of tensor \"{name}\" has no location");
-    };
-    let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
-    if !Path::new(location).components().all(inside) {
-        bail!(
-            Invalid,
-            "the external data of tensor \"{name}\" lies outside the model's folder: {location}"
-        );
+    if proto.segment.is_some() {
+        bail!(Unsupported, "tensor \"{name}\" is a segment of another");
     }
-    let number = |key: &str| match entry(key).map(str::parse::<u64>) {
-        None => Ok(None),
-        Some(Ok(n)) => Ok(Some(n)),
-        Some(Err(_)) => bail!(Invalid, "the external data of tensor \"{name}\" has a broken {key}"),
+    let external = match proto.data_location {
+        0 if proto.external_data.is_empty() => false,
+        0 => bail!(Invalid, "tensor \"{name}\" has external data, and says that it has none"),
+        1 => true,
+        other => bail!(Unsupported, "tensor \"{name}\" has data location {other}"),
     };
-    if number("length")?.is_some_and(|length| length != expected as u64) {
-        bail!(Invalid, "the external data of tensor \"{name}\" is not {expected} bytes long");
-    }
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(dir.join(location))?;
-        file.seek(SeekFrom::Start(number("offset").ok().flatten().unwrap_or(0)))?;
-        let mut bytes = Vec::new();
-        file.take(expected as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
+    let typed = match proto.data_type {
+        dt::FLOAT => "float_data",
+        dt::DOUBLE => "double_data",
+        dt::INT64 => "int64_data",
+        _ => "int32_data",
     };
-    number("offset")?;
-    match read() {
-        Ok(bytes) => Ok(bytes),
-        Err(e) => bail!(Invalid, "the external data of tensor \"{name}\" in {location}: {e}"),
+    let fields = [
+        ("external data", external),
+        ("raw_data", proto.raw_data.as_ref().is_some_and(|raw| !raw.is_empty())),
+        ("float_data", !proto.float_data.is_empty()),
+        ("int32_data", !proto.int32_data.is_empty()),
+        ("string_data", !proto.string_data.is_empty()),
+        ("int64_data", !proto.int64_data.is_empty()),
+        ("double_data", !proto.double_data.is_empty()),
+        ("uint64_data", !proto.uint64_data.is_empty()),
+    ];
+    let mut given = fields.iter().filter(|(_, given)| *given).map(|&(field, _)| field);
+    match (given.next(), given.next()) {
+        (None, _) => Ok(if proto.raw_data.is_some() { "raw_data" } else { typed }),
+        (Some(field), None) if field == typed || fields[..2].iter().any(|f| f.0 == field) => {
+            Ok(field)
+        }
+        (Some(field), None) => {
+            let data_type = dt::name(proto.data_type);
+            bail!(Invalid, "tensor \"{name}\" is made of {data_type}, but has {field}")
+        }
+        (Some(a), Some(b)) => bail!(Invalid, "tensor \"{name}\" has both {a} and {b}"),
     }
+}
+
+/// `raw` as numbers of `N` bytes.
+fn decode<const N: usize, T>(raw: &[u8], decode: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
+    let raw = raw.as_chunks::<N>().0;
+    let mut numbers = Vec::new();
+    if numbers.try_reserve_exact(raw.len()).is_err() {
+        return Err(std::io::Error::from(std::io::ErrorKind::OutOfMemory).into());
+    }
+    numbers.extend(raw.iter().map(|&bytes| decode(bytes)));
+    Ok(numbers)
 }
 
 fn proto(name: &str, shape: &[usize], data_type: i32, raw: Vec<u8>) -> TensorProto {

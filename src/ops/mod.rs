@@ -82,6 +82,12 @@ pub trait Operator: Sized {
         0
     }
 
+    /// Steps of one evaluation, of whatever kind: bounds the time that it takes.
+    fn work(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        let numbers = inputs.iter().chain([&output]).map(|shape| elements(shape));
+        numbers.fold(self.macs(inputs, output), u64::saturating_add)
+    }
+
     /// What argument `index` is to the quantizer.
     fn role(&self, _index: usize) -> Role {
         Role::Activation
@@ -421,6 +427,11 @@ impl Op {
         dispatch!(self: Op, op => op.macs(inputs, output))
     }
 
+    /// See [`Operator::work`].
+    pub fn work(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        dispatch!(self: Op, op => op.work(inputs, output))
+    }
+
     /// See [`Operator::role`].
     pub fn role(&self, index: usize) -> Role {
         dispatch!(self: Op, op => op.role(index))
@@ -499,6 +510,11 @@ impl IntOp {
     pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
         OPERATORS.iter().flat_map(|about| about.kernels)
     }
+}
+
+/// Number of elements of a tensor of this shape.
+fn elements(shape: &[usize]) -> u64 {
+    shape.iter().fold(1, |n, &size| n.saturating_mul(size as u64))
 }
 
 /// The first input shape, if there are exactly as many as `expected`.

@@ -17,6 +17,20 @@ pub enum Attribute {
     Tensor(Input),
 }
 
+impl Attribute {
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "an integer",
+            Self::Float(_) => "a number",
+            Self::Ints(_) => "integers",
+            Self::Floats(_) => "numbers",
+            Self::String(_) => "a text",
+            Self::Tensor(_) => "a tensor",
+        }
+    }
+}
+
 /// What is known of an argument.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -85,15 +99,21 @@ impl OnnxNode {
             None => Ok(None),
             Some(Attribute::Int(i)) => Ok(Some(i)),
             Some(other) => {
-                bail!(Invalid, "attribute \"{name}\": expected an integer, got {other:?}")
+                bail!(Invalid, "attribute \"{name}\": expected an integer, got {}", other.kind())
             }
         }
     }
 
     /// Takes an integer attribute that is 0 or 1.
     pub fn take_flag(&mut self, name: &str) -> Result<bool> {
+        self.take_flag_or(name, false)
+    }
+
+    /// Takes an integer attribute that is 0 or 1, or `default` where it is absent.
+    pub fn take_flag_or(&mut self, name: &str, default: bool) -> Result<bool> {
         match self.take_int(name)? {
-            None | Some(0) => Ok(false),
+            None => Ok(default),
+            Some(0) => Ok(false),
             Some(1) => Ok(true),
             Some(other) => bail!(Invalid, "attribute \"{name}\": expected 0 or 1, got {other}"),
         }
@@ -104,7 +124,9 @@ impl OnnxNode {
         match self.attributes.remove(name) {
             None => Ok(None),
             Some(Attribute::Float(f)) => Ok(Some(f)),
-            Some(other) => bail!(Invalid, "attribute \"{name}\": expected a number, got {other:?}"),
+            Some(other) => {
+                bail!(Invalid, "attribute \"{name}\": expected a number, got {}", other.kind())
+            }
         }
     }
 
@@ -113,7 +135,9 @@ impl OnnxNode {
         match self.attributes.remove(name) {
             None => Ok(None),
             Some(Attribute::String(s)) => Ok(Some(s)),
-            Some(other) => bail!(Invalid, "attribute \"{name}\": expected a text, got {other:?}"),
+            Some(other) => {
+                bail!(Invalid, "attribute \"{name}\": expected a text, got {}", other.kind())
+            }
         }
     }
 
@@ -122,7 +146,9 @@ impl OnnxNode {
         match self.attributes.remove(name) {
             None => Ok(None),
             Some(Attribute::Ints(i)) => Ok(Some(i)),
-            Some(other) => bail!(Invalid, "attribute \"{name}\": expected integers, got {other:?}"),
+            Some(other) => {
+                bail!(Invalid, "attribute \"{name}\": expected integers, got {}", other.kind())
+            }
         }
     }
 

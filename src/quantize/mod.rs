@@ -26,9 +26,10 @@ pub use params::{Params, choose_params};
 /// Everything that has to happen between import and calibration or lowering, in order.
 ///
 /// # Errors
-/// The node of a quantized file whose bias cannot be quantized.
+/// The node of a quantized file whose bias cannot be quantized, or one with a constant that is no number.
 pub fn prepare(graph: &mut Graph) -> Result<()> {
     passes::prepare(graph);
+    graph.check_numbers()?;
     complete_params(graph)
 }
 

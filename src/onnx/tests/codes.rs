@@ -115,6 +115,7 @@ impl Layer {
             op_type: op_type.into(),
             domain: domain.into(),
             attribute: self.attributes.clone(),
+            ..NodeProto::default()
         };
         let nodes = vec![
             Self::pair("x", &self.inputs[0], "x_q"),
@@ -310,12 +311,12 @@ fn what_the_arithmetic_does_not_cover_is_refused() {
         &on_codes(&|g| g.node[1].input[0] = "x_s".into()),
         "input \"x_s\" is not made of codes",
     );
-    of_layer(&on_codes(&|g| g.node[1].input.truncate(5)), "expected more inputs than 5");
+    of_layer(&on_codes(&|g| g.node[1].input.truncate(5)), "expected at least 8 inputs, got 5");
     of_layer(
         &on_codes(&|g| g.node[1].attribute.push(int("sideways", 1))),
         "attribute \"sideways\"",
     );
-    refused(&on_codes(&|g| replaced(g, tensor("x_z", 17, &[], vec![0]))), "data type 17");
+    refused(&on_codes(&|g| replaced(g, tensor("x_z", 17, &[], vec![0]))), "made of float8e4m3fn");
     let foreign = on_codes(&|g| g.node[1].domain = "com.example".into());
     refused(&foreign, "operators of domain \"com.example\"");
     let mut last = layers().into_iter().find(|l| l.types[0] == "QLinearAveragePool").unwrap();

@@ -20,7 +20,7 @@ pub fn survive(bytes: &[u8]) -> Result<()> {
 
 fn survive_at_leisure(bytes: &[u8]) -> Result<()> {
     let mut graph = import(bytes, None)?;
-    passes::prepare(&mut graph);
+    crate::quantize::prepare(&mut graph)?;
     graph.check()?;
     let size = |g: &Graph| g.values.iter().map(|v| v.shape.iter().product::<usize>()).max();
     if size(&graph) > Some(1 << 20) {

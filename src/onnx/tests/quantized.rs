@@ -63,7 +63,7 @@ fn used_with_and_without_quantization() {
         g.node[2].input.push("x".into());
     });
     refused(&mixed, "\"x\" is used both with and without being quantized");
-    let output = edited(qdq(), |g| g.output.push(value("r", &[])));
+    let output = edited(qdq(), |g| g.output.push(output("r")));
     refused(&output, "\"r\" is used both with and without being quantized");
     // The same behind another name of the value.
     for quantized in ["x", "same"] {
@@ -96,11 +96,11 @@ fn scales_and_zero_points() {
     let int32 = |z: i32| tensor("z", dt::INT32, &[], z.to_le_bytes().to_vec());
     refused(&with(int32(3)), "zero point 3 of 32-bit codes");
     refused(&with(tensor("z", dt::INT64, &[], vec![0; 8])), "codes of data type 7");
-    refused(&with(tensor("z", 21, &[], vec![0])), "tensor \"z\" has data type 21");
+    refused(&with(tensor("z", 21, &[], vec![0])), "tensor \"z\" is made of uint4");
     refused(&with(int8("z", &[2], &[1, 2])), "zero points differ between channels");
     refused(&with(real("z", &[], &[0.0])), "the zero point must be a constant of integers");
     let wide = TensorProto { int32_data: vec![128], raw_data: None, ..int8("z", &[], &[]) };
-    refused(&with(wide), "tensor \"z\" holds 128, beyond its data type");
+    refused(&with(wide), "tensor \"z\" holds 128, which is no int8");
     let scales = |dims: &[i64], n: usize| {
         edited(qdq(), |g| g.initializer[0] = real("s", dims, &vec![0.5; n]))
     };

@@ -83,7 +83,7 @@ fn padding_of_codes_and_aliases_of_real_values() {
 #[test]
 fn one_value_under_two_output_names() {
     let mut two = model(vec![node("Relu", &["x"], "y"), node("Identity", &["y"], "z")], vec![]);
-    graph(&mut two).output.push(value("z", &[]));
+    graph(&mut two).output.push(output("z"));
     let read = read(&two).unwrap();
     let names = |g: &Graph| g.outputs.iter().map(|&v| g.values[v].name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&read), ["y", "z"]);
@@ -110,7 +110,8 @@ fn constants_are_divided_not_multiplied() {
 fn a_zero_point_may_be_a_constant_node() {
     let mut model = qdq();
     let zero = graph(&mut model).initializer.pop().unwrap();
-    let attribute = AttributeProto { t: Some(zero), r#type: at::TENSOR, ..int("value", 0) };
+    let attribute =
+        AttributeProto { t: Some(Box::new(zero)), r#type: at::TENSOR, ..int("value", 0) };
     let attribute = AttributeProto { i: None, ..attribute };
     graph(&mut model).node.insert(0, node("Constant", &[], "z").with(attribute));
     let mut quantized = read(&model).unwrap();

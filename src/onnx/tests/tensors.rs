@@ -33,7 +33,7 @@ fn external_data_without_a_folder() {
     };
     refused(
         &with(1, &[("location", "w.bin")]),
-        "the external data of tensor \"w\" has no location",
+        "the external data of tensor \"w\": there is no folder",
     );
     refused(&with(2, &[]), "tensor \"w\" has data location 2");
     let dir = tempfile::tempdir().unwrap();
@@ -42,11 +42,11 @@ fn external_data_without_a_folder() {
         |entries: &[(&str, &str)]| import(&with(1, entries).encode_to_vec(), Some(dir.path()));
     read(&[("location", "./w.bin"), ("offset", "0"), ("length", "16")]).unwrap();
     for (key, text, expected) in [
-        ("length", "15", "is not 16 bytes long"),
-        ("length", "18446744073709551615", "is not 16 bytes long"),
-        ("offset", "x", "has a broken offset"),
-        ("offset", "-1", "has a broken offset"),
-        ("offset", "1", "holds 15 bytes, expected 16"),
+        ("length", "15", "length 15, expected 16"),
+        ("length", "18446744073709551615", "expected 16"),
+        ("offset", "x", "offset is not a number"),
+        ("offset", "-1", "offset is not a number"),
+        ("offset", "1", "16 bytes at 1 of \"w.bin\", which has 16"),
         ("offset", "18446744073709551615", "w.bin"),
     ] {
         let error = read(&[("location", "w.bin"), (key, text)]).unwrap_err().to_string();

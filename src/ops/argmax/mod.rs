@@ -39,7 +39,7 @@ impl Operator for ArgMax {
     fn import(node: &mut OnnxNode) -> Result<Self> {
         let rank = node.input_shape(0)?.len();
         let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), rank)?;
-        let keepdims = node.take_int("keepdims")?.unwrap_or(1) != 0;
+        let keepdims = node.take_flag_or("keepdims", true)?;
         Ok(Self { axis, keepdims, last: node.take_flag("select_last_index")? })
     }
 

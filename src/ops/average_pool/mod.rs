@@ -11,7 +11,8 @@ use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{
-    IntOperator, Lowering, Operator, Order, Wants, Window, expect_inputs, multiplier, nhwc,
+    IntOperator, Lowering, Operator, Order, Wants, Window, elements, expect_inputs, multiplier,
+    nhwc,
 };
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -71,6 +72,10 @@ impl Operator for AveragePool {
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         self.window.pooled_shape(expect_inputs(inputs, 1..=1)?)
+    }
+
+    fn work(&self, _: &[&[usize]], output: &[usize]) -> u64 {
+        elements(output).saturating_mul(elements(&self.window.kernel))
     }
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {

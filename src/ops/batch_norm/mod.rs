@@ -43,7 +43,7 @@ impl Operator for BatchNorm {
         if node.take_flag("training_mode")? {
             bail!(Unsupported, "attribute \"training_mode\" is 1: export the model for inference");
         }
-        if node.opset < 9 && node.take_int("spatial")?.is_some_and(|s| s != 1) {
+        if node.opset < 9 && !node.take_flag_or("spatial", true)? {
             bail!(Unsupported, "attribute \"spatial\" is 0, only 1 is known");
         }
         node.take_float("momentum")?; // of training only

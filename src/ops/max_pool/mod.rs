@@ -9,7 +9,8 @@ mod tests;
 use super::onnx_node::OnnxNode;
 use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{
-    IntOperator, Lowering, Operator, Order, OutputParams, Wants, Window, expect_inputs, nhwc,
+    IntOperator, Lowering, Operator, Order, OutputParams, Wants, Window, elements, expect_inputs,
+    nhwc,
 };
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -38,6 +39,10 @@ impl Operator for MaxPool {
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         self.0.pooled_shape(expect_inputs(inputs, 1..=1)?)
+    }
+
+    fn work(&self, _: &[&[usize]], output: &[usize]) -> u64 {
+        elements(output).saturating_mul(elements(&self.0.kernel))
     }
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {

@@ -1,0 +1,92 @@
+//! How many inputs and outputs the operator types of ONNX have: what a node has beyond them is refused, not
+//! ignored. (Of attributes each operator takes what it knows; what is left is refused, too.)
+
+use std::ops::RangeInclusive;
+
+use super::proto::NodeProto;
+use crate::error::{Result, bail};
+
+/// Any number, but at least one.
+const MANY: RangeInclusive<usize> = 1..=usize::MAX;
+
+/// Number of inputs of a node of type `op_type`, in this version of the operator set; `None` for a type
+/// that is not known.
+pub(super) fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
+    Some(match (op_type, opset) {
+        ("Constant", _) => 0..=0,
+        ("Clip", 11..) | ("Dropout", 12..) => 1..=3,
+        ("Pad", 11..18) => 2..=3,
+        ("Pad", 18..) => 2..=4,
+        ("Resize", ..11) | ("Upsample", 9..) | ("Unsqueeze", 13..) => 2..=2,
+        ("Resize", _) => 1..=4,
+        ("ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd", 18..) => 1..=2,
+        ("ReduceSum" | "Split" | "Squeeze", 13..) => 1..=2,
+        ("Slice", 10..) => 3..=5,
+        (
+            "Abs" | "ArgMax" | "AveragePool" | "Cast" | "Ceil" | "Clip" | "ConstantOfShape"
+            | "DepthToSpace" | "Dropout" | "Elu" | "Erf" | "Exp" | "Flatten" | "Floor" | "Gelu"
+            | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid" | "HardSwish" | "Identity"
+            | "LeakyRelu" | "Log" | "MaxPool" | "Neg" | "Not" | "Pad" | "Reciprocal" | "ReduceMax"
+            | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "Relu" | "Round" | "Shape"
+            | "Sigmoid" | "Size" | "Slice" | "Softmax" | "Softplus" | "SpaceToDepth" | "Split"
+            | "Sqrt" | "Squeeze" | "Tanh" | "Transpose" | "Unsqueeze" | "Upsample",
+            _,
+        ) => 1..=1,
+        (
+            "Add" | "And" | "Div" | "Equal" | "Expand" | "Gather" | "Greater" | "Less" | "MatMul"
+            | "Mod" | "Mul" | "Or" | "PRelu" | "Pow" | "Reshape" | "Sub",
+            _,
+        ) => 2..=2,
+        (
+            "Conv" | "ConvTranspose" | "DequantizeLinear" | "Gemm" | "LayerNormalization"
+            | "QuantizeLinear",
+            _,
+        ) => 2..=3,
+        ("InstanceNormalization" | "Range" | "Where", _) => 3..=3,
+        ("BatchNormalization", _) => 5..=5,
+        ("Concat" | "Max" | "Min" | "Sum", _) => MANY,
+        ("QGemm", _) => 6..=9,
+        ("QLinearAdd" | "QLinearMul", _) => 7..=8,
+        (
+            "QLinearAveragePool"
+            | "QLinearGlobalAveragePool"
+            | "QLinearLeakyRelu"
+            | "QLinearSigmoid"
+            | "QLinearSoftmax",
+            _,
+        ) => 4..=5,
+        ("QLinearConcat", _) => 5..=usize::MAX,
+        ("QLinearConv", _) => 8..=9,
+        ("QLinearMatMul", _) => 8..=8,
+        _ => return None,
+    })
+}
+
+/// Largest number of outputs, used or not, of a node of this type.
+pub(super) fn outputs(op_type: &str) -> usize {
+    match op_type {
+        "Split" => usize::MAX,
+        "BatchNormalization" => 5,
+        "LayerNormalization" => 3,
+        "Dropout" | "MaxPool" => 2,
+        _ => 1,
+    }
+}
+
+/// Refuses a node with fewer or more inputs than its type has, or more outputs.
+pub(super) fn check(proto: &NodeProto, opset: i64) -> Result<()> {
+    let Some(inputs) = inputs(&proto.op_type, opset) else { return Ok(()) };
+    // Those that are absent may be left out, or called "".
+    let given = proto.input.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+    if given < *inputs.start() {
+        bail!(Invalid, "expected at least {} inputs, got {given}", inputs.start());
+    }
+    if let Some(surplus) = proto.input[..given].get(*inputs.end()) {
+        let expected = inputs.end();
+        bail!(Invalid, "input \"{surplus}\" is one too many: expected {expected}, got {given}");
+    }
+    if let Some(surplus) = proto.output.get(outputs(&proto.op_type)) {
+        bail!(Invalid, "output \"{surplus}\" is one too many");
+    }
+    Ok(())
+}
