@@ -75,6 +75,11 @@ pub struct QuantParams {
     pub granularity: Granularity,
 }
 
+/// Beyond all codes of 16 bits, whatever the zero point.
+const FAR: f32 = 1_048_576.0;
+/// Added to a number below `2^22`, it leaves the nearest integer, half to even.
+const ROUND: f32 = 12_582_912.0;
+
 impl QuantParams {
     /// One scale for the whole tensor.
     pub fn per_tensor(scale: f32, zero_point: i32, width: Width) -> Self {
@@ -97,7 +102,9 @@ impl QuantParams {
     pub fn quantize(&self, x: f32, c: usize) -> i32 {
         let (lo, hi) = self.code_range();
         let q = match self.width {
-            Width::W8 | Width::W16 => (x / self.scale[c]).round_ties_even() as i64,
+            // Further away all codes are clamped, and up to there a sum rounds, without the call that a rounding
+            // is on some machines.
+            Width::W8 | Width::W16 => ((x / self.scale[c]).clamp(-FAR, FAR) + ROUND - ROUND) as i64,
             // A quotient of `f32` has 24 bits; a bias code needs all 32.
             Width::W32 => (x as f64 / self.scale[c] as f64).round_ties_even() as i64,
         };
@@ -109,23 +116,32 @@ impl QuantParams {
         (code - self.zero_point) as f32 * self.scale[c]
     }
 
-    /// The channel of each element, in row-major order of `shape`.
-    fn channels(&self, shape: &[usize]) -> impl Iterator<Item = usize> {
+    /// `f` of each element of a tensor of shape `shape`, and of its channel.
+    fn by_channel<T: Copy, U>(
+        &self,
+        x: &[T],
+        shape: &[usize],
+        f: impl Fn(T, usize) -> U,
+    ) -> Vec<U> {
         let (channels, inner) = match self.granularity {
-            Granularity::PerTensor => (1, 1),
+            Granularity::PerTensor => (1, x.len()),
             Granularity::PerChannel { axis } => (shape[axis], shape[axis + 1..].iter().product()),
         };
-        (0..shape.iter().product()).map(move |i: usize| i / inner % channels)
+        let mut y = Vec::with_capacity(x.len());
+        for (i, x) in x.chunks(inner.max(1)).enumerate() {
+            y.extend(x.iter().map(|&x| f(x, i % channels)));
+        }
+        y
     }
 
     /// [`quantize`](Self::quantize) for a tensor `x` of shape `shape`.
     pub fn quantize_all(&self, x: &[f32], shape: &[usize]) -> Vec<i32> {
-        x.iter().zip(self.channels(shape)).map(|(&x, c)| self.quantize(x, c)).collect()
+        self.by_channel(x, shape, |x, c| self.quantize(x, c))
     }
 
     /// [`dequantize`](Self::dequantize) for a tensor of `codes` of shape `shape`.
     pub fn dequantize_all(&self, codes: &[i32], shape: &[usize]) -> Vec<f32> {
-        codes.iter().zip(self.channels(shape)).map(|(&code, c)| self.dequantize(code, c)).collect()
+        self.by_channel(codes, shape, |code, c| self.dequantize(code, c))
     }
 
     /// Checks what the type promises, for a tensor of shape `shape`.

@@ -86,21 +86,25 @@ impl Histogram {
     fn count<const T: usize>(&mut self, x: &[f32]) {
         let per_width = self.per_width() as f32;
         let width = 1.0 / per_width;
-        let mut bins = [0; SOME];
+        // `⌊x / width⌋`, as the nearest integer, which stands in the lowest bits, or one less.
+        let bin = |x: f32| {
+            let nearest = x * per_width + ROUND;
+            let less = x < (nearest - ROUND) * width;
+            nearest.to_bits() as i32 - ROUND.to_bits() as i32 - less as i32 + HALF as i32
+        };
+        let mut bins = [0; 256];
         // As many as a table can count.
         for x in x.chunks(1 << 31) {
             let mut counts = [[0u32; BINS]; T];
-            for some in x.chunks(SOME) {
-                for (bin, &x) in bins.iter_mut().zip(some) {
-                    // `⌊x / width⌋`, as the nearest integer, which stands in the lowest bits, or one less.
-                    let nearest = x * per_width + ROUND;
-                    let less = x < (nearest - ROUND) * width;
-                    *bin = nearest.to_bits() as i32 - ROUND.to_bits() as i32 - less as i32
-                        + HALF as i32;
+            for x in x.chunks(bins.len()) {
+                bins.iter_mut().zip(x).for_each(|(to, &x)| *to = bin(x));
+                let (some, rest) = bins[..x.len()].as_chunks::<T>();
+                for bins in some {
+                    for i in 0..T {
+                        counts[i][bins[i] as usize % BINS] += 1;
+                    }
                 }
-                for (i, &bin) in bins.iter().enumerate().take(some.len()) {
-                    counts[i % T][bin as usize % BINS] += 1;
-                }
+                rest.iter().for_each(|&bin| counts[0][bin as usize % BINS] += 1);
             }
             for counts in counts {
                 self.counts.iter_mut().zip(counts).for_each(|(all, count)| *all += count as u64);

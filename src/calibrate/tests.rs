@@ -1,7 +1,13 @@
 use super::*;
 use crate::exec::float::FloatExecutor;
+use crate::ops::conv::Conv;
+use crate::ops::conv_transpose::ConvTranspose;
+use crate::ops::linear::Linear;
+use crate::ops::matmul::MatMul;
+use crate::ops::softmax::Softmax;
+use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
-use crate::ops::{Op, Window, conv::Conv, softmax::Softmax};
+use crate::ops::{Op, Window};
 use crate::quant::Preset;
 use crate::testing::{Net, Rng, random_inputs};
 
@@ -40,6 +46,46 @@ fn what_is_written_is_read() {
         assert_eq!(again.to_json(&graph), json);
         assert_eq!(again.samples(), samples);
     }
+}
+
+/// Layers of every kind that adds up products, and functions that the machine's own library would compute otherwise.
+fn all_sums() -> Graph {
+    let mut net = Net::new(7);
+    let x = net.input(&[1, 3, 19, 17]);
+    let conv = |net: &mut Net, x, window, group, [out_ch, in_ch]: [usize; 2]| {
+        let Window { kernel: [kh, kw], .. } = window;
+        let inputs = [x, net.random(&[out_ch, in_ch, kh, kw]), net.random(&[out_ch])];
+        net.node(Op::Conv(Conv { window, group }), &inputs)
+    };
+    let plain = Window::new([3, 3]);
+    let strided = Window { stride: [2, 2], pads: [1; 4], ..plain };
+    let x = conv(&mut net, x, strided, 1, [20, 3]);
+    let x = net.node(Op::Unary(Unary::HardSwish), &[x]);
+    let x = conv(&mut net, x, Window { pads: [1; 4], ..plain }, 20, [20, 1]);
+    let x = net.node(Op::Unary(Unary::Gelu { tanh: false }), &[x]);
+    let x = conv(&mut net, x, Window { dilation: [2, 1], pads: [2, 1, 2, 1], ..plain }, 4, [36, 5]);
+    let x = net.node(Op::Unary(Unary::Tanh), &[x]);
+    let x = conv(&mut net, x, Window::new([1, 1]), 1, [50, 36]);
+    let inputs = [x, net.random(&[50, 3, 2, 3]), net.random(&[3])];
+    let window = Window { stride: [1, 2], ..Window::new([2, 3]) };
+    let up = ConvTranspose { window, output_padding: [0; 2], group: 1 };
+    let x = net.node(Op::ConvTranspose(up), &inputs);
+    let x = net.node(Op::Unary(Unary::Sigmoid), &[x]);
+    let weight = net.random(&[19, 23]);
+    let a = net.node(Op::Linear(Linear { transposed: false }), &[x, weight]);
+    let a = net.node(Op::Softmax(Softmax { axis: 3 }), &[a]);
+    let turned = net.node(Op::Transpose(Transpose { perm: vec![0, 1, 3, 2] }), &[a]);
+    let y = net.node(Op::MatMul(MatMul), &[a, turned]);
+    net.finish(&[y])
+}
+
+/// The bits are those that every machine computes: the suite runs on others, too.
+#[test]
+fn what_is_seen_has_the_same_bits_on_every_machine() {
+    let json = observed(&all_sums(), 0..5).to_json(&all_sums());
+    let hash = |hash: u64, byte: u8| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3);
+    let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
+    assert_eq!(hash, 0x6c44_3329_3ee4_b31f, "{hash:#x}");
 }
 
 #[test]

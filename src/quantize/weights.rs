@@ -22,9 +22,9 @@ pub(super) fn weight_params(
     let channels = weight.shape().get(axis).copied().unwrap_or(1);
     let inner: usize = weight.shape().iter().skip(axis + 1).product();
     let mut max_abs = vec![0f32; channels];
-    for (i, w) in weight.data().iter().enumerate() {
-        let max = &mut max_abs[i / inner % channels];
-        *max = max.max(w.abs());
+    for (i, weights) in weight.data().chunks(inner.max(1)).enumerate() {
+        let max = &mut max_abs[i % channels];
+        *max = weights.iter().fold(*max, |max, w| max.max(w.abs()));
     }
     let mut largest_bias = vec![0f32; channels];
     for (o, b) in bias.iter().flat_map(|bias| bias.data()).enumerate() {

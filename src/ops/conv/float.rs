@@ -150,9 +150,14 @@ impl Conv {
                 let first = (phase + sw - left % sw) % sw;
                 let end = w.min(padded[1].saturating_sub(left));
                 if first < end {
-                    let from = line[first..end].iter().step_by(sw);
                     let to = &mut scratch.x[at(iy + top, first + left)..];
-                    to.iter_mut().zip(from).for_each(|(to, &x)| *to = x);
+                    match sw {
+                        1 => to[..end].copy_from_slice(&line[..end]),
+                        _ => {
+                            let from = line[first..end].iter().step_by(sw);
+                            to.iter_mut().zip(from).for_each(|(to, &x)| *to = x);
+                        }
+                    }
                 }
             }
         }

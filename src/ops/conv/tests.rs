@@ -185,3 +185,65 @@ fn rescaling_factors_out_of_range_are_refused() {
         assert!(message.starts_with("in node \"n0\" (Conv): rescaling factor"), "{message}");
     }
 }
+
+/// Bit for bit: from the bias on, one fused multiply-add for each term in the order of the weight; padding adds
+/// zeros.
+#[test]
+fn reals_are_summed_in_one_order() {
+    let mut rng = Rng(1);
+    let mut equal = |conv: Conv, x_shape: [usize; 4], per_group: usize, bias: bool| {
+        let out_ch = conv.group * per_group;
+        let [kh, kw] = conv.window.kernel;
+        let shapes = [x_shape, [out_ch, x_shape[1] / conv.group, kh, kw]];
+        let Ok(shape) = conv.infer_shape(&[&shapes[0], &shapes[1]]) else { return false };
+        let mut inputs: Vec<_> = shapes.iter().map(|shape| rng.reals(shape, 1.0)).collect();
+        inputs.extend(bias.then(|| rng.reals(&[out_ch], 1.0)));
+        let y = conv.eval_f32(&inputs.iter().collect::<Vec<_>>());
+        let (x, weight, w) = (&inputs[0], &inputs[1], &conv.window);
+        let expected = tabulate(&shape, |p| {
+            let mut sum = inputs.get(2).map_or(0.0, |bias| bias.data()[p[1]]);
+            for c in 0..shapes[1][1] {
+                for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                    let row = w.position(0, p[2], ky, x_shape[2]);
+                    let place = row.zip(w.position(1, p[3], kx, x_shape[3]));
+                    let channel = p[1] / per_group * shapes[1][1] + c;
+                    let x = place.map_or(0.0, |(iy, ix)| at(x, &[p[0], channel, iy, ix]));
+                    sum = x.mul_add(at(weight, &[p[1], c, ky, kx]), sum);
+                }
+            }
+            sum.to_bits()
+        });
+        assert_eq!(y.map(|y| y.to_bits()), expected, "{conv:?} of {x_shape:?}");
+        true
+    };
+    let window =
+        |kernel, stride, dilation, pads| Window { stride, dilation, pads, ..Window::new(kernel) };
+    let mut count = 0;
+    for (i, size) in [[1, 1], [4, 5], [7, 16], [9, 17], [5, 48], [16, 33]].into_iter().enumerate() {
+        for kernel in [[1, 1], [3, 3], [2, 5], [1, 4]] {
+            for stride in [[1, 1], [2, 2], [3, 1], [1, 4], [5, 7]] {
+                for (dilation, pads) in [
+                    ([1, 1], [0; 4]),
+                    ([1, 1], [1; 4]),
+                    ([2, 3], [2, 0, 1, 5]),
+                    ([1, 2], [0, 9, 7, 0]),
+                ] {
+                    let window = window(kernel, stride, dilation, pads);
+                    for (group, in_ch, per_group) in [(1, 3, 5), (3, 1, 1), (2, 2, 9), (2, 1, 2)] {
+                        let shape = [1 + i % 2, group * in_ch, size[0], size[1]];
+                        count +=
+                            equal(Conv { window, group }, shape, per_group, i % 3 > 0) as usize;
+                    }
+                }
+            }
+        }
+    }
+    assert!(count > 1000, "{count}");
+    // More terms than are padded at a time; and padding too large to be written out.
+    let around = window([3, 3], [1, 1], [1, 1], [1; 4]);
+    assert!(equal(Conv { window: around, group: 1 }, [1, 130, 5, 6], 9, true));
+    let large = window([2, 2], [900, 700], [700, 900], [1500, 1000, 2000, 700]);
+    for (group, in_ch) in [(1, 2), (2, 1)] {
+        assert!(equal(Conv { window: large, group }, [1, in_ch * group, 3, 2], 1, true));
+    }
+}

@@ -163,3 +163,49 @@ fn shapes_that_do_not_fit_are_refused() {
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     }
 }
+
+/// Bit for bit: from the bias on, one fused multiply-add for each term, tap by tap, and for each tap channel by
+/// channel.
+#[test]
+fn reals_are_summed_in_one_order() {
+    let mut rng = Rng(1);
+    for (i, size) in [[1, 1], [4, 5], [3, 17], [2, 33]].into_iter().enumerate() {
+        for (kernel, stride, dilation, pads, output_padding) in [
+            ([1, 1], [1, 1], [1, 1], [0; 4], [0, 0]),
+            ([2, 2], [2, 2], [1, 1], [0; 4], [0, 0]),
+            ([3, 3], [2, 2], [1, 1], [1; 4], [1, 1]),
+            ([4, 2], [1, 3], [2, 1], [0, 1, 3, 0], [0, 2]),
+            ([3, 5], [3, 1], [1, 2], [2, 4, 0, 3], [0, 0]),
+        ] {
+            for (group, in_ch, per_group) in [(1, 3, 9), (3, 1, 1), (2, 2, 2)] {
+                let window = Window { stride, dilation, pads, ..Window::new(kernel) };
+                let op = ConvTranspose { window, output_padding, group };
+                let [kh, kw] = kernel;
+                let x_shape = [1 + i % 2, group * in_ch, size[0], size[1]];
+                let shapes = [x_shape, [group * in_ch, per_group, kh, kw]];
+                let shape = op.infer_shape(&[&shapes[0], &shapes[1]]).unwrap();
+                let [x, weight] = shapes.map(|shape| rng.reals(&shape, 1.0));
+                let bias = rng.reals(&[shape[1]], 1.0);
+                let y = op.eval_f32(&[&x, &weight, &bias]);
+                let expected = tabulate(&shape, |p| {
+                    let mut sum = bias.data()[p[1]];
+                    for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                        let from = |axis: usize, k: usize| {
+                            let full =
+                                (p[axis + 2] + pads[axis]).checked_sub(k * dilation[axis])?;
+                            let i = full / stride[axis];
+                            (full % stride[axis] == 0 && i < size[axis]).then_some(i)
+                        };
+                        let (Some(iy), Some(ix)) = (from(0, ky), from(1, kx)) else { continue };
+                        for c in p[1] / per_group * in_ch..(p[1] / per_group + 1) * in_ch {
+                            let w = at(&weight, &[c, p[1] % per_group, ky, kx]);
+                            sum = at(&x, &[p[0], c, iy, ix]).mul_add(w, sum);
+                        }
+                    }
+                    sum.to_bits()
+                });
+                assert_eq!(y.map(|y| y.to_bits()), expected, "{op:?} of {x_shape:?}");
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ mod tests;
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
 use super::source::{CNode, Kernel, RustNode, kernel};
-use super::{IntOperator, Lowering, Operator, Role, accepted, expect_inputs};
+use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::float::{Matrix, add_matmul};
