@@ -308,6 +308,11 @@ fn errors() {
         ("run int8.onnx --input missing.npy -o out.onnx", &["missing.npy: No such file"]),
         ("eval int8.onnx --data narrow.npy", &["[1, 1, 28, 28], got [1, 1, 28, 27]"]),
         ("eval int8.onnx --data TEST --reference text.onnx", &["text.onnx: not an ONNX model"]),
+        (
+            "quantize FLOAT --calib CALIB -o a.onnx --calib-stats ./a.onnx",
+            &["./a.onnx is to be written twice"],
+        ),
+        ("deploy int8.onnx --target c -o c --test-vectors 65536", &["each has 794 codes"]),
     ] {
         fails_in_a_line(dir.path(), arguments, texts);
     }
@@ -331,6 +336,12 @@ fn errors() {
         (&format!("quantize FLOAT {quantize} --threads 0"), &["invalid value '0'"]),
         (&format!("quantize FLOAT {quantize} --samples -1"), &["'-1'"]),
         (&format!("quantize FLOAT {quantize} --samples 0"), &["'0'", "--samples"]),
+        (
+            "deploy int8.onnx --target c -o c --test-vectors 18446744073709551615",
+            &["--test-vectors"],
+        ),
+        ("conv --samples 18446744073709551615", &["--samples"]),
+        ("conv --samples 0", &["--samples"]),
         ("eval int8.onnx", &["--data <DATA>"]),
     ] {
         fails(dir.path(), arguments, texts);

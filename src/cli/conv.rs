@@ -82,8 +82,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pad: usize,
     /// Number of calibration inputs
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    samples: usize,
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    samples: u32,
     /// Width of weight and input codes: 8 or 16
     #[arg(long, value_name = "N", default_value_t = 8)]
     bits: u32,
@@ -101,7 +101,7 @@ impl From<&Args> for Options {
     fn from(args: &Args) -> Self {
         let &Args { in_ch, out_ch, height, width, kernel, stride, pad, .. } = args;
         let geometry = Geometry { in_ch, height, width, out_ch, kernel, stride, pad };
-        Self { geometry, samples: args.samples, bits: args.bits, seed: args.seed }
+        Self { geometry, samples: args.samples as usize, bits: args.bits, seed: args.seed }
     }
 }
 

@@ -18,6 +18,9 @@ use serde_json::json;
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
 use naive_ptq::quant::Width;
 
+/// Of all test vectors together, which are source code.
+const MAX_CODES: usize = 1 << 24;
+
 /// Write a quantized network as source code, C99 or no_std Rust, that computes the same bits
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{DATA_HELP}
@@ -39,8 +42,8 @@ pub struct Args {
     #[arg(long, default_value = "net")]
     name: String,
     /// How many inputs to write with the outputs that they must give
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    test_vectors: usize,
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=65_536))]
+    test_vectors: u32,
     /// Samples for the test vectors; random codes without it
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
@@ -84,10 +87,15 @@ impl Target {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_folder(&args.output)?;
-    let count = args.test_vectors;
+    let count = args.test_vectors as usize;
     let data = args.data.as_ref().map(|path| args.preprocess.open(path, None)).transpose()?;
     let graph = quantized(&args.model, &args.shapes, data.as_ref())?;
     let reference = IntExecutor::new(graph.clone());
+    let codes: usize =
+        graph.inputs.iter().chain(&graph.outputs).map(|&v| graph.values[v].len()).sum();
+    if count.saturating_mul(codes) > MAX_CODES {
+        bail!("--test-vectors {count}: each has {codes} codes, and all at most {MAX_CODES}");
+    }
     let vectors = match &data {
         Some(data) if data.len() < count => {
             bail!("--test-vectors {count}: the data has {} samples", data.len())

@@ -11,6 +11,7 @@ use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::onnx;
 use naive_ptq::quant::{Preset, QuantParams, Scheme};
 use naive_ptq::quantize::prepare;
+use naive_ptq::text::printable;
 use serde_json::{Value, json};
 
 use crate::args::ShapeArgs;
@@ -57,7 +58,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// All operator types that are not known: an import stops at the first one.
 fn unknown(model: &Path) -> String {
     let types = std::fs::read(model).map(|bytes| onnx::unknown_types(&bytes)).unwrap_or_default();
-    let types: Vec<String> = types.iter().map(|(name, n)| format!("{name} ({n} nodes)")).collect();
+    let types: Vec<String> =
+        types.iter().map(|(name, n)| format!("{} ({n} nodes)", printable(name))).collect();
     match types[..] {
         [] => String::new(),
         _ => format!("\noperator types that are not supported: {}", types.join(", ")),
@@ -107,11 +109,11 @@ impl Targets {
 }
 
 fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> anyhow::Result<String> {
-    let mut text = format!("network \"{}\"", graph.name);
+    let mut text = format!("network \"{}\"", printable(&graph.name));
     for (what, values) in [("input ", &graph.inputs), ("output", &graph.outputs)] {
         for &v in values {
-            text +=
-                &format!("\n{what} \"{}\" {}", graph.values[v].name, shape(&graph.values[v].shape));
+            let value = &graph.values[v];
+            text += &format!("\n{what} \"{}\" {}", printable(&value.name), shape(&value.shape));
         }
     }
     let macs: u64 = graph.nodes.iter().map(|n| graph.macs(n)).sum();
@@ -130,7 +132,8 @@ fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> anyhow::Result<String> 
         let bits = acc_bits(bound);
         let share = bound as f64 / 2f64.powi(bits as i32 - 1);
         text += &format!(
-            "\nlargest accumulator: ±{bound} in \"{node}\", {share:.4} of the limit of {bits} bits\n"
+            "\nlargest accumulator: ±{bound} in \"{}\", {share:.4} of the limit of {bits} bits\n",
+            printable(node)
         );
     }
     Ok(text)

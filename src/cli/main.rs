@@ -3,7 +3,7 @@
 /// Prints a line; a reader that has gone away (`| head`) is an error like any other, not a panic.
 macro_rules! say {
     ($($text:tt)*) => {
-        std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))?
+        crate::say::line(format_args!($($text)*))?
     };
 }
 
@@ -17,6 +17,7 @@ mod eval;
 mod inspect;
 mod quantize;
 mod run;
+mod say;
 #[cfg(unix)]
 mod signals;
 mod table;
@@ -77,7 +78,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints an error and returns its status; a reader that has gone away is none.
+/// Prints an error, whose first line alone is not indented, and returns its status; a reader that has gone
+/// away is none.
 fn report(error: &anyhow::Error) -> ExitCode {
     let io = error.chain().find_map(|cause| {
         let ours = cause.downcast_ref::<naive_ptq::Error>().and_then(naive_ptq::Error::io);
@@ -87,6 +89,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Where standard error is full or closed, the status alone tells.
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let text = format!("error: {error:#}").replace('\n', "\n  ");
+    let _ = writeln!(std::io::stderr(), "{}", say::plain(&text));
     ExitCode::from(2)
 }

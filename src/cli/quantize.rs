@@ -14,6 +14,7 @@ use naive_ptq::onnx;
 use naive_ptq::ops::product::is_wide;
 use naive_ptq::quant::{Scheme, Width};
 use naive_ptq::quantize::{prepare, quantize, quantize_corrected};
+use naive_ptq::text::printable;
 use rayon::prelude::*;
 
 use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs, progress};
@@ -193,6 +194,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some((node, bound)) = bound {
         let bits = (bound as f64).log2() + 1.0;
         let of = acc_bits(bound);
+        let node = printable(node);
         say!("largest accumulator: ±{bound} ({bits:.1} of {of} bits) in node \"{node}\"");
     }
     say!("wrote {}: {} bytes, from {was}", output.display(), bytes.len());

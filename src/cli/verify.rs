@@ -10,6 +10,7 @@ use naive_ptq::data::{Temporary, write_folder};
 use naive_ptq::emit::{self, TestVector, code_width};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
+use naive_ptq::text::printable;
 use serde_json::json;
 
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, progress};
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "DATA")]
     data: PathBuf,
     /// What is compared with the engine
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [TargetArg::Engine, TargetArg::C, TargetArg::Rust])]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "engine,c,rust")]
     targets: Vec<TargetArg>,
     /// Use no more than the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -145,7 +146,7 @@ fn report(
         Some(d) => say!(
             "sample {}: \"{}\"[{}] is {} in the engine, {} in {}",
             d.sample,
-            d.tensor,
+            printable(&d.tensor),
             d.index,
             d.expected,
             d.got,

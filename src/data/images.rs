@@ -3,18 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::{ImageError, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
+use super::npy::Array;
 use super::preprocess::{Layout, Preprocess};
 use crate::error::{Context, Error, Result, bail};
 use crate::tensor::Tensor;
 
+/// Of an image that is decoded: 400 MB.
+const MAX_PIXELS: u64 = 1 << 27;
+
 /// The images of `dir`, and their labels if there is a `labels.csv`.
-pub(super) fn list(dir: &Path) -> Result<(Vec<PathBuf>, Option<Vec<usize>>)> {
+pub(super) fn list(dir: &Path) -> Result<(Vec<PathBuf>, Option<Array>)> {
     let csv = dir.join("labels.csv");
     if csv.is_file() {
         let (images, labels) = read_labels(dir, &csv).in_file(Path::new("labels.csv"))?;
-        return Ok((images, Some(labels)));
+        return Ok((images, Some(Array::I64(Tensor::from_vec(labels)))));
     }
     let mut images = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -29,22 +33,38 @@ pub(super) fn list(dir: &Path) -> Result<(Vec<PathBuf>, Option<Vec<usize>>)> {
 
 /// The image at `path` as a sample of values 0…255 in three channels, cut and resized.
 pub(super) fn read(path: &Path, preprocess: &Preprocess) -> Result<Tensor<f32>> {
-    let decoded = ImageReader::open(path)?.with_guessed_format()?.decode();
-    let image = decoded.map_err(|e| match e {
+    let decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder().map_err(error)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        bail!(Range, "an image of {width}×{height} pixels; at most {MAX_PIXELS} are expected");
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(error)?;
+    let image = preprocess.frame(image.into_rgb8())?;
+    let (height, width) = (image.height() as usize, image.width() as usize);
+    let pixels = image.into_raw();
+    match preprocess.layout {
+        Layout::Nhwc => {
+            Tensor::new([1, height, width, 3], pixels.into_iter().map(f32::from).collect())
+        }
+        Layout::Nchw => {
+            let channel = |c| pixels.iter().skip(c).step_by(3).map(|&v| f32::from(v));
+            let data = channel(0).chain(channel(1)).chain(channel(2));
+            Tensor::new([1, 3, height, width], data.collect())
+        }
+    }
+}
+
+fn error(error: ImageError) -> Error {
+    match error {
         ImageError::IoError(e) => Error::Io(e),
         e => Error::Invalid(e.to_string()),
-    })?;
-    let image = preprocess.frame(image.into_rgb8())?;
-    let shape = [1, image.height() as usize, image.width() as usize, 3];
-    let sample = Tensor::new(shape, image.into_raw().into_iter().map(f32::from).collect())?;
-    Ok(match preprocess.layout {
-        Layout::Nchw => sample.transpose(&[0, 3, 1, 2]),
-        Layout::Nhwc => sample,
-    })
+    }
 }
 
 /// Lines `file,label`, of which the first may be a header.
-fn read_labels(dir: &Path, csv: &Path) -> Result<(Vec<PathBuf>, Vec<usize>)> {
+/// No file outside `dir` is named, nor led to by a link.
+fn read_labels(dir: &Path, csv: &Path) -> Result<(Vec<PathBuf>, Vec<i64>)> {
+    let inside = dir.canonicalize()?;
     let text = fs::read_to_string(csv)?;
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for (i, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -57,7 +77,11 @@ fn read_labels(dir: &Path, csv: &Path) -> Result<(Vec<PathBuf>, Vec<usize>)> {
         };
         let (file, label) = (file.trim(), label.trim());
         let candidates = [dir.join(file), dir.join("images").join(file)];
-        match (candidates.into_iter().find(|path| path.is_file()), label.parse()) {
+        let class = label.parse().ok().filter(|&class: &i64| class >= 0);
+        match (candidates.into_iter().find(|path| path.is_file()), class.ok_or(())) {
+            (Some(image), _) if !image.canonicalize()?.starts_with(&inside) => {
+                bail!(Invalid, "line {number}: \"{file}\" is not in the folder")
+            }
             (Some(image), Ok(label)) => {
                 images.push(image);
                 labels.push(label);
@@ -144,6 +168,46 @@ mod tests {
             labels_error("f,l\n\na.png\n"),
             "line 3: expected \"file,label\", got \"a.png\""
         );
+    }
+
+    #[test]
+    fn labels_csv_names_no_file_outside() {
+        let dir = folder();
+        let inner = dir.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let outside = dir.path().join("a.png");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&outside, inner.join("link.png")).unwrap();
+        for file in ["../a.png", outside.to_str().unwrap(), "link.png"] {
+            fs::write(inner.join("labels.csv"), format!("{file},0\n")).unwrap();
+            let error = open(&inner).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("line 1: \"{file}\" is not in the folder")),
+                "{error}"
+            );
+        }
+        fs::write(dir.path().join("labels.csv"), "inner/../a.png,0\n").unwrap();
+        assert_eq!(open(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn huge_images_are_refused_before_they_are_decoded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        RgbImage::new(3, 2).save(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
+        let crc = crc(&bytes[12..29]).to_be_bytes();
+        bytes[29..33].copy_from_slice(&crc);
+        fs::write(&path, bytes).unwrap();
+        let error = read(&path, &Preprocess::default()).unwrap_err().to_string();
+        assert!(error.starts_with("an image of 16384×16384 pixels; at most"), "{error}");
+    }
+
+    /// That of PNG's chunks.
+    fn crc(bytes: &[u8]) -> u32 {
+        let shift = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+        !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), shift))
     }
 
     #[test]

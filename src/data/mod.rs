@@ -9,7 +9,8 @@
 //!   or in its subfolder `images`,
 //! * a folder without one: all its PNG and JPEG images, sorted by name, without labels.
 //!
-//! Arrays stay in memory in the dtype of the file; images are decoded one at a time. An image always
+//! A row of an array, or an image, is read and decoded when it is asked for; only a compressed array is held in
+//! memory, in the dtype of the file. An image always
 //! becomes RGB with 8 bits per channel: gray is repeated, transparency dropped. Its EXIF orientation is
 //! ignored.
 
@@ -18,6 +19,7 @@ mod images;
 pub mod npy;
 pub mod npz;
 mod preprocess;
+mod rows;
 mod temporary;
 
 use std::fs::File;
@@ -31,6 +33,7 @@ use crate::tensor::Tensor;
 pub use atomic::{check_folder, check_outputs, update_folder, write_atomic, write_folder};
 pub use npy::Array;
 pub use preprocess::{Filter, Layout, Preprocess};
+use rows::Rows;
 pub use temporary::{Temporary, remove_temporaries};
 
 /// Samples in an order, prepared for the network when they are asked for.
@@ -39,20 +42,27 @@ pub use temporary::{Temporary, remove_temporaries};
 #[derive(Clone, Debug)]
 pub struct Dataset {
     stored: Arc<Stored>,
-    /// For each sample its index among the stored ones.
-    order: Vec<usize>,
+    order: Order,
+}
+
+/// Samples among the stored ones.
+#[derive(Clone, Debug)]
+enum Order {
+    First(usize),
+    These(Vec<usize>),
 }
 
 #[derive(Debug)]
 struct Stored {
     samples: Samples,
-    labels: Option<Vec<usize>>,
+    /// An integer, at least 0, for each sample.
+    labels: Option<Array>,
     preprocess: Preprocess,
 }
 
 #[derive(Debug)]
 enum Samples {
-    Array(Array),
+    Array(Rows),
     Images(Vec<PathBuf>),
 }
 
@@ -75,7 +85,7 @@ impl Dataset {
     /// Those of [`Dataset::open`].
     pub fn from_npz_bytes(bytes: &[u8], preprocess: &Preprocess) -> Result<Self> {
         preprocess.validate()?;
-        Self::from_npz(Cursor::new(bytes), preprocess)
+        Self::from_npz(Cursor::new(bytes), None, preprocess)
     }
 
     fn open_valid(path: &Path, preprocess: &Preprocess) -> Result<Self> {
@@ -85,10 +95,17 @@ impl Dataset {
             return Self::new(Samples::Images(images), count, labels, preprocess);
         }
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        let file = BufReader::new(File::open(path)?);
+        let file = File::open(path)?;
+        // A pipe can be read only once.
+        let is_file = file.metadata()?.is_file();
+        let again = is_file.then(|| file.try_clone()).transpose()?;
+        let reader = BufReader::new(file);
         match extension.to_str() {
-            Some("npz") => Self::from_npz(file, preprocess),
-            Some("npy") => Self::from_arrays(npy::read_npy(file)?, None, preprocess),
+            Some("npz") => Self::from_npz(reader, again, preprocess),
+            Some("npy") => {
+                let rows = Rows::new(reader, again.map(|file| (file, 0)))?;
+                Self::from_arrays(rows, None, preprocess)
+            }
             _ => bail!(
                 Unsupported,
                 "not a dataset; accepted are a .npz with an array \"x\", a .npy, and a folder of PNG or \
@@ -97,13 +114,17 @@ impl Dataset {
         }
     }
 
-    fn from_npz(reader: impl Read + Seek, preprocess: &Preprocess) -> Result<Self> {
+    fn from_npz(
+        reader: impl Read + Seek,
+        file: Option<File>,
+        preprocess: &Preprocess,
+    ) -> Result<Self> {
         let mut npz = npz::Npz::new(reader)?;
-        let (x, y) = (npz.array("x")?, npz.get("y")?);
+        let (x, y) = (npz.rows("x", file)?, npz.get("y")?);
         Self::from_arrays(x, y, preprocess)
     }
 
-    fn from_arrays(x: Array, y: Option<Array>, preprocess: &Preprocess) -> Result<Self> {
+    fn from_arrays(x: Rows, y: Option<Array>, preprocess: &Preprocess) -> Result<Self> {
         if let Some(option) = preprocess.image_option() {
             bail!(Invalid, "{option} is for images, but these samples are arrays");
         }
@@ -111,14 +132,14 @@ impl Dataset {
             bail!(Shape, "x is a single number, but its first axis must be the samples");
         };
         let count = if x.shape().contains(&0) { 0 } else { count };
-        let labels = y.map(|y| class_numbers(&y, count)).transpose()?;
-        Self::new(Samples::Array(x), count, labels, preprocess)
+        y.iter().try_for_each(|y| check_labels(y, count))?;
+        Self::new(Samples::Array(x), count, y, preprocess)
     }
 
     fn new(
         samples: Samples,
         count: usize,
-        labels: Option<Vec<usize>>,
+        labels: Option<Array>,
         preprocess: &Preprocess,
     ) -> Result<Self> {
         if count == 0 {
@@ -127,18 +148,29 @@ impl Dataset {
         let preprocess = preprocess.clone();
         Ok(Self {
             stored: Arc::new(Stored { samples, labels, preprocess }),
-            order: (0..count).collect(),
+            order: Order::First(count),
         })
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.order.len()
+        match &self.order {
+            Order::First(count) => *count,
+            Order::These(order) => order.len(),
+        }
+    }
+
+    /// Where sample `i` is among the stored ones.
+    fn index(&self, i: usize) -> Option<usize> {
+        match &self.order {
+            Order::First(count) => Some(i).filter(|i| i < count),
+            Order::These(order) => order.get(i).copied(),
+        }
     }
 
     /// Whether nothing was selected; a dataset just opened has samples.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len() == 0
     }
 
     /// Sample `i` as a batch of one, `[1, …]`, preprocessed.
@@ -147,12 +179,12 @@ impl Dataset {
     /// If there is no sample `i`, its image cannot be decoded or is smaller than `crop`, or `mean` or
     /// `std` have another number of values than it has channels.
     pub fn sample(&self, i: usize) -> Result<Tensor<f32>> {
-        let Some(&index) = self.order.get(i) else {
+        let Some(index) = self.index(i) else {
             bail!(Range, "no sample {i} in a dataset of {}", self.len());
         };
         let Stored { samples, preprocess, .. } = &*self.stored;
         match samples {
-            Samples::Array(array) => preprocess.apply(array.row(index)?),
+            Samples::Array(array) => preprocess.apply(array.get(index)?),
             Samples::Images(paths) => images::read(&paths[index], preprocess)
                 .and_then(|pixels| preprocess.apply(pixels))
                 .in_file(&paths[index]),
@@ -161,7 +193,8 @@ impl Dataset {
 
     /// The class of sample `i`; nothing if there is no such sample or there are no labels.
     pub fn label(&self, i: usize) -> Option<usize> {
-        Some(self.stored.labels.as_ref()?[*self.order.get(i)?])
+        let label = self.stored.labels.as_ref()?.integer(self.index(i)?)?;
+        usize::try_from(label).ok()
     }
 
     /// Whether the samples have labels.
@@ -171,7 +204,10 @@ impl Dataset {
 
     /// The first `n` samples, or all if there are fewer.
     pub fn take(&self, n: usize) -> Self {
-        let order = self.order.iter().take(n).copied().collect();
+        let order = match &self.order {
+            Order::First(count) => Order::First(n.min(*count)),
+            Order::These(order) => Order::These(order.iter().take(n).copied().collect()),
+        };
         Self { stored: Arc::clone(&self.stored), order }
     }
 
@@ -180,28 +216,27 @@ impl Dataset {
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) if there is no sample of an index.
     pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Result<Self> {
-        let select = |i: usize| match self.order.get(i) {
-            Some(&index) => Ok(index),
+        let select = |i: usize| match self.index(i) {
+            Some(index) => Ok(index),
             None => bail!(Range, "no sample {i} in a dataset of {}", self.len()),
         };
         let order = indices.into_iter().map(select).collect::<Result<_>>()?;
-        Ok(Self { stored: Arc::clone(&self.stored), order })
+        Ok(Self { stored: Arc::clone(&self.stored), order: Order::These(order) })
     }
 }
 
-/// `y` as the labels of `count` samples; `[count]` or `[count, 1]`.
-fn class_numbers(y: &Array, count: usize) -> Result<Vec<usize>> {
-    let Some(labels) = y.integers() else {
+/// Checks that `y`, `[count]` or `[count, 1]`, holds the labels of `count` samples.
+fn check_labels(y: &Array, count: usize) -> Result<()> {
+    if y.integer(0).is_none() && !y.shape().contains(&0) {
         bail!(Invalid, "labels y must be integers");
-    };
+    }
     if !matches!(y.shape(), [n] | [n, 1] if *n == count) {
         bail!(Shape, "labels y of shape {:?} for {count} samples x", y.shape());
     }
-    let class = |(i, label): (usize, i64)| match usize::try_from(label) {
-        Ok(class) => Ok(class),
-        Err(_) => bail!(Range, "label {label} of sample {i} is negative"),
-    };
-    labels.into_iter().enumerate().map(class).collect()
+    match (0..count).find_map(|i| Some((i, y.integer(i).filter(|&label| label < 0)?))) {
+        Some((i, label)) => bail!(Range, "label {label} of sample {i} is negative"),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -53,14 +53,12 @@ impl Array {
         each!(self, t => t.map(|&v| v as f32))
     }
 
-    /// Part `[index, …]` of the array as `[1, …]`, each element as the nearest `f32`.
-    pub(super) fn row(&self, index: usize) -> Result<Tensor<f32>> {
-        let mut shape = self.shape().to_vec();
-        shape[0] = 1;
-        let len: usize = shape.iter().product();
-        let range = index * len..(index + 1) * len;
-        let row = each!(self, t => t.data()[range].iter().map(|&v| v as f32).collect());
-        Tensor::new(shape, row)
+    /// Element `index` in row-major order; nothing for an array of floats, or beyond its end.
+    pub(super) fn integer(&self, index: usize) -> Option<i64> {
+        match self {
+            Array::F32(_) | Array::F64(_) => None,
+            integers => each!(integers, t => t.data().get(index).map(|&v| v as i64)),
+        }
     }
 
     /// The elements in row-major order; nothing for an array of floats.
@@ -106,15 +104,13 @@ elements! {
 /// [`Error::Unsupported`] for another dtype or Fortran order; [`Error::Range`] for a `u64` beyond
 /// `i64`; [`Error::Invalid`] if the file is malformed, ends early, or goes on after its last element.
 pub fn read_npy(mut reader: impl Read) -> Result<Array> {
-    let Header { descr, fortran_order, shape } = read_header(&mut reader)?;
-    if fortran_order {
-        bail!(Unsupported, "Fortran order; save it with numpy.ascontiguousarray");
-    }
-    let (big, dtype) = match descr.split_at_checked(1) {
-        Some(("<" | "|", dtype)) => (false, dtype),
-        Some((">", dtype)) => (true, dtype),
-        _ => (false, descr.as_str()),
-    };
+    let header = read_header(&mut reader)?;
+    read_array(reader, &header.descr, header.shape)
+}
+
+/// Reads an array of this dtype and shape up to the end of `reader`.
+pub(super) fn read_array(reader: impl Read, descr: &str, shape: Shape) -> Result<Array> {
+    let (big, dtype) = byte_order(descr);
     Ok(match dtype {
         "b1" => Array::U8(read_elements::<u8>(reader, shape, big)?.map(|&v| u8::from(v != 0))),
         "u1" => Array::U8(read_elements(reader, shape, big)?),
@@ -127,10 +123,7 @@ pub fn read_npy(mut reader: impl Read) -> Result<Array> {
         "i8" => Array::I64(read_elements(reader, shape, big)?),
         "f4" => Array::F32(read_elements(reader, shape, big)?),
         "f8" => Array::F64(read_elements(reader, shape, big)?),
-        _ => bail!(
-            Unsupported,
-            "dtype \"{descr}\"; accepted are bool, int8 to int64, uint8 to uint64, float32, float64"
-        ),
+        _ => return Err(unsupported(descr)),
     })
 }
 
@@ -158,25 +151,56 @@ pub fn write_npy<T: Element>(tensor: &Tensor<T>) -> Vec<u8> {
     bytes
 }
 
-fn read_elements<T: Element>(mut reader: impl Read, shape: Shape, big: bool) -> Result<Tensor<T>> {
-    let mut bytes = read_exactly(&mut reader, checked_len(&shape)? * size_of::<T>(), "elements")?;
-    if reader.take(1).read_to_end(&mut Vec::new())? != 0 {
-        bail!(Invalid, "bytes after the last element of shape {shape:?}");
+/// Whether the bytes of an element are in big-endian order, and the type without that.
+fn byte_order(descr: &str) -> (bool, &str) {
+    match descr.split_at_checked(1) {
+        Some(("<" | "|", dtype)) => (false, dtype),
+        Some((">", dtype)) => (true, dtype),
+        _ => (false, descr),
     }
-    if big {
-        bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
-    }
-    Tensor::new(shape, T::decode(&bytes))
 }
 
-/// Reads before it believes: memory grows with what is there, not with `len`.
-fn read_exactly(reader: &mut impl Read, len: usize, what: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let got = reader.take(len as u64).read_to_end(&mut bytes)?;
-    if got != len {
-        bail!(Invalid, "the {what} end after {got} of {len} bytes");
+fn read_elements<T: Element>(mut reader: impl Read, shape: Shape, big: bool) -> Result<Tensor<T>> {
+    let data = read_exactly(&mut reader, checked_len(&shape)?, big, "elements")?;
+    check_end(&mut reader, &shape)?;
+    Tensor::new(shape, data)
+}
+
+pub(super) fn check_end(reader: &mut impl Read, shape: &[usize]) -> Result<()> {
+    match reader.take(1).read_to_end(&mut Vec::new())? {
+        0 => Ok(()),
+        _ => bail!(Invalid, "bytes after the last element of shape {shape:?}"),
     }
-    Ok(bytes)
+}
+
+/// Reads before it believes: memory grows with what is there, not with `len`, and never beyond it.
+pub(super) fn read_exactly<T: Element>(
+    reader: &mut impl Read,
+    len: usize,
+    big: bool,
+    what: &str,
+) -> Result<Vec<T>> {
+    let size = size_of::<T>();
+    let (mut elements, mut bytes) = (Vec::new(), Vec::new());
+    while elements.len() < len {
+        let count = (len - elements.len()).min(1 << 16);
+        bytes.clear();
+        let got = reader.by_ref().take((count * size) as u64).read_to_end(&mut bytes)?;
+        if got != count * size {
+            let got = elements.len() * size + got;
+            bail!(Invalid, "the {what} end after {got} of {} bytes", len * size);
+        }
+        if big {
+            bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+        }
+        if elements.capacity() - elements.len() < count {
+            let more = elements.len().max(count).min(len - elements.len());
+            let out_of_memory = |_| std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+            elements.try_reserve_exact(more).map_err(out_of_memory)?;
+        }
+        elements.extend(T::decode(&bytes));
+    }
+    Ok(elements)
 }
 
 fn signed(unsigned: &Tensor<u64>) -> Result<Tensor<i64>> {
@@ -186,14 +210,42 @@ fn signed(unsigned: &Tensor<u64>) -> Result<Tensor<i64>> {
     Ok(unsigned.map(|&v| v as i64))
 }
 
-struct Header {
-    descr: String,
-    fortran_order: bool,
-    shape: Shape,
+/// What stands before the elements.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub descr: String,
+    pub shape: Shape,
+    /// Bytes before the first element.
+    pub start: u64,
 }
 
-fn read_header(reader: &mut impl Read) -> Result<Header> {
-    let prefix = read_exactly(reader, MAGIC.len() + 2, "magic bytes")?;
+impl Header {
+    /// Bytes of an element.
+    pub fn size(&self) -> Result<usize> {
+        match byte_order(&self.descr).1 {
+            "b1" | "u1" | "i1" => Ok(1),
+            "u2" | "i2" => Ok(2),
+            "u4" | "i4" | "f4" => Ok(4),
+            "u8" | "i8" | "f8" => Ok(8),
+            _ => Err(unsupported(&self.descr)),
+        }
+    }
+
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> Result<usize> {
+        let len = checked_len(&self.shape)?.checked_mul(self.size()?);
+        len.ok_or_else(|| Error::Range(format!("shape {:?} is too large", self.shape)))
+    }
+}
+
+fn unsupported(descr: &str) -> Error {
+    Error::Unsupported(format!(
+        "dtype \"{descr}\"; accepted are bool, int8 to int64, uint8 to uint64, float32, float64"
+    ))
+}
+
+pub(super) fn read_header(reader: &mut impl Read) -> Result<Header> {
+    let prefix = read_exactly::<u8>(reader, MAGIC.len() + 2, false, "magic bytes")?;
     let Some(&[major, minor]) = prefix.strip_prefix(MAGIC) else {
         bail!(Invalid, "not a .npy file");
     };
@@ -202,13 +254,14 @@ fn read_header(reader: &mut impl Read) -> Result<Header> {
         (2 | 3, 0) => 4,
         _ => bail!(Unsupported, ".npy version {major}.{minor}"),
     };
-    let len = read_exactly(reader, len_bytes, "header")?;
+    let len = read_exactly::<u8>(reader, len_bytes, false, "header")?;
     let len = len.iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
     if len > MAX_HEADER {
         bail!(Invalid, "a header of {len} bytes; at most {MAX_HEADER} are expected");
     }
-    match String::from_utf8(read_exactly(reader, len, "header")?) {
-        Ok(text) => Literal(&text).header(),
+    let start = (prefix.len() + len_bytes + len) as u64;
+    match String::from_utf8(read_exactly(reader, len, false, "header")?) {
+        Ok(text) => Literal(&text).header(start),
         Err(_) => bail!(Invalid, "malformed header: not a text"),
     }
 }
@@ -218,7 +271,7 @@ fn read_header(reader: &mut impl Read) -> Result<Header> {
 struct Literal<'a>(&'a str);
 
 impl<'a> Literal<'a> {
-    fn header(&mut self) -> Result<Header> {
+    fn header(&mut self, start: u64) -> Result<Header> {
         let (mut descr, mut fortran_order, mut shape) = (None, None, None);
         self.expect("{")?;
         while !self.eat("}") {
@@ -237,8 +290,11 @@ impl<'a> Literal<'a> {
             }
         }
         match (descr, fortran_order, shape) {
-            (Some(descr), Some(fortran_order), Some(shape)) if self.0.trim().is_empty() => {
-                Ok(Header { descr, fortran_order, shape })
+            (Some(_), Some(true), Some(_)) => {
+                bail!(Unsupported, "Fortran order; save it with numpy.ascontiguousarray")
+            }
+            (Some(descr), Some(_), Some(shape)) if self.0.trim().is_empty() => {
+                Ok(Header { descr, shape, start })
             }
             _ => bail!(Invalid, "malformed header: not descr, fortran_order and shape alone"),
         }

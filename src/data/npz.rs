@@ -1,12 +1,15 @@
 //! NumPy's `.npz`: a zip archive with one `.npy` file per array.
 
+use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 
-use zip::ZipArchive;
+use zip::read::ZipFile;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::npy::{Array, read_npy};
+use super::rows::Rows;
 use crate::error::{Context, Error, Result, bail};
 
 /// An open archive; arrays are read when asked for.
@@ -41,8 +44,26 @@ impl<R: Read + Seek> Npz<R> {
     pub fn array(&mut self, name: &str) -> Result<Array> {
         match self.get(name)? {
             Some(array) => Ok(array),
-            None => bail!(Invalid, "no array \"{name}\"; the file has {}", self.names().join(", ")),
+            None => self.missing(name),
         }
+    }
+
+    /// The rows of the array `name`. One that is stored uncompressed stays in `file`, if that is where the
+    /// archive is.
+    pub(super) fn rows(&mut self, name: &str, file: Option<File>) -> Result<Rows> {
+        let rows = self.entry(name, |entry| {
+            let is_stored = entry.compression() == CompressionMethod::Stored;
+            let place = file.zip(entry.data_start()).filter(|_| is_stored);
+            Rows::new(entry, place)
+        })?;
+        match rows {
+            Some(rows) => Ok(rows),
+            None => self.missing(name),
+        }
+    }
+
+    fn missing<T>(&self, name: &str) -> Result<T> {
+        bail!(Invalid, "no array \"{name}\"; the file has {}", self.names().join(", "))
     }
 
     /// The array `name` if there is one of that name.
@@ -50,9 +71,17 @@ impl<R: Read + Seek> Npz<R> {
     /// # Errors
     /// Those of [`read_npy`], and [`Error::Invalid`] if the archive is damaged there.
     pub fn get(&mut self, name: &str) -> Result<Option<Array>> {
+        self.entry(name, |entry| read_npy(entry))
+    }
+
+    fn entry<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(ZipFile<R>) -> Result<T>,
+    ) -> Result<Option<T>> {
         let file = format!("{name}.npy");
         match self.zip.by_name(&file) {
-            Ok(entry) => read_npy(entry).in_file(Path::new(&file)).map(Some),
+            Ok(entry) => read(entry).in_file(Path::new(&file)).map(Some),
             Err(ZipError::FileNotFound) => Ok(None),
             Err(e) => Err(zip_error(e)).in_file(Path::new(&file)),
         }

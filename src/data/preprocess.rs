@@ -158,9 +158,15 @@ impl Preprocess {
         if let Some(side) = self.resize {
             image = resize(&image, side, self.filter)?;
         }
-        match self.crop {
-            Some(side) => centre(image, side),
-            None => Ok(image),
+        if let Some(side) = self.crop {
+            image = centre(image, side)?;
+        }
+        let (width, height) = image.dimensions();
+        match u64::from(width) * u64::from(height) {
+            pixels if pixels > MAX_PIXELS => {
+                bail!(Range, "{width}×{height} pixels make too large a sample; crop or resize them")
+            }
+            _ => Ok(image),
         }
     }
 }
@@ -279,6 +285,34 @@ mod tests {
         assert_eq!(first_row(&resize(&image, 2, Filter::Bilinear).unwrap()), [50, 160]);
         // Catmull-Rom there: 0.8671875, 0.8671875, 0.2265625, −0.0703125, over 1.890625.
         assert_eq!(first_row(&resize(&image, 2, Filter::Bicubic).unwrap()), [41, 169]);
+    }
+
+    /// Made by Pillow 13.0.0: `im.resize((width, height), Resampling.BILINEAR)` of the picture below.
+    #[test]
+    fn bilinear_pixels_are_those_of_pillow_but_for_its_rounding() {
+        let pixel = |x: u32, y: u32| Rgb([((37 * x * x + 91 * y + 11 * x * y) % 256) as u8; 3]);
+        let image = RgbImage::from_fn(13, 9, pixel);
+        let smaller: [u8; 7 * 5] = [
+            73, 103, 129, 115, 133, 109, 141, 141, 140, 146, 104, 130, 102, 121, 121, 137, 159,
+            126, 107, 165, 139, 114, 122, 114, 115, 101, 102, 91, 153, 105, 86, 94, 138, 168, 138,
+        ];
+        let larger: [u8; 15 * 11] = [
+            0, 30, 111, 110, 78, 101, 143, 52, 25, 53, 134, 151, 119, 142, 208, 66, 102, 67, 110,
+            172, 151, 89, 166, 146, 181, 157, 107, 82, 111, 184, 141, 184, 109, 100, 137, 143, 131,
+            155, 143, 185, 128, 57, 40, 77, 157, 122, 172, 168, 135, 126, 145, 142, 74, 70, 120,
+            126, 100, 91, 117, 130, 34, 91, 172, 186, 184, 181, 100, 40, 43, 67, 166, 213, 212,
+            213, 103, 108, 173, 122, 74, 80, 140, 221, 168, 179, 57, 109, 163, 170, 179, 76, 182,
+            87, 142, 171, 185, 197, 132, 87, 106, 145, 135, 113, 127, 145, 49, 94, 99, 107, 105,
+            127, 135, 65, 169, 54, 114, 96, 63, 86, 111, 22, 75, 161, 134, 109, 93, 69, 89, 181,
+            94, 80, 108, 130, 121, 100, 111, 150, 187, 154, 137, 100, 61, 122, 100, 142, 102, 162,
+            220, 172, 94, 224, 216, 111, 47, 37, 81, 112, 43, 28, 77, 181, 185, 176, 135, 63, 200,
+        ];
+        for (side, pillow) in [(5, &smaller[..]), (11, &larger)] {
+            let resized = resize(&image, side, Filter::Bilinear).unwrap();
+            assert_eq!(resized.pixels().len(), pillow.len());
+            let differences = resized.pixels().zip(pillow).map(|(p, &q)| p.0[0].abs_diff(q));
+            assert!(differences.max() <= Some(1), "side {side}");
+        }
     }
 
     #[test]
