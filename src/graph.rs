@@ -4,7 +4,7 @@
 //! [`QuantParams`], and constants are stored as codes.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
@@ -132,6 +132,106 @@ pub struct Graph {
     pub dynamic_batch: bool,
 }
 
+/// What a graph would otherwise be searched for, node by node: it is to be kept in step with the graph.
+#[derive(Clone, Debug)]
+pub struct Index {
+    producer: Vec<Option<usize>>,
+    uses: Vec<usize>,
+    /// Names of values, each with the next number to try behind it.
+    names: HashMap<String, usize>,
+}
+
+impl Index {
+    /// That of `graph`.
+    pub fn new(graph: &Graph) -> Self {
+        let mut index = Self {
+            producer: vec![None; graph.values.len()],
+            uses: vec![0; graph.values.len()],
+            names: graph.values.iter().map(|v| (v.name.clone(), 1)).collect(),
+        };
+        for (i, node) in graph.nodes.iter().enumerate() {
+            index.producer[node.output] = Some(i);
+            node.inputs.iter().for_each(|&v| index.uses[v] += 1);
+        }
+        graph.outputs.iter().for_each(|&v| index.uses[v] += 1);
+        index
+    }
+
+    /// The node that computes `value`.
+    pub fn producer(&self, value: ValueId) -> Option<usize> {
+        self.producer[value]
+    }
+
+    /// The node that computes `value`, if a rewrite may merge it with the one user of `value`: nobody else
+    /// sees it, and the file gives it no codes of its own.
+    pub fn sole_producer(&self, graph: &Graph, value: ValueId) -> Option<usize> {
+        let hidden = self.uses(value) == 1 && graph.values[value].quant.is_none();
+        hidden.then(|| self.producer(value)).flatten()
+    }
+
+    /// How often `value` is used, as an argument or as an output of the graph.
+    pub fn uses(&self, value: ValueId) -> usize {
+        self.uses[value]
+    }
+
+    /// `wanted`, or `wanted` with a number behind it if a value has that name already.
+    pub fn fresh_name(&mut self, wanted: String) -> String {
+        let mut name = wanted.clone();
+        while self.names.contains_key(&name) {
+            let next = self.names.entry(wanted.clone()).or_insert(1);
+            name = format!("{wanted}_{next}");
+            *next += 1;
+        }
+        self.names.insert(name.clone(), 1);
+        name
+    }
+
+    /// Adds a value, under its name or one like it that is free.
+    pub fn add_value(&mut self, graph: &mut Graph, value: Value) -> ValueId {
+        let name = self.fresh_name(value.name);
+        self.producer.push(None);
+        self.uses.push(0);
+        graph.add_value(Value { name, ..value })
+    }
+
+    /// Replaces the arguments of node `node` from `first` on.
+    pub fn set_arguments(
+        &mut self,
+        graph: &mut Graph,
+        node: usize,
+        first: usize,
+        new: impl IntoIterator<Item = ValueId>,
+    ) {
+        let inputs = &mut graph.nodes[node].inputs;
+        inputs.drain(first..).for_each(|v| self.uses[v] -= 1);
+        inputs.extend(new);
+        inputs[first..].iter().for_each(|&v| self.uses[v] += 1);
+    }
+
+    /// The value of argument `argument` of node `node`; a copy, if it has another user, so that it may be
+    /// changed.
+    pub fn own_argument(&mut self, graph: &mut Graph, node: usize, argument: usize) -> ValueId {
+        let v = graph.nodes[node].inputs[argument];
+        if self.uses[v] <= 1 {
+            return v;
+        }
+        let mut value = graph.values[v].clone();
+        value.name = format!("{}.{}", value.name, graph.nodes[node].name);
+        let copy = self.add_value(graph, value);
+        graph.nodes[node].inputs[argument] = copy;
+        (self.uses[v], self.uses[copy]) = (self.uses[v] - 1, 1);
+        copy
+    }
+
+    /// Node `producer` computes the result of node `node`, which is to be removed.
+    pub fn merge(&mut self, graph: &mut Graph, node: usize, producer: usize) {
+        let Node { inputs, output, .. } = &graph.nodes[node];
+        inputs.iter().for_each(|&v| self.uses[v] -= 1);
+        self.producer[*output] = Some(producer);
+        graph.nodes[producer].output = *output;
+    }
+}
+
 impl Graph {
     /// Adds a value and returns its id.
     pub fn add_value(&mut self, value: Value) -> ValueId {
@@ -151,49 +251,6 @@ impl Graph {
     /// Values that are not constants, in the order in which they are computed.
     pub fn activations(&self) -> impl Iterator<Item = ValueId> {
         self.inputs.iter().copied().chain(self.nodes.iter().map(|n| n.output))
-    }
-
-    /// Index of the node that computes `value`.
-    pub fn producer(&self, value: ValueId) -> Option<usize> {
-        self.nodes.iter().position(|n| n.output == value)
-    }
-
-    /// Index of the node that computes `value`, if a rewrite may merge it with the one user of `value`:
-    /// nobody else sees it, and the file gives it no codes of its own.
-    pub fn sole_producer(&self, value: ValueId) -> Option<usize> {
-        let hidden = self.uses(value) == 1 && self.values[value].quant.is_none();
-        hidden.then(|| self.producer(value)).flatten()
-    }
-
-    /// How often `value` is used, as an argument or as an output of the graph.
-    pub fn uses(&self, value: ValueId) -> usize {
-        let by_nodes = self.nodes.iter().flat_map(|n| &n.inputs).filter(|&&v| v == value).count();
-        by_nodes + self.outputs.iter().filter(|&&v| v == value).count()
-    }
-
-    /// Replaces every use of `old` by `new`.
-    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
-        let nodes = self.nodes.iter_mut().flat_map(|n| &mut n.inputs);
-        for value in nodes.chain(&mut self.outputs) {
-            if *value == old {
-                *value = new;
-            }
-        }
-    }
-
-    /// The value of argument `argument` of node `index`; a copy, if it has another user, so that it may
-    /// be changed.
-    pub fn own_argument(&mut self, index: usize, argument: usize) -> ValueId {
-        let node = &self.nodes[index];
-        let v = node.inputs[argument];
-        if self.uses(v) <= 1 {
-            return v;
-        }
-        let mut value = self.values[v].clone();
-        value.name = self.fresh_name(format!("{}.{}", value.name, node.name));
-        let copy = self.add_value(value);
-        self.nodes[index].inputs[argument] = copy;
-        copy
     }
 
     /// Real numbers of `value`, if it is a constant that is not quantized.
@@ -240,17 +297,25 @@ impl Graph {
     /// Largest number of activation elements that are needed at one time: no memory plan can do with
     /// less, unless it computes in place.
     pub fn peak_live_elements(&self) -> usize {
-        let len = |v: ValueId| self.values[v].shape.iter().product::<usize>();
-        let last_use = |v: ValueId| match self.outputs.contains(&v) {
-            true => self.nodes.len(),
-            false => self.nodes.iter().rposition(|n| n.inputs.contains(&v)).unwrap_or(0),
-        };
-        let born = self.inputs.iter().map(|&v| (0, v));
-        let born = born.chain(self.nodes.iter().enumerate().map(|(i, n)| (i, n.output)));
-        let lives: Vec<_> =
-            born.map(|(first, v)| (first, last_use(v).max(first), len(v))).collect();
-        let at = |i: usize| lives.iter().filter(move |l| (l.0..=l.1).contains(&i)).map(|l| l.2);
-        (0..self.nodes.len().max(1)).map(|i| at(i).sum()).max().unwrap_or(0)
+        let mut last = vec![0; self.values.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().chain([&node.output]).for_each(|&v| last[v] = i);
+        }
+        let steps = self.nodes.len().max(1);
+        self.outputs.iter().for_each(|&v| last[v] = steps - 1);
+        let (mut born, mut dead) = (vec![0; steps], vec![0; steps]);
+        let results = self.nodes.iter().enumerate().map(|(i, n)| (i, n.output));
+        for (first, v) in self.inputs.iter().map(|&v| (0, v)).chain(results) {
+            let len = self.values[v].shape.iter().product::<usize>();
+            born[first] += len;
+            dead[last[v]] += len;
+        }
+        let live = born.iter().zip(&dead).scan(0, |live, (born, dead)| {
+            let now = *live + born;
+            *live = now - dead;
+            Some(now)
+        });
+        live.max().unwrap_or(0)
     }
 
     /// `true` if any value is quantized: then the graph means integers.

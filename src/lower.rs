@@ -4,7 +4,7 @@
 
 use crate::codes::Codes;
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Graph, Node, Value, ValueId};
+use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::table::TableInt;
 use crate::ops::transpose::TransposeInt;
@@ -88,6 +88,7 @@ pub fn lower_owned(mut graph: Graph) -> Result<IntGraph> {
 
 fn lower_with(graph: &Graph, constants: Vec<Option<Constant>>) -> Result<IntGraph> {
     let mut lowerer = Lowerer {
+        index: Index::new(graph),
         graph,
         constants,
         ids: vec![None; graph.values.len()],
@@ -100,10 +101,12 @@ fn lower_with(graph: &Graph, constants: Vec<Option<Constant>>) -> Result<IntGrap
             outputs: Vec::new(),
         },
     };
+    let mut spatial = vec![false; graph.values.len()];
+    for node in graph.nodes.iter().filter(|n| n.op.wants() == Wants::Is(Order::ChannelsLast)) {
+        node.inputs.iter().for_each(|&v| spatial[v] = true);
+    }
     for &input in &graph.inputs {
-        let consumers = graph.nodes.iter().filter(|n| n.inputs.contains(&input));
-        let spatial = consumers.into_iter().any(|n| n.op.wants() == Wants::Is(Order::ChannelsLast));
-        let order = if spatial { Order::ChannelsLast } else { Order::Plain };
+        let order = if spatial[input] { Order::ChannelsLast } else { Order::Plain };
         let id = lowerer.add_value(input, order)?;
         lowerer.int.inputs.push(id);
     }
@@ -129,6 +132,7 @@ fn code_limits(clamp: Clip, quant: &QuantParams) -> (i32, i32) {
 
 struct Lowerer<'a> {
     graph: &'a Graph,
+    index: Index,
     /// Those of its values; weights are taken out.
     constants: Vec<Option<Constant>>,
     /// The integer value of each value of the graph, and its copy in the other order.
@@ -271,7 +275,7 @@ impl Lowerer<'_> {
                 continue;
             }
             let value = &self.graph.values[v];
-            let constant = match self.graph.uses(v) {
+            let constant = match self.index.uses(v) {
                 1 => self.constants[v].take(),
                 _ => self.constants[v].clone(),
             };

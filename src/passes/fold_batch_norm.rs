@@ -1,6 +1,7 @@
 //! Batch normalization disappears into the weights before it.
 
-use crate::graph::{Graph, Node, Value};
+use super::merge_nodes;
+use crate::graph::{Graph, Index, Node, Value};
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
@@ -13,16 +14,14 @@ use crate::tensor::{Shape, Tensor};
 ///
 /// Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 14.
 pub fn fold_batch_norm(graph: &mut Graph) {
-    let mut index = 0;
-    while index < graph.nodes.len() {
-        if let Op::BatchNorm(op) = graph.nodes[index].op {
-            if fold_into_producer(graph, index, op).is_some() {
-                continue;
-            }
-            to_depthwise(graph, index, op);
+    merge_nodes(graph, |graph, index, node| {
+        let Op::BatchNorm(op) = graph.nodes[node].op else { return None };
+        let producer = fold_into_producer(graph, index, node, op);
+        if producer.is_none() {
+            to_depthwise(graph, index, node, op);
         }
-        index += 1;
-    }
+        producer
+    });
 }
 
 fn affine(graph: &Graph, node: &Node, op: BatchNorm) -> Option<Vec<(f64, f64)>> {
@@ -31,11 +30,16 @@ fn affine(graph: &Graph, node: &Node, op: BatchNorm) -> Option<Vec<(f64, f64)>> 
     Some(op.affine([scale, bias, mean, variance].map(Tensor::data)))
 }
 
-fn fold_into_producer(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<()> {
-    let norm = &graph.nodes[index];
+fn fold_into_producer(
+    graph: &mut Graph,
+    index: &mut Index,
+    norm: usize,
+    op: BatchNorm,
+) -> Option<usize> {
+    let norm = &graph.nodes[norm];
     let channels = affine(graph, norm, op)?;
     let x = norm.inputs[0];
-    let producer = graph.sole_producer(x)?;
+    let producer = index.sole_producer(graph, x)?;
     let node = &graph.nodes[producer];
     let axis = match &node.op {
         Op::Conv(_) => 0,
@@ -58,19 +62,15 @@ fn fold_into_producer(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<
     let bias =
         old.iter().zip(&channels).map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
     let bias = Tensor::from_vec(bias.collect());
-    let constants = add_constants(graph, producer, weight, bias);
-    let norm = graph.nodes.remove(index);
-    let node = &mut graph.nodes[producer];
-    node.inputs.splice(1.., constants);
-    node.output = norm.output;
-    node.clamp = norm.clamp;
-    Some(())
+    let clamp = norm.clamp;
+    set_constants(graph, index, producer, weight, bias);
+    graph.nodes[producer].clamp = clamp;
+    Some(producer)
 }
 
-fn to_depthwise(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<()> {
-    let node = &graph.nodes[index];
-    let channels = affine(graph, node, op)?;
-    let shape = &graph.values[node.inputs[0]].shape;
+fn to_depthwise(graph: &mut Graph, index: &mut Index, norm: usize, op: BatchNorm) -> Option<()> {
+    let channels = affine(graph, &graph.nodes[norm], op)?;
+    let shape = &graph.values[graph.nodes[norm].inputs[0]].shape;
     if shape.len() != 4 {
         return None;
     }
@@ -78,22 +78,22 @@ fn to_depthwise(graph: &mut Graph, index: usize, op: BatchNorm) -> Option<()> {
     let kernel: Shape = vec![group, 1, 1, 1];
     let weight = Tensor::new(kernel, channels.iter().map(|c| c.0 as f32).collect()).ok()?;
     let bias = Tensor::from_vec(channels.iter().map(|c| c.1 as f32).collect());
-    let constants = add_constants(graph, index, weight, bias);
-    let node = &mut graph.nodes[index];
-    node.inputs.splice(1.., constants);
-    node.op = Op::Conv(Conv { window: Window::new([1, 1]), group });
+    set_constants(graph, index, norm, weight, bias);
+    graph.nodes[norm].op = Op::Conv(Conv { window: Window::new([1, 1]), group });
     Some(())
 }
 
-fn add_constants(
+/// Makes these the weight and the bias of node `node`.
+fn set_constants(
     graph: &mut Graph,
+    index: &mut Index,
     node: usize,
     weight: Tensor<f32>,
     bias: Tensor<f32>,
-) -> [usize; 2] {
+) {
     let name = graph.nodes[node].name.clone();
-    [("weight", weight), ("bias", bias)].map(|(what, tensor)| {
-        let name = graph.fresh_name(format!("{name}.folded_{what}"));
-        graph.add_value(Value::real(name, tensor))
-    })
+    let constants = [("weight", weight), ("bias", bias)].map(|(what, tensor)| {
+        index.add_value(graph, Value::real(format!("{name}.folded_{what}"), tensor))
+    });
+    index.set_arguments(graph, node, 1, constants);
 }

@@ -1,6 +1,7 @@
 //! ReLU and Clip disappear into the node before: clamping a result costs nothing.
 
-use crate::graph::Graph;
+use super::merge_nodes;
+use crate::graph::{Graph, Index};
 use crate::ops::clip::Clip;
 use crate::ops::{Op, OutputParams};
 
@@ -8,19 +9,14 @@ use crate::ops::{Op, OutputParams};
 ///
 /// Exact in integers too: rounding is monotonic, so clamping before or after it is the same.
 pub fn fuse_activation(graph: &mut Graph) {
-    let mut index = 0;
-    while index < graph.nodes.len() {
-        if fuse(graph, index).is_none() {
-            index += 1;
-        }
-    }
+    merge_nodes(graph, fuse);
 }
 
-fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
-    let node = &graph.nodes[index];
+fn fuse(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usize> {
+    let node = &graph.nodes[node];
     let Op::Clip(clip) = node.op else { return None };
     let x = node.inputs[0];
-    let producer = graph.sole_producer(x)?;
+    let producer = index.sole_producer(graph, x)?;
     let before = &graph.nodes[producer];
     let moves_codes = before.op.output_params() != OutputParams::Calibrated;
     if moves_codes {
@@ -28,11 +24,8 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     }
     let clamp = intersection(before.clamp, clip)?;
     let clamp = intersection(clamp, node.clamp)?;
-    let node = graph.nodes.remove(index);
-    let before = &mut graph.nodes[producer];
-    before.clamp = clamp;
-    before.output = node.output;
-    Some(())
+    graph.nodes[producer].clamp = clamp;
+    Some(producer)
 }
 
 /// `b` after `a` as one clamp, if their intervals meet.

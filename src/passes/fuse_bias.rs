@@ -1,29 +1,25 @@
 //! An addition of one constant per channel behind a convolution or a linear layer becomes its bias.
 
-use crate::graph::{Graph, Value};
+use super::merge_nodes;
+use crate::graph::{Graph, Index, Value};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::tensor::Tensor;
 
 /// `Conv(x, w) + c` → `Conv(x, w, c)`, likewise for a linear layer; an existing bias is added to.
 pub fn fuse_bias(graph: &mut Graph) {
-    let mut index = 0;
-    while index < graph.nodes.len() {
-        if fuse(graph, index).is_none() {
-            index += 1;
-        }
-    }
+    merge_nodes(graph, fuse);
 }
 
-/// Fuses node `index` into its producer, if it is such an addition.
-fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
-    let add = &graph.nodes[index];
+/// Fuses node `add` into its producer, if it is such an addition.
+fn fuse(graph: &mut Graph, index: &mut Index, add: usize) -> Option<usize> {
+    let add = &graph.nodes[add];
     if !matches!(&add.op, Op::Add(op) if !op.subtract) {
         return None;
     }
     let constant = add.inputs.iter().position(|&v| graph.real_constant(v).is_some())?;
     let x = *add.inputs.get(1 - constant)?;
-    let producer = graph.sole_producer(x)?;
+    let producer = index.sole_producer(graph, x)?;
     let node = &graph.nodes[producer];
     let channel_axis = match &node.op {
         Op::Conv(_) => 1,
@@ -49,13 +45,10 @@ fn fuse(graph: &mut Graph, index: usize) -> Option<()> {
     };
     let bias: Vec<f32> =
         old.iter().zip(added.data().iter().cycle()).map(|(old, added)| old + added).collect();
-    let name = graph.fresh_name(format!("{}.bias", node.name));
-    let bias = graph.add_value(Value::real(name, Tensor::from_vec(bias)));
-    let add = graph.nodes.remove(index);
-    let node = &mut graph.nodes[producer];
-    node.inputs.truncate(2);
-    node.inputs.push(bias);
-    node.output = add.output;
-    node.clamp = add.clamp;
-    Some(())
+    let bias = Value::real(format!("{}.bias", node.name), Tensor::from_vec(bias));
+    let clamp = add.clamp;
+    let bias = index.add_value(graph, bias);
+    index.set_arguments(graph, producer, 2, [bias]);
+    graph.nodes[producer].clamp = clamp;
+    Some(producer)
 }

@@ -14,7 +14,25 @@ pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Index};
+
+/// Tries `merge` on each node in turn: where it has changed an earlier node such that this one computes
+/// the result of both, it returns the earlier one, and the later one is removed.
+fn merge_nodes(
+    graph: &mut Graph,
+    mut merge: impl FnMut(&mut Graph, &mut Index, usize) -> Option<usize>,
+) {
+    let mut index = Index::new(graph);
+    let mut merged = vec![false; graph.nodes.len()];
+    for (node, merged) in merged.iter_mut().enumerate() {
+        if let Some(producer) = merge(graph, &mut index, node) {
+            index.merge(graph, node, producer);
+            *merged = true;
+        }
+    }
+    let mut merged = merged.into_iter();
+    graph.nodes.retain(|_| merged.next() == Some(false));
+}
 
 /// All of them, in order.
 pub fn prepare(graph: &mut Graph) {

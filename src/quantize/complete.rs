@@ -4,7 +4,7 @@
 use super::bias::bias_params;
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result};
-use crate::graph::{Constant, Graph};
+use crate::graph::{Constant, Graph, Index};
 use crate::ops::{OutputParams, Role};
 use crate::quant::QuantParams;
 use crate::tensor::Tensor;
@@ -19,6 +19,7 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
     if !graph.has_codes() {
         return Ok(());
     }
+    let mut index = Index::new(graph);
     let moves = |graph: &Graph, i: usize| {
         let node = &graph.nodes[i];
         let moves = node.op.output_params() == OutputParams::SameAsInput;
@@ -37,7 +38,7 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
         }
     }
     for i in (0..graph.nodes.len()).rev() {
-        let open = |&(x, _): &(usize, usize)| graph.values[x].quant.is_none() && graph.uses(x) == 1;
+        let open = |&(x, _): &(usize, usize)| graph.values[x].quant.is_none() && index.uses(x) == 1;
         if let Some((x, y)) = moves(graph, i).filter(open) {
             graph.values[x].quant = graph.values[y].quant.clone();
         }
@@ -53,7 +54,7 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
             let params = bias_params(x, w, real.data().len());
             let codes = Tensor::new(real.shape(), params.quantize_all(real.data(), real.shape()));
             let codes = codes.in_node(&node.name, node.op.name())?;
-            let v = graph.own_argument(i, argument);
+            let v = index.own_argument(graph, i, argument);
             graph.values[v].constant = Some(Constant::Codes(CodeTensor::new(params.width, codes)));
             graph.values[v].quant = Some(params);
         }

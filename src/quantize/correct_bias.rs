@@ -1,7 +1,7 @@
 //! Rounding weights shifts the mean of a node's result; the bias takes it back.
 
 use crate::calibrate::Observer;
-use crate::graph::{Graph, Node, Value};
+use crate::graph::{Graph, Index, Node, Value};
 use crate::ops::Op;
 use crate::tensor::Tensor;
 
@@ -12,9 +12,10 @@ use crate::tensor::Tensor;
 ///
 /// Nagel et al. 2019, <https://arxiv.org/abs/1906.04721>, §4.2.
 pub fn correct_bias(graph: &mut Graph, quantized: &Graph, observer: &Observer) {
-    for index in 0..graph.nodes.len() {
-        let node = &graph.nodes[index];
-        let twin = quantized.nodes.iter().find(|n| n.output == node.output);
+    let (mut index, twins) = (Index::new(graph), Index::new(quantized));
+    for i in 0..graph.nodes.len() {
+        let node = &graph.nodes[i];
+        let twin = twins.producer(node.output).map(|twin| &quantized.nodes[twin]);
         let Some(shift) = twin.and_then(|twin| mean_shift(graph, node, quantized, twin, observer))
         else {
             continue;
@@ -26,11 +27,9 @@ pub fn correct_bias(graph: &mut Graph, quantized: &Graph, observer: &Observer) {
         let Some(bias) = bias.filter(|b| b.len() == shift.len()) else { continue };
         let corrected = bias.iter().zip(&shift).map(|(&b, shift)| (b as f64 - shift) as f32);
         let corrected = Tensor::from_vec(corrected.collect());
-        let name = graph.fresh_name(format!("{}.corrected_bias", node.name));
-        let v = graph.add_value(Value::real(name, corrected));
-        let inputs = &mut graph.nodes[index].inputs;
-        inputs.truncate(2);
-        inputs.push(v);
+        let corrected = Value::real(format!("{}.corrected_bias", node.name), corrected);
+        let v = index.add_value(graph, corrected);
+        index.set_arguments(graph, i, 2, [v]);
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::calibrate::{Calibrator, Observer};
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Graph};
+use crate::graph::{Constant, Graph, Index};
 use crate::passes;
 use crate::quant::{QuantParams, Range, Scheme};
 use crate::tensor::Tensor;
@@ -90,6 +90,7 @@ pub fn apply(graph: &Graph, params: &Params, rounding: &Rounding) -> Result<Grap
     for (value, params) in quantized.values.iter_mut().zip(&params.values) {
         value.quant.clone_from(params);
     }
+    let mut users = Index::new(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
         for (argument, params) in params.constants[index].iter().enumerate() {
             let real = graph.real_constant(node.inputs[argument]);
@@ -97,7 +98,7 @@ pub fn apply(graph: &Graph, params: &Params, rounding: &Rounding) -> Result<Grap
             let codes = rounding.codes((index, argument), real, params);
             let codes = codes.in_node(&node.name, node.op.name())?;
             // A constant with another user there gets other codes: it stays real for that one.
-            let v = quantized.own_argument(index, argument);
+            let v = users.own_argument(&mut quantized, index, argument);
             quantized.values[v].constant = Some(Constant::Codes(codes));
             quantized.values[v].quant = Some(params.clone());
         }
