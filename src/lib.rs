@@ -70,6 +70,7 @@ pub mod analyze;
 pub mod arith;
 pub mod calibrate;
 pub mod codes;
+pub mod compare;
 pub mod data;
 pub mod emit;
 pub mod error;

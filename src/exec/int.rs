@@ -88,7 +88,7 @@ impl IntExecutor {
 
 impl IntValue {
     /// Codes of a real tensor, in the order of memory.
-    fn to_codes(&self, x: &Tensor<f32>) -> Codes {
+    pub fn to_codes(&self, x: &Tensor<f32>) -> Codes {
         let codes = |x: &Tensor<f32>| {
             Codes::new(self.quant.width, x.data().iter().map(|&x| self.quant.quantize(x, 0)))
         };
