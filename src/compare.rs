@@ -11,11 +11,14 @@ use std::thread;
 use serde::Serialize;
 
 use crate::codes::Codes;
+use crate::exec::check_inputs;
 use crate::exec::engine::{Engine, Options};
 use crate::exec::int::IntExecutor;
+use crate::graph::ValueId;
 use crate::kernels::isa::Isa;
 use crate::lower::IntGraph;
-use crate::memory::code_bits;
+use crate::memory::code_width;
+use crate::quant::Width;
 use crate::tensor::Tensor;
 use crate::text::printable;
 
@@ -132,8 +135,8 @@ impl Candidate for Reference {
 pub struct InEngine {
     engine: Engine,
     family: String,
-    /// The results of the nodes, and how many bits their codes have.
-    results: Vec<(usize, u32)>,
+    /// The results of the nodes, and what codes they have.
+    results: Vec<(ValueId, Width)>,
 }
 
 impl InEngine {
@@ -143,16 +146,18 @@ impl InEngine {
     /// # Errors
     /// Those of [`Engine::new`].
     pub fn all(graph: &IntGraph, threads: &[usize]) -> crate::Result<Vec<Self>> {
-        let (isas, threads) = match code_bits(graph) {
-            8 => (Isa::ALL.into_iter().rev().filter(|isa| isa.is_available()).collect(), threads),
-            _ => (vec![Isa::detect()], &[1][..]),
+        let (isas, threads) = match code_width(graph) {
+            Width::W8 => {
+                (Isa::ALL.into_iter().rev().filter(|isa| isa.is_available()).collect(), threads)
+            }
+            Width::W16 | Width::W32 => (vec![Isa::detect()], &[1][..]),
         };
-        let family = match code_bits(graph) {
-            8 => format!("engine ({}; {})", listed(&isas), threads_of(threads)),
-            bits => format!("engine ({bits} bits: the reference's code)"),
+        let family = match code_width(graph) {
+            Width::W8 => format!("engine ({}; {})", listed(&isas), threads_of(threads)),
+            width => format!("engine ({width} bits: the reference's code)"),
         };
-        let results = graph.nodes.iter().map(|n| (n.output, graph.values[n.output].quant.bits));
-        let results: Vec<(usize, u32)> = results.collect();
+        let results = graph.nodes.iter().map(|n| (n.output, graph.values[n.output].quant.width));
+        let results: Vec<(ValueId, Width)> = results.collect();
         let each = isas.iter().flat_map(|&isa| threads.iter().map(move |&threads| (isa, threads)));
         each.map(|(isa, threads)| {
             let engine = Engine::new(graph, Options { isa, threads, ..Options::default() })?;
@@ -202,8 +207,8 @@ impl Candidate for InEngine {
             let mut layers = Vec::new();
             let outputs = self.engine.run_observed(&mut session, &sample.inputs, |v, codes| {
                 match self.results.get(layers.len()) {
-                    Some(&(next, bits)) if sample.layers && next == v => {
-                        layers.push(Codes::new(bits, codes));
+                    Some(&(next, width)) if sample.layers && next == v => {
+                        layers.push(Codes::new(width, codes));
                     }
                     _ => {}
                 }
@@ -306,8 +311,10 @@ pub fn compare(
         Outcome::Ok(())
     };
     let first = |lane: &mut Vec<(usize, Runner)>, at: usize| {
-        let inputs = sample(at).map_err(|e| format!("sample {at}: {e}"))?;
         let values = graph.inputs.iter().map(|&v| &graph.values[v]);
+        let expected = values.clone().map(|v| (v.name.as_str(), v.shape.as_slice()));
+        let inputs = sample(at).and_then(|x| check_inputs(expected, &x).map(|()| x));
+        let inputs = inputs.map_err(|e| format!("sample {at}: {e}"))?;
         let codes = values.zip(&inputs).map(|(value, x)| value.to_codes(x)).collect();
         let sample = Sample { inputs, codes, layers: how.layers };
         let mut traces = vec![Trace::default(); candidates.len()];

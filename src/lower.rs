@@ -36,7 +36,7 @@ impl IntValue {
         self.shape.iter().product()
     }
 
-    fn operand(&self) -> Operand<'_> {
+    pub(crate) fn operand(&self) -> Operand<'_> {
         Operand { shape: &self.shape, order: self.order, quant: &self.quant }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, bail};
 use crate::exec::engine::{self, Engine};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
@@ -98,15 +98,37 @@ impl Executor {
         match self {
             Self::Float(executor) => executor.run(inputs, |_, _| Ok(())),
             Self::Int { engine, free } => {
-                let session = free.lock().ok().and_then(|mut free| free.pop());
-                let mut session = session.map_or_else(|| engine.session(), Ok)?;
-                let outputs = engine.run(&mut session, inputs);
-                if let Ok(mut free) = free.lock() {
-                    free.push(session);
-                }
-                outputs
+                Self::in_session(engine, free, |session| engine.run(session, inputs))
             }
         }
+    }
+
+    /// The codes of the outputs for one sample.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), or if the network is not quantized.
+    pub fn run_codes(&self, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<i32>>> {
+        match self {
+            Self::Float(_) => bail!(Invalid, "the network is not quantized"),
+            Self::Int { engine, free } => {
+                Self::in_session(engine, free, |session| engine.run_codes(session, inputs))
+            }
+        }
+    }
+
+    /// With a session that no other thread is using.
+    fn in_session<T>(
+        engine: &Engine,
+        free: &Mutex<Vec<engine::Session>>,
+        run: impl FnOnce(&mut engine::Session) -> Result<T>,
+    ) -> Result<T> {
+        let session = free.lock().ok().and_then(|mut free| free.pop());
+        let mut session = session.map_or_else(|| engine.session(), Ok)?;
+        let result = run(&mut session);
+        if let Ok(mut free) = free.lock() {
+            free.push(session);
+        }
+        result
     }
 }
 

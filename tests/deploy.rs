@@ -14,6 +14,7 @@ use naive_ptq::calibrate::Observer;
 use naive_ptq::data::write_folder;
 use naive_ptq::emit::{self, Memory};
 use naive_ptq::graph::Graph;
+use naive_ptq::kernels::isa::Isa;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::quant::{Preset, Scheme, Width};
 use naive_ptq::{Tensor, onnx};
@@ -354,26 +355,38 @@ fn the_crate_passes_its_test_and_needs_nothing_but_core() {
     });
 }
 
+/// What `verify` calls the engine: every instruction set of this machine, the fastest first.
+fn engine() -> String {
+    let isas = Isa::ALL.into_iter().rev().filter(|isa| isa.is_available());
+    let isas: Vec<&str> = isas.map(Isa::name).collect();
+    format!("engine ({}; 1, 2 threads)", isas.join(", "))
+}
+
 #[test]
-fn verify_compares_the_engine_c_and_rust() {
+fn verify_compares_the_reference_the_engine_c_and_rust() {
     if !programs(&["cc", "rustc"]) {
         return;
     }
     let dir = model(SCALE);
-    let verify = format!("verify int8.onnx {DATA} --samples 20");
+    let verify = format!("verify int8.onnx {DATA} --samples 20 --threads 2");
     let lines = prints(dir.path(), &verify);
-    assert_eq!(lines, "engine = c = rust on 20 of 20 samples\n");
+    assert_eq!(lines, format!("reference = {} = c = rust on 20 of 20 samples\n", engine()));
     let lines = prints(dir.path(), &format!("{verify} --targets engine,c --layers"));
-    assert_eq!(lines, "engine = c on 20 of 20 samples\n");
+    assert_eq!(lines, format!("reference = {} = c on 20 of 20 samples\n", engine()));
+    let lines = prints(dir.path(), &format!("{verify} --targets c"));
+    assert_eq!(lines, "reference = c on 20 of 20 samples\n");
     assert_eq!(entries(dir.path()).len(), 1, "nothing is left behind");
     let dir = model(SCALE.with_widths(Width::W16, Width::W8));
     let summary = prints(dir.path(), &format!("{verify} --layers --json"));
     let summary: Value = serde_json::from_str(&summary).unwrap();
+    let engine = "engine (16 bits: the reference's code)";
     assert_eq!(
         summary,
         serde_json::json!({
-            "targets": ["engine", "c", "rust"], "samples": 20, "layers": true, "equal": true,
-            "difference": null,
+            "targets": ["reference", engine, "c", "rust"],
+            "candidates": ["reference", engine, "c", "c for the DSP extension", "rust"],
+            "samples": 20, "equal_samples": 20, "layers": true, "equal": true,
+            "difference": null, "notes": [],
         })
     );
 }
@@ -417,37 +430,61 @@ fn verify_finds_what_differs() {
     let output = ptq_with(dir.path(), &format!("{verify} --targets c"), &[("CC", &cc)]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
     let line = stdout(&output);
-    let start = format!("sample 0: \"{}\"[0] is {} in the engine, ", name(last), vector.output[0]);
+    let layer = |i: usize| &graph.nodes[i].name;
+    let start = format!("sample 0: layer \"{}\": \"{}\"[0] is ", layer(last), name(last));
     let got = line.strip_prefix(&start).unwrap_or_else(|| panic!("{line}, expected {start}"));
+    // The reference is alone against two forms of C.
+    let got = got.strip_prefix(&format!("{} in reference, ", vector.output[0])).unwrap();
     let got: i32 = got.strip_suffix(" in c\n").unwrap().parse().unwrap();
     assert!(got > vector.output[0] && got <= 127, "{line}");
 
     // The same in Rust: the last bias there is.
     let crate_folder = dir.path().join("crate");
-    write_folder(&crate_folder, &emit::rust::emit(&graph, "net", &[]).unwrap()).unwrap();
+    let files = emit::rust::emit(&graph, "net", &[]).unwrap();
+    write_folder(&crate_folder, &files).unwrap();
     let file = crate_folder.join("src/lib.rs");
     change_number(&file, "bias: &[", |n| n + 20_000);
     let library = fs::read_to_string(file).unwrap();
     let cargo = tampering(dir.path(), "cargo1", "src/lib.rs", &library, env!("CARGO"));
     let output = ptq_with(dir.path(), &format!("{verify} --targets rust"), &[("CARGO", &cargo)]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
-    assert_eq!(stdout(&output), line.replace(" in c\n", " in rust\n"));
+    let expected = vector.output[0];
+    assert_eq!(stdout(&output), format!("{start}{got} in rust, {expected} in reference\n"));
 
-    // A layer within: the first tensor that differs is its result.
-    let cc =
-        tampering(dir.path(), "cc2", "net.c", &patched("layer0_product_bias[] = {", 20_000), "cc");
-    let arguments = format!("{verify} --targets c --layers --json");
-    let output = ptq_with(dir.path(), &arguments, &[("CC", &cc)]);
-    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
-    let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    let found = &summary["difference"];
-    assert_eq!(summary["equal"], false);
-    assert_eq!((&found["sample"], &found["target"]), (&0.into(), &"c".into()));
-    assert_eq!(found["tensor"], name(0));
-    let index = found["index"].as_u64().unwrap() as usize;
-    assert_eq!(index % graph.values[graph.nodes[0].output].shape[1], 0, "only the first channel");
-    assert_eq!(found["engine"], vector.layers[0].get(index));
-    assert_ne!(found["engine"], found["got"]);
+    // One bit of one code of a layer: it is named, with those who say otherwise.
+    let c = fs::read_to_string(folder.join("net.c")).unwrap();
+    let library = files.iter().find(|(name, _)| name == "src/lib.rs").unwrap().1.clone();
+    let index = 3;
+    for i in [0, last / 2, last] {
+        let (before, after) = c.split_once(&format!("TRACE({i}, memory + ")).unwrap();
+        let (at, _) = after.split_once(',').unwrap();
+        let flipped = format!("{before}memory[{at} + {index}] ^= 4; TRACE({i}, memory + {after}");
+        let cc = tampering(dir.path(), &format!("cc-{i}"), "net.c", &flipped, "cc");
+        let (before, after) = library.split_once(&format!("trace({i}, &memory[")).unwrap();
+        let (at, _) = after.split_once("..").unwrap();
+        let flipped = format!("{before}memory[{at} + {index}] ^= 4; trace({i}, &memory[{after}");
+        let cargo =
+            tampering(dir.path(), &format!("cargo-{i}"), "src/lib.rs", &flipped, env!("CARGO"));
+        let forms = serde_json::json!(["c", "c for the DSP extension"]);
+        for (target, variable, tool, odd) in [
+            ("engine,c", "CC", &cc, forms),
+            ("engine,rust", "CARGO", &cargo, serde_json::json!(["rust"])),
+        ] {
+            let arguments = format!("{verify} --targets {target} --layers --json --threads 2");
+            let output = ptq_with(dir.path(), &arguments, &[(variable, tool)]);
+            assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+            let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+            let found = &summary["difference"];
+            assert_eq!(summary["equal"], false);
+            let place = (&found["sample"], &found["layer"], &found["tensor"], &found["index"]);
+            let expected = (0.into(), layer(i).as_str().into(), name(i).into(), index.into());
+            assert_eq!(place, (&expected.0, &expected.1, &expected.2, &expected.3));
+            let code = vector.layers[i].get(index);
+            assert_eq!(found["opinions"][0], serde_json::json!({"code": code ^ 4, "of": odd}));
+            assert_eq!(found["opinions"][1]["code"], code);
+            assert_eq!(found["opinions"][1]["of"][0], "reference");
+        }
+    }
 
     // An accumulator beyond its bound.
     let cc = tampering(dir.path(), "cc3", "net.c", &patched(&at, 1 << 28), "cc");

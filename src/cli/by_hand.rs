@@ -11,7 +11,7 @@ use naive_ptq::ops::IntOp;
 use naive_ptq::ops::conv::ConvInt;
 
 /// Prints the sum of the first depthwise convolution for one element of `sample`, and checks it
-/// against the engine.
+/// against the reference.
 pub fn by_hand(graph: &Graph, integer: &IntGraph, sample: &Tensor<f32>) -> anyhow::Result<()> {
     let (node, conv) = first_depthwise(integer).context("no depthwise convolution")?;
     let (x, y) = codes(integer, node, sample)?;
@@ -61,9 +61,9 @@ pub fn by_hand(graph: &Graph, integer: &IntGraph, sample: &Tensor<f32>) -> anyho
         m.shift
     );
     say!("  output    {rounded} + zero point {} = {code} (limits {lo} to {hi})", acc.y_zero_point);
-    let engine = y[element];
-    ensure!(code == engine as i64, "by hand {code}, the engine computed {engine}");
-    say!("  engine    {engine}: the same");
+    let reference = y[element];
+    ensure!(code == reference as i64, "by hand {code}, the reference computed {reference}");
+    say!("  reference {reference}: the same");
 
     let value = &integer.values[node.output];
     let scale = value.quant.scale[0];

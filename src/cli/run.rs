@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::data::npy::{Element, write_npy};
 use naive_ptq::data::{check_folder, write_atomic};
-use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::model::Model;
 use rayon::prelude::*;
 
@@ -51,9 +50,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Model::Float(_), true) => bail!("--codes: {} is not quantized", args.model.display()),
         (Model::Int(graph), true) => {
             let bar = progress("running", data.len());
-            let executor = IntExecutor::new(graph.clone());
+            let executor = network.executor()?;
             let codes = (0..data.len()).into_par_iter().map(|i| {
-                let run = |x| executor.run_codes(&[x], |_, _| Ok(()));
+                let run = |x| executor.run_codes(&[x]);
                 let mut codes =
                     data.sample(i).and_then(run).with_context(|| format!("sample {i}"))?;
                 bar.inc(1);

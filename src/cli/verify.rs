@@ -3,20 +3,23 @@
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
+use naive_ptq::compare::{
+    Candidate, How, InEngine, Outcome, Reference, Runner, Sample, Trace, compare,
+};
 use naive_ptq::data::{Temporary, write_folder};
-use naive_ptq::emit::{self, TestVector, code_width};
+use naive_ptq::emit::{self, code_width};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
-use naive_ptq::text::printable;
-use serde_json::json;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, progress};
 use crate::deploy::{Target, from_bytes, quantized, to_bytes};
 
-/// Compile a quantized network for each target, run it on data, and compare every code with the engine's
+/// Run a quantized network on data in the engine, with each instruction set of this machine, and compiled for
+/// each target, and compare every code with the reference's
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{DATA_HELP}
 
@@ -31,7 +34,7 @@ pub struct Args {
     /// Samples to run
     #[arg(long, value_name = "DATA")]
     data: PathBuf,
-    /// What is compared with the engine
+    /// What is compared with the reference, with commas between them
     #[arg(long, value_enum, value_delimiter = ',', default_value = "engine,c,rust")]
     targets: Vec<TargetArg>,
     /// Use no more than the first N samples
@@ -44,6 +47,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
     shapes: ShapeArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
@@ -51,7 +56,7 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum TargetArg {
-    /// What the others are compared with
+    /// What runs networks here: with each instruction set of this machine, with one thread and with all
     Engine,
     /// C99, compiled with the C compiler of this machine
     C,
@@ -59,101 +64,47 @@ enum TargetArg {
     Rust,
 }
 
-impl TargetArg {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Engine => "engine",
-            Self::C => "c",
-            Self::Rust => "rust",
-        }
-    }
-}
-
-/// The first code that differs.
-struct Difference {
-    target: &'static str,
-    sample: usize,
-    tensor: String,
-    index: usize,
-    expected: i32,
-    got: i32,
-}
-
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.threads.apply()?;
+    let threads = rayon::current_num_threads();
     let data = args.preprocess.open(&args.data, args.samples)?;
     let graph = quantized(&args.model, &args.shapes, Some(&data))?;
-    let reference = IntExecutor::new(graph.clone());
     let temporary = std::env::temp_dir();
     let folder = Temporary::folder_in(&temporary)
         .with_context(|| format!("{} (TMPDIR)", temporary.display()))?;
-    let mut programs = Vec::new();
+    let mut candidates: Vec<Box<dyn Candidate>> =
+        vec![Box::new(Reference(IntExecutor::new(graph.clone())))];
+    if args.targets.contains(&TargetArg::Engine) {
+        let counts = if threads > 1 { vec![1, threads] } else { vec![1] };
+        for engine in InEngine::all(&graph, &counts)? {
+            candidates.push(Box::new(engine));
+        }
+    }
     // The C code for the DSP extension has a portable form; the other one also checks every bound.
     let builds = [
-        (Target::C, "c", "-DNET_ASSERT"),
-        (Target::C, "c", "-DNET_DSP=1"),
-        (Target::Rust, "rust", ""),
+        (TargetArg::C, Target::C, ["c", "c"], "-DNET_ASSERT"),
+        (TargetArg::C, Target::C, ["c", "c for the DSP extension"], "-DNET_DSP=1"),
+        (TargetArg::Rust, Target::Rust, ["rust", "rust"], ""),
     ];
-    for (i, (target, name, option)) in builds.into_iter().enumerate() {
-        if args.targets.iter().any(|wanted| wanted.name() == name) {
-            let program = build(target, &graph, &folder.path().join(i.to_string()), option)?;
-            programs.push((name, Program::start(&program)?));
+    for (i, (wanted, target, [family, name], option)) in builds.into_iter().enumerate() {
+        if args.targets.contains(&wanted) {
+            let path = build(target, &graph, &folder.path().join(i.to_string()), option)?;
+            candidates.push(Box::new(Compiled { family, name, path, graph: graph.clone() }));
         }
     }
     let bar = progress("verifying", data.len());
-    let mut found = None;
-    'samples: for i in 0..data.len() {
-        let expected = TestVector::new(&reference, &[data.sample(i)?])
-            .with_context(|| format!("sample {i}"))?;
-        for (target, program) in &mut programs {
-            let difference = program
-                .compare(&graph, &expected, args.layers)
-                .with_context(|| format!("target {target}"))?;
-            if let Some((tensor, index, expected, got)) = difference {
-                found = Some(Difference { target, sample: i, tensor, index, expected, got });
-                break 'samples;
-            }
-        }
-        bar.inc(1);
-    }
+    let sample = |i| Ok(vec![data.sample(i)?]);
+    let how = How { layers: args.layers, threads };
+    let done = || bar.inc(1);
+    let comparison = compare(&graph, &candidates, data.len(), sample, how, done)
+        .map_err(|error| anyhow!(error))?;
     bar.finish_and_clear();
-    let mut names: Vec<&str> =
-        std::iter::once("engine").chain(programs.iter().map(|(name, _)| *name)).collect();
-    names.dedup();
-    report(args, &names, data.len(), found.as_ref())?;
-    Ok(if found.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn report(
-    args: &Args,
-    names: &[&str],
-    samples: usize,
-    found: Option<&Difference>,
-) -> anyhow::Result<()> {
-    if args.json {
-        let difference = found.map(|d| {
-            json!({
-                "target": d.target, "sample": d.sample, "tensor": d.tensor, "index": d.index,
-                "engine": d.expected, "got": d.got,
-            })
-        });
-        let summary = json!({"targets": names, "samples": samples, "layers": args.layers, "equal": found.is_none(), "difference": difference});
-        say!("{summary:#}");
-        return Ok(());
+    match args.json {
+        true => say!("{:#}", serde_json::to_value(&comparison)?),
+        false => say!("{comparison}"),
     }
-    match found {
-        None => say!("{} on {samples} of {samples} samples", names.join(" = ")),
-        Some(d) => say!(
-            "sample {}: \"{}\"[{}] is {} in the engine, {} in {}",
-            d.sample,
-            printable(&d.tensor),
-            d.index,
-            d.expected,
-            d.got,
-            d.target
-        ),
-    }
-    Ok(())
+    Ok(if comparison.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Writes and compiles the network and a program around it.
@@ -197,7 +148,30 @@ fn compile(mut command: Command, tool: &str, how: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A compiled network, which waits for inputs.
+/// A network that was deployed and compiled.
+struct Compiled {
+    family: &'static str,
+    name: &'static str,
+    path: PathBuf,
+    graph: Arc<IntGraph>,
+}
+
+impl Candidate for Compiled {
+    fn name(&self) -> String {
+        self.name.into()
+    }
+
+    fn family(&self) -> String {
+        self.family.into()
+    }
+
+    fn start(&self) -> Outcome<Runner<'_>> {
+        let mut program = Program::start(&self.path)?;
+        Ok(Box::new(move |sample| Ok(program.run(&self.graph, sample)?)))
+    }
+}
+
+/// A compiled network that runs and waits for inputs.
 struct Program {
     child: Child,
     input: Option<ChildStdin>,
@@ -212,40 +186,27 @@ impl Program {
         Ok(Self { input: child.stdin.take(), output: BufReader::new(output), child })
     }
 
-    /// The first tensor that differs, with index and both codes.
-    fn compare(
-        &mut self,
-        graph: &IntGraph,
-        expected: &TestVector,
-        layers: bool,
-    ) -> anyhow::Result<Option<(String, usize, i32, i32)>> {
+    fn run(&mut self, graph: &IntGraph, sample: &Sample) -> anyhow::Result<Trace> {
         let width = code_width(graph);
+        let codes: Vec<i32> = sample.codes.iter().flat_map(|codes| codes.iter()).collect();
         let input = self.input.as_mut().context("no standard input")?;
         input
-            .write_all(&to_bytes(&expected.input, width))
+            .write_all(&to_bytes(&codes, width))
             .and_then(|()| input.flush())
             .context("the program ended")?;
-        let mut found = None;
-        let name = |v: usize| graph.values[v].name.clone();
-        let results = graph.nodes.iter().zip(&expected.layers);
-        let tensors =
-            results.map(|(node, codes)| (name(node.output), codes.iter().collect(), layers));
-        let outputs = graph.outputs.iter().scan(0, |start, &v| {
-            let codes = expected.output[*start..][..graph.values[v].len()].to_vec();
-            *start += codes.len();
-            Some((name(v), codes, true))
-        });
-        for (tensor, expected, compared) in tensors.chain(outputs) {
-            let expected: Vec<i32> = expected;
-            let mut bytes = vec![0; expected.len() * width.bytes()];
+        let mut read = |v: usize| {
+            let mut bytes = vec![0; graph.values[v].len() * width.bytes()];
             self.output.read_exact(&mut bytes).context("the program ended")?;
-            let got = from_bytes(&bytes, width);
-            let differs = expected.iter().zip(got.iter()).position(|(&a, b)| a != b);
-            if let (Some(index), None, true) = (differs, &found, compared) {
-                found = Some((tensor, index, expected[index], got.get(index)));
-            }
+            anyhow::Ok(from_bytes(&bytes, width))
+        };
+        let layers = graph.nodes.iter().map(|node| read(node.output));
+        let mut layers = layers.collect::<anyhow::Result<Vec<_>>>()?;
+        if !sample.layers {
+            layers.clear();
         }
-        Ok(found)
+        let output = |&v: &usize| Ok(graph.values[v].to_onnx_order(&read(v)?)?);
+        let outputs = graph.outputs.iter().map(output).collect::<anyhow::Result<_>>()?;
+        Ok(Trace { layers, outputs })
     }
 }
 

@@ -29,7 +29,7 @@ fn last_uses<'a>(
 }
 
 /// Checks the tensors that a caller gives against the names and shapes of a network's inputs.
-fn check_inputs<'a>(
+pub(crate) fn check_inputs<'a>(
     expected: impl ExactSizeIterator<Item = (&'a str, &'a [usize])>,
     inputs: &[Tensor<f32>],
 ) -> Result<()> {

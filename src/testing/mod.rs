@@ -7,6 +7,7 @@
 mod broadcast;
 mod emitted;
 mod net;
+pub mod random_files;
 pub mod random_graphs;
 mod skip;
 

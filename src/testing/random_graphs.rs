@@ -51,7 +51,8 @@ pub fn random_network(seed: u64, nodes: usize) -> Graph {
     net.finish(&[y])
 }
 
-fn random_node(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
+/// A random operator that fits `x`, and its arguments, some of `images` among them.
+pub fn random_node(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
     let shape = net.graph.values[x].shape.clone();
     let (c, h, w) = (shape[1], shape[2], shape[3]);
     let stride = net.rng.pick(&[[1, 1], [2, 1], [2, 2]]);

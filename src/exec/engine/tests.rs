@@ -1,6 +1,9 @@
 //! Every set of kernels and every number of threads against the reference of the operators, as a user
 //! gets them and with all techniques and threads even for the smallest layer.
 
+mod bound;
+mod files;
+
 use super::*;
 use crate::arith::Multiplier;
 use crate::calibrate::{Calibrator, Observer};
@@ -64,15 +67,16 @@ fn graph_of(op: IntOp, values: Vec<IntValue>) -> IntGraph {
 
 /// Codes of each pattern, as real numbers.
 fn patterns(graph: &IntGraph, rng: &mut Rng) -> Vec<Vec<Tensor<f32>>> {
-    let any: Vec<i32> = (-128..128).collect();
-    let lists = [&any[..], &[-128], &[127], &[-128, 127]];
-    let one = |v: &usize, list: &[i32], rng: &mut Rng| {
+    let one = |v: &usize, pattern: usize, rng: &mut Rng| {
         let value = &graph.values[*v];
-        let zero = value.quant.zero_point;
-        let codes = (0..value.len()).map(|_| (rng.pick(list) - zero) as f32).collect();
+        let (lowest, highest) = value.quant.code_range();
+        let any: Vec<i32> = (lowest..=highest).collect();
+        let ends = [lowest, highest];
+        let list = [&any[..], &ends[..1], &ends[1..], &ends][pattern];
+        let codes = (0..value.len()).map(|_| value.quant.dequantize(rng.pick(list), 0)).collect();
         Tensor::new(value.shape.clone(), codes).unwrap()
     };
-    lists.iter().map(|list| graph.inputs.iter().map(|v| one(v, list, rng)).collect()).collect()
+    (0..4).map(|pattern| graph.inputs.iter().map(|v| one(v, pattern, rng)).collect()).collect()
 }
 
 /// All engines against the reference, on all patterns; returns the path that was taken.
