@@ -16,6 +16,7 @@ use std::process::{Command, Output};
 use conv::naive_conv::{Experiment, Geometry, choose_shift, convolve, quantize};
 use conv::{Options, check, dump};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use tempfile::{TempDir, tempdir};
 
 const FILES: [&str; 6] = [
@@ -218,7 +219,15 @@ fn geometries() -> impl Strategy<Value = Geometry> {
         })
 }
 
+/// So many cases; what fails is kept beside what the library's tests keep.
+fn cases(cases: u32) -> ProptestConfig {
+    let file = FileFailurePersistence::Direct("proptest-regressions/tests/naive_conv.txt");
+    ProptestConfig { cases, failure_persistence: Some(Box::new(file)), ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(cases(256))]
+
     /// On small integers float sums are exact in any order, so no tolerance is needed.
     #[test]
     fn convolution_equals_another_implementation(g in geometries(), seed in 0..u64::MAX) {
@@ -457,7 +466,7 @@ fn damage(content: &mut Vec<u8>, damage: &Damage) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     /// In this process, so that a panic fails the test with its input.
     #[test]
