@@ -183,7 +183,14 @@ fn signals_leave_no_temporary_files() {
     let compiler = dir.join("compiler");
     fs::write(&compiler, "#!/bin/sh\nsleep 2\n").unwrap();
     let sh = format!("sh {}", text(&compiler));
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    let ignored = u64::from_str_radix(mask, 16).unwrap();
     for signal in [1, 2, 15] {
+        if ignored >> (signal - 1) & 1 == 1 {
+            tools::skip(&format!("signal {signal}"), "whoever started the tests ignores it");
+            continue;
+        }
         let mut verify = run(dir, "verify int8.onnx --data x.npy --targets c");
         verify.env("CC", &sh).env("TMPDIR", dir.join("temporary")).stderr(Stdio::null());
         let mut child = verify.spawn().unwrap();

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use naive_ptq::data::update_folder;
+use naive_ptq::text::escaped;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use naive_conv::Options;
@@ -115,7 +116,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         (Some(dir), _) => return check(dir, args.json, &mut out),
         (_, Some(dir)) => {
             dump(&(&args).into(), dir)?;
-            writeln!(out, "wrote {}", dir.display())?;
+            writeln!(out, "wrote {}", escaped(&dir.to_string_lossy()))?;
         }
         _ => experiment(&(&args).into())?.tell(&mut out)?,
     }
@@ -359,6 +360,9 @@ fn in_range<T: TryFrom<i64>>(what: &str, codes: Vec<i64>, bits: u32) -> Result<V
 
 fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T> {
     let path = dir.join(name);
+    let metadata = fs::metadata(&path).map_err(|error| at(&path, error))?;
+    // A device or a pipe might go on for ever.
+    ensure!(metadata.is_file(), "{}: not a file", path.display());
     let content = fs::read(&path).map_err(|error| at(&path, error))?;
     serde_json::from_slice(&content).map_err(|error| at(&path, error))
 }

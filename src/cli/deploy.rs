@@ -15,7 +15,7 @@ use naive_ptq::lower::IntGraph;
 use naive_ptq::model::Model;
 use serde_json::json;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, progress};
 use naive_ptq::quant::Width;
 
 /// Of all test vectors together, which are source code.
@@ -96,17 +96,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if count.saturating_mul(codes) > MAX_CODES {
         bail!("--test-vectors {count}: each has {codes} codes, and all at most {MAX_CODES}");
     }
+    let bar = progress("computing test vectors", count);
+    let vector = |x: &[Tensor<f32>]| {
+        bar.inc(1);
+        TestVector::new(&reference, x)
+    };
     let vectors = match &data {
         Some(data) if data.len() < count => {
             bail!("--test-vectors {count}: the data has {} samples", data.len())
         }
-        Some(data) => (0..count)
-            .map(|i| TestVector::new(&reference, &[data.sample(i)?]))
-            .collect::<naive_ptq::Result<Vec<_>>>()?,
+        Some(data) => {
+            (0..count).map(|i| vector(&[data.sample(i)?])).collect::<naive_ptq::Result<Vec<_>>>()?
+        }
         None => (0..count)
-            .map(|i| TestVector::new(&reference, &random_inputs(&graph, i as u64)))
+            .map(|i| vector(&random_inputs(&graph, i as u64)))
             .collect::<naive_ptq::Result<Vec<_>>>()?,
     };
+    bar.finish_and_clear();
     let files = args.target.emit(&graph, &args.name, &vectors)?;
     match args.force {
         true => update_folder(&args.output, &files, &emit::written_files(&args.output))?,
