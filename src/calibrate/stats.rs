@@ -1,6 +1,8 @@
 //! An [`Observer`] as JSON, so that calibration can be spread over machines and merged.
 //!
-//! Floats are written as their bits and sums as text: what is read is what was written.
+//! Floats are written as their bits and sums as text: what is read is what was written. And what is written does not
+//! depend on the machine: [products are summed](crate::kernels::float) in one order everywhere, and functions
+//! such as `exp` are those of `libm`, never of the system.
 
 use serde::{Deserialize, Serialize};
 

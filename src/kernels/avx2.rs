@@ -27,25 +27,25 @@ macro_rules! common {
 
         #[inline(always)]
         unsafe fn load(from: *const u32) -> __m256i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe { _mm256_loadu_si256(from.cast()) }
         }
 
         #[inline(always)]
         unsafe fn save(v: __m256i, to: *mut u32) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe { _mm256_storeu_si256(to.cast(), v) }
         }
 
         #[inline(always)]
         unsafe fn splat(x: *const Self::X) -> __m256i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
         }
 
         #[inline(always)]
         unsafe fn round(acc: __m256i, factor: *const f32) -> __m256i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe {
                 let factor = _mm256_loadu_ps(factor);
                 let q = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), factor, _mm256_set1_ps(ROUND));
@@ -55,7 +55,7 @@ macro_rules! common {
 
         #[inline(always)]
         unsafe fn round_double(acc: __m256i, factor: *const f64) -> __m256i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe {
                 let round = _mm256_set1_pd(ROUND_DOUBLE);
                 let (f0, f1) = (_mm256_loadu_pd(factor), _mm256_loadu_pd(factor.add(4)));
@@ -70,7 +70,7 @@ macro_rules! common {
 
         #[inline(always)]
         unsafe fn fused(acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, as `Vector` demands.
             unsafe {
                 let (acc, x, w) =
                     (_mm256_castsi256_ps(acc), _mm256_castsi256_ps(x), _mm256_castsi256_ps(w));
@@ -88,19 +88,19 @@ impl Vector for Avx2 {
     #[target_feature(enable = "avx2,fma")]
     #[inline(never)]
     unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and what the job demands is the caller's to promise.
         unsafe { job.run() }
     }
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Vector` demands.
         unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(x, w)) }
     }
 
     #[inline(always)]
     unsafe fn store<const N: usize>(q: [__m256i; 4], limits: Limits, y: [*mut u8; 4], len: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe {
             let [low, high] = halves(q, limits);
             let codes = _mm256_packs_epi16(low, high);
@@ -114,7 +114,7 @@ impl Vector for Avx2 {
 impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Simd` demands.
         unsafe {
             let mut x = [_mm256_setzero_si256(); 2];
             for (x, row) in x.iter_mut().zip(rows) {
@@ -134,43 +134,43 @@ impl Simd for Avx2 {
 impl Pairs for Avx2 {
     #[inline(always)]
     unsafe fn codes(x: *const u8) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Pairs` demands.
         unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(x.cast())) }
     }
 
     #[inline(always)]
     unsafe fn add_codes(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm256_add_epi16(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sub_codes(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm256_sub_epi16(a, b) }
     }
 
     #[inline(always)]
     unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm256_add_epi32(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sub(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm256_sub_epi32(a, b) }
     }
 
     #[inline(always)]
     unsafe fn multiply(a: __m256i, b: i32) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm256_mullo_epi32(a, _mm256_set1_epi32(b)) }
     }
 
     #[inline(always)]
     unsafe fn shift(a: __m256i, n: i32) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm256_srav_epi32(a, _mm256_set1_epi32(n)) }
     }
 
@@ -189,19 +189,19 @@ impl Vector for AvxVnni {
     #[target_feature(enable = "avx2,fma,avxvnni")]
     #[inline(never)]
     unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and what the job demands is the caller's to promise.
         unsafe { job.run() }
     }
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Vector` demands.
         unsafe { _mm256_dpbusd_avx_epi32(acc, x, w) }
     }
 
     #[inline(always)]
     unsafe fn store<const N: usize>(q: [__m256i; 4], limits: Limits, y: [*mut u8; 4], len: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe {
             let [low, high] = halves(q, limits);
             let codes = _mm256_packus_epi16(low, high);
@@ -215,7 +215,7 @@ impl Vector for AvxVnni {
 impl Simd for AvxVnni {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Simd` demands.
         unsafe {
             let mut x = [_mm256_setzero_si256(); 4];
             for (x, row) in x.iter_mut().zip(rows) {
@@ -237,6 +237,9 @@ impl Simd for AvxVnni {
 }
 
 /// The first `len` codes of a row, with anything behind them.
+///
+/// # Safety
+/// The row must hold `len` codes, at most `L`.
 #[inline(always)]
 unsafe fn copied<const L: usize>(row: *const u8, len: usize, to: &mut [u8; L]) -> *const u8 {
     // SAFETY: `len` is below `L`, and the row holds as many.
@@ -246,9 +249,12 @@ unsafe fn copied<const L: usize>(row: *const u8, len: usize, to: &mut [u8; L]) -
 
 /// Output codes in 16 bits. Saturation changes nothing: the limits are closer, also after the zero point is
 /// added.
+///
+/// # Safety
+/// The machine must have AVX2.
 #[inline(always)]
 unsafe fn halves(q: [__m256i; 4], limits: Limits) -> [__m256i; 2] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the machine has the instructions.
     unsafe {
         let zero_point = _mm256_set1_epi16(limits.zero_point);
         [
@@ -258,10 +264,13 @@ unsafe fn halves(q: [__m256i; 4], limits: Limits) -> [__m256i; 2] {
     }
 }
 
-/// Stores `len` codes of each row: see [`Simd::store`].
+/// Stores `len` codes of each row: see [`Vector::store`].
+///
+/// # Safety
+/// The machine must have AVX2, and the first `4 / N` rows room for `len` codes, at most `8 · N`.
 #[inline(always)]
 unsafe fn put<const N: usize>(codes: __m256i, y: [*mut u8; 4], len: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the machine has the instructions, and there is room for the codes.
     unsafe {
         if len == 8 * N {
             match N {

@@ -27,25 +27,25 @@ macro_rules! common {
 
         #[inline(always)]
         unsafe fn splat(x: *const Self::X) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe { _mm512_set1_epi32(x.cast::<i32>().read_unaligned()) }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const u32) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe { _mm512_loadu_si512(from.cast()) }
         }
 
         #[inline(always)]
         unsafe fn save(v: __m512i, to: *mut u32) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe { _mm512_storeu_si512(to.cast(), v) }
         }
 
         #[inline(always)]
         unsafe fn round(acc: __m512i, factor: *const f32) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe {
                 let factor = _mm512_loadu_ps(factor);
                 let q = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), factor, _mm512_set1_ps(ROUND));
@@ -55,7 +55,7 @@ macro_rules! common {
 
         #[inline(always)]
         unsafe fn round_double(acc: __m512i, factor: *const f64) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe {
                 let (f0, f1) = (_mm512_loadu_pd(factor), _mm512_loadu_pd(factor.add(8)));
                 let round = _mm512_set1_pd(ROUND_DOUBLE);
@@ -71,7 +71,7 @@ macro_rules! common {
 
         #[inline(always)]
         unsafe fn fused(acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, as `Vector` demands.
             unsafe {
                 let (acc, x, w) =
                     (_mm512_castsi512_ps(acc), _mm512_castsi512_ps(x), _mm512_castsi512_ps(w));
@@ -82,7 +82,7 @@ macro_rules! common {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
         #[inline(never)]
         unsafe fn run<J: Job<Self>>(job: J) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and what the job demands is the caller's to promise.
             unsafe { job.run() }
         }
 
@@ -93,7 +93,7 @@ macro_rules! common {
             y: [*mut u8; 4],
             len: usize,
         ) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
             unsafe {
                 // Saturation at 16 bits changes nothing: the limits are closer, also after the zero point is
                 // added.
@@ -140,7 +140,7 @@ impl Vector for Avx512Vnni {
 
     #[inline(always)]
     unsafe fn dot(acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Vector` demands.
         unsafe { _mm512_dpbusd_epi32(acc, x, w) }
     }
 }
@@ -148,7 +148,7 @@ impl Vector for Avx512Vnni {
 impl Simd for Avx512Vnni {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Simd` demands.
         unsafe {
             let mut x = [_mm512_setzero_si512(); 4];
             for (x, row) in x.iter_mut().zip(rows) {
@@ -194,7 +194,7 @@ impl Vector for Avx512Pairs {
 
     #[inline(always)]
     unsafe fn dot(acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Vector` demands.
         unsafe { dpwssd(acc, x, w) }
     }
 }
@@ -202,43 +202,43 @@ impl Vector for Avx512Pairs {
 impl Pairs for Avx512Pairs {
     #[inline(always)]
     unsafe fn codes(x: *const u8) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Pairs` demands.
         unsafe { _mm512_cvtepu8_epi16(_mm256_loadu_si256(x.cast())) }
     }
 
     #[inline(always)]
     unsafe fn add_codes(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm512_add_epi16(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sub_codes(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm512_sub_epi16(a, b) }
     }
 
     #[inline(always)]
     unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm512_add_epi32(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sub(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm512_sub_epi32(a, b) }
     }
 
     #[inline(always)]
     unsafe fn multiply(a: __m512i, b: i32) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm512_mullo_epi32(a, _mm512_set1_epi32(b)) }
     }
 
     #[inline(always)]
     unsafe fn shift(a: __m512i, n: i32) -> __m512i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Pairs` demands.
         unsafe { _mm512_srav_epi32(a, _mm512_set1_epi32(n)) }
     }
 

@@ -172,7 +172,7 @@ impl<S: Vector> Job<S> for Add<'_> {
 unsafe fn pack(s: &FloatSums, runs: &[Run], offsets: &[usize], width: usize, mut to: *mut f32) {
     for &offset in offsets {
         for run in runs {
-            // SAFETY: the caller's promise.
+            // SAFETY: the inputs of each run are there, and room for a panel, as this function demands.
             unsafe {
                 let (x, to) = (s.x.as_ptr().add(run.x + offset), to.add(run.lane));
                 match s.x_step {
@@ -208,7 +208,7 @@ impl Part<'_> {
     unsafe fn rows<S: Vector, const N: usize>(mut self) {
         let mut first = 0;
         while first < self.s.rows {
-            // SAFETY: this function's promise.
+            // SAFETY: what `tile` demands, this function does.
             unsafe {
                 // More rows would not fit into the registers of machines with few of them.
                 first += match (self.s.rows - first, S::VECTORS) {
@@ -228,7 +228,7 @@ impl Part<'_> {
     unsafe fn tile<S: Vector, const R: usize, const N: usize>(&mut self, first: usize) -> usize {
         let s = self.s;
         let (mut y, mut w, mut to) = ([self.y; R], [self.w; R], [self.y; R]);
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and all elements are there, as `rows` demands.
         unsafe {
             for r in 0..R {
                 // A row that does not exist is the last one once more, and gives the same.

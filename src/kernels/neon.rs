@@ -29,20 +29,20 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn load(from: *const u32) -> int32x4_t {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe { vld1q_s32(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn save(v: int32x4_t, to: *mut u32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe { vst1q_s32(to.cast(), v) }
     }
 
     #[inline(always)]
     unsafe fn splat(x: *const i8) -> int32x4_t {
         // Not `vld1q_dup_s32`, whose pointer must be aligned.
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe { vdupq_n_s32(x.cast::<i32>().read_unaligned()) }
     }
 
@@ -70,7 +70,7 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn round(acc: int32x4_t, factor: *const f32) -> int32x4_t {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe {
             let q = vfmaq_f32(vdupq_n_f32(ROUND), vcvtq_f32_s32(acc), vld1q_f32(factor));
             vsubq_s32(vreinterpretq_s32_f32(q), vdupq_n_s32(ROUND.to_bits() as i32))
@@ -79,7 +79,7 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn round_double(acc: int32x4_t, factor: *const f64) -> int32x4_t {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe {
             let (f0, f1) = (vld1q_f64(factor), vld1q_f64(factor.add(2)));
             let round = vdupq_n_f64(ROUND_DOUBLE);
@@ -93,7 +93,7 @@ impl Vector for NeonDot {
 
     #[inline(always)]
     unsafe fn fused(acc: int32x4_t, x: int32x4_t, w: int32x4_t) -> int32x4_t {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, as `Vector` demands.
         unsafe {
             let real = |v| vreinterpretq_f32_s32(v);
             vreinterpretq_s32_f32(vfmaq_f32(real(acc), real(x), real(w)))
@@ -103,7 +103,7 @@ impl Vector for NeonDot {
     #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon,dotprod"))]
     #[inline(never)]
     unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and what the job demands is the caller's to promise.
         unsafe { job.run() }
     }
 
@@ -114,7 +114,7 @@ impl Vector for NeonDot {
         y: [*mut u8; 4],
         len: usize,
     ) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe {
             // Saturation changes nothing: the limits are closer, also after the zero point is added.
             let zero_point = vdupq_n_s16(limits.zero_point);
@@ -153,7 +153,7 @@ impl Vector for NeonDot {
 impl Simd for NeonDot {
     #[inline(always)]
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Simd` demands.
         unsafe {
             let mut x = [vdupq_n_s8(0); 4];
             for (x, row) in x.iter_mut().zip(rows) {

@@ -26,7 +26,7 @@ pub struct int8x16x4_t(pub int8x16_t, pub int8x16_t, pub int8x16_t, pub int8x16_
 macro_rules! loads {
     ($($name:ident: $type:ty => $register:ident),*) => {$(
         pub unsafe fn $name(ptr: *const $type) -> $register {
-            // SAFETY: the caller's promise.
+            // SAFETY: the pointer is valid for the register, as the instruction demands.
             unsafe { ptr.cast::<$register>().read_unaligned() }
         }
     )*};
@@ -41,7 +41,7 @@ loads! {
 macro_rules! stores {
     ($($name:ident: $type:ty => $register:ident),*) => {$(
         pub unsafe fn $name(ptr: *mut $type, a: $register) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the pointer is valid for the register, as the instruction demands.
             unsafe { ptr.cast::<$register>().write_unaligned(a) }
         }
     )*};
@@ -53,7 +53,7 @@ stores! { vst1_s8: i8 => int8x8_t, vst1q_s8: i8 => int8x16_t, vst1q_s32: i32 => 
 pub unsafe fn vst4q_s8(a: *mut i8, b: int8x16x4_t) {
     for lane in 0..16 {
         for (i, x) in [b.0, b.1, b.2, b.3].into_iter().enumerate() {
-            // SAFETY: the caller's promise.
+            // SAFETY: the pointer is valid for the register, as the instruction demands.
             unsafe { *a.add(4 * lane + i) = x.0[lane] };
         }
     }

@@ -18,19 +18,19 @@ impl Vector for Scalar {
 
     #[inline(always)]
     unsafe fn load(from: *const u32) -> [i32; 4] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn save(v: [i32; 4], to: *mut u32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         unsafe { to.cast::<[i32; 4]>().write_unaligned(v) }
     }
 
     #[inline(always)]
     unsafe fn splat(x: *const i16) -> [i32; 4] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         let [low, high] = unsafe { [*x, *x.add(1)] };
         [low as u16 as i32 | (high as i32) << 16; 4]
     }
@@ -55,7 +55,7 @@ impl Vector for Scalar {
 
     #[inline(always)]
     unsafe fn round_double(acc: [i32; 4], factor: *const f64) -> [i32; 4] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
         let factor = unsafe { factor.cast::<[f64; 4]>().read_unaligned() };
         let mut q = [0; 4];
         for i in 0..4 {
@@ -76,7 +76,7 @@ impl Vector for Scalar {
 
     #[inline(never)]
     unsafe fn run<J: Job<Self>>(job: J) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the machine has the instructions, and what the job demands is the caller's to promise.
         unsafe { job.run() }
     }
 
@@ -183,7 +183,7 @@ macro_rules! each {
 impl Pairs for Scalar {
     #[inline(always)]
     unsafe fn codes(x: *const u8) -> [i32; 4] {
-        // SAFETY: the caller's promise; the types have the same size.
+        // SAFETY: the machine has the instructions, and the memory is there, as `Pairs` demands; the types have the same size.
         unsafe {
             std::mem::transmute::<[i16; 8], [i32; 4]>(x.cast::<[i8; 8]>().read().map(i16::from))
         }

@@ -38,7 +38,10 @@ impl Element for u8 {
 /// machine's features.
 ///
 /// # Safety
-/// The machine must have the instructions; pointers must be valid for what is read and written.
+/// Whoever calls a method, here or in the traits below, promises that the machine has the instructions of the
+/// type, and that the memory is there: a register behind `from` and `to`, a word behind `x`, a register of factors
+/// behind `factor`, and in each row `y` that is meant, room for `len` codes, which are at most those of its
+/// registers.
 pub(super) trait Vector: Copy {
     /// [`LANES`](Self::LANES) numbers of 32 bits.
     type V: Copy;
@@ -77,7 +80,7 @@ pub(super) trait Vector: Copy {
 /// Work that is compiled with a machine's features.
 ///
 /// # Safety
-/// As for [`Vector`]; and as the job says.
+/// Whoever calls it promises that the machine has the instructions of `S`, and what the job itself demands.
 pub(super) trait Job<S> {
     unsafe fn run(self);
 }
@@ -85,7 +88,9 @@ pub(super) trait Job<S> {
 /// What products and depthwise convolutions need of a machine. All methods but the first are entry points.
 ///
 /// # Safety
-/// As for [`Vector`].
+/// As for [`Vector`]. `interleave` reads `len` codes of each of the first [`GROUP`](Vector::GROUP) rows, and writes
+/// whole registers; `widen` writes as many codes as it reads; the others demand what the functions demand that
+/// they name.
 pub(super) trait Simd: Vector {
     /// The codes of `len` channels in [`GROUP`](Vector::GROUP) rows, a word for each channel.
     unsafe fn interleave(rows: [*const u8; 4], len: usize, to: *mut u32);
@@ -137,7 +142,7 @@ macro_rules! entry_points {
             y: *mut u8,
             y_step: usize,
         ) {
-            // SAFETY: the caller's promise.
+            // SAFETY: what `tile` demands, `Simd::tile` does.
             unsafe { crate::kernels::simd::tile::<Self, R, N>(p, block, x, step, offsets, y, y_step) }
         }
 
@@ -152,7 +157,7 @@ macro_rules! entry_points {
             y: &mut [u8],
             y_step: usize,
         ) {
-            // SAFETY: the caller's promise.
+            // SAFETY: what `depthwise` demands, `Simd::depthwise` does.
             unsafe {
                 match Self::GROUP {
                     4 => crate::kernels::simd::depthwise::<Self, T, 4>(p, block, x, step, taps, y, y_step),
@@ -170,14 +175,14 @@ macro_rules! entry_points {
             to: *mut u32,
             to_step: usize,
         ) {
-            // SAFETY: the caller's promise.
+            // SAFETY: what `spread` demands, `Simd::spread` does.
             unsafe { crate::kernels::simd::spread::<Self>(rows, steps, columns, len, to, to_step) }
         }
 
         $(#[$features])?
         unsafe fn widen(x: &[u8], to: *mut Self::X) {
             for (i, &x) in x.iter().enumerate() {
-                // SAFETY: the caller's promise.
+                // SAFETY: there is room for as many codes, as `Simd` demands.
                 unsafe { *to.add(i) = crate::kernels::simd::Element::of(x) };
             }
         }
@@ -188,7 +193,7 @@ pub(super) use entry_points;
 /// What [`winograd`](super::winograd) needs of a machine: codes of 16 bits, two in a word.
 ///
 /// # Safety
-/// As for [`Vector`].
+/// As for [`Vector`]. `codes` reads as many bytes as a register has codes.
 pub(super) trait Pairs: Vector<X = i16> {
     /// Twice [`LANES`](Vector::LANES) bytes of the arena, as they are: signed or unsigned.
     unsafe fn codes(x: *const u8) -> Self::V;
@@ -233,7 +238,7 @@ pub(super) unsafe fn finish<S: Vector, const R: usize, const N: usize>(
             S::store::<N>(q, p.limits, y, block.len);
         }};
     }
-    // SAFETY: the same.
+    // SAFETY: there are factors for the lanes of the block, and room in its rows, as this function demands.
     unsafe {
         if p.rounding == Rounding::Single {
             let factor = p.single.as_ptr();
@@ -299,7 +304,7 @@ pub(super) unsafe fn accumulate<S: Vector, const R: usize, const N: usize>(
     offsets: impl Iterator<Item = usize>,
 ) {
     for offset in offsets {
-        // SAFETY: the caller's promise.
+        // SAFETY: all codes and weights are there, as this function demands.
         unsafe {
             let x = x.add(offset);
             let mut w = [acc[0][0]; N];
@@ -333,7 +338,7 @@ pub(super) unsafe fn tile<S: Simd, const R: usize, const N: usize>(
     y: *mut u8,
     y_step: usize,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the block, its windows and its rows are there, as this function demands.
     unsafe {
         let mut acc = [[S::load(p.bias.as_ptr().cast()); N]; R];
         for v in 0..N {
@@ -366,7 +371,7 @@ pub(super) unsafe fn depthwise<S: Simd, const T: usize, const N: usize>(
     y: &mut [u8],
     y_step: usize,
 ) {
-    // SAFETY: the caller's promise; the number of pixels follows from the room.
+    // SAFETY: the block, its words and its pixels are there, as this function demands; the number of pixels follows from the room.
     unsafe {
         let pixels = (y.len() + y_step - block.len) / y_step;
         let y = y.as_mut_ptr();
@@ -430,7 +435,7 @@ pub(super) unsafe fn spread<S: Simd>(
     to_step: usize,
 ) {
     for column in 0..columns {
-        // SAFETY: the caller's promise.
+        // SAFETY: all codes and the room for words are there, as this function demands.
         unsafe {
             let mut at = rows;
             for (row, step) in at.iter_mut().zip(steps).take(S::GROUP) {

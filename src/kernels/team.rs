@@ -261,7 +261,7 @@ impl<T> Elements<T> {
     ///
     /// The elements exist, and nobody else uses them, for `'a`.
     unsafe fn get<'a>(&self, begin: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: the caller's promise.
+        // SAFETY: they exist and are nobody else's, as this function demands.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(begin), len) }
     }
 }

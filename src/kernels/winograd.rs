@@ -50,7 +50,7 @@ const WIDEST: usize = 32;
 #[inline(always)]
 unsafe fn differences<S: Pairs, const T: usize>(d: [S::V; T]) -> [S::V; T] {
     let mut t = d;
-    // SAFETY: the caller's promise.
+    // SAFETY: the machine has the instructions, as this function demands.
     unsafe {
         if T == 4 {
             t[0] = S::sub_codes(d[0], d[2]);
@@ -77,7 +77,7 @@ unsafe fn differences<S: Pairs, const T: usize>(d: [S::V; T]) -> [S::V; T] {
 /// The machine has the instructions.
 #[inline(always)]
 unsafe fn four<S: Pairs>(a: S::V) -> S::V {
-    // SAFETY: the caller's promise.
+    // SAFETY: the machine has the instructions, as this function demands.
     unsafe {
         let twice = S::add_codes(a, a);
         S::add_codes(twice, twice)
@@ -88,7 +88,7 @@ unsafe fn four<S: Pairs>(a: S::V) -> S::V {
 /// The machine has the instructions.
 #[inline(always)]
 unsafe fn twice<S: Pairs>(a: S::V) -> S::V {
-    // SAFETY: the caller's promise.
+    // SAFETY: the machine has the instructions, as this function demands.
     unsafe { S::add(a, a) }
 }
 
@@ -99,7 +99,7 @@ unsafe fn twice<S: Pairs>(a: S::V) -> S::V {
 #[inline(always)]
 unsafe fn combine<S: Pairs, const T: usize>(m: [S::V; T]) -> [S::V; 4] {
     let mut y = [m[0]; 4];
-    // SAFETY: the caller's promise.
+    // SAFETY: the machine has the instructions, as this function demands.
     unsafe {
         if T == 4 {
             y[0] = S::add(m[0], S::add(m[1], m[2]));
@@ -123,8 +123,10 @@ const SHIFT: [[i32; 4]; 2] = [[1, 1, 0, 0], [3, 2, 1, 1]];
 /// Times 9 it is 1, modulo `2^32`.
 const NINTH: i32 = 0x38E3_8E39;
 
-/// `Bᵀ d B` of a tile: element `i` of all channels at `to + i · step`. Each of the pixels has as many
-/// channels, and there is room for whole registers of them.
+/// `Bᵀ d B` of a tile: element `i` of all channels at `to + i · step`.
+///
+/// # Safety
+/// Each of the pixels has as many channels, and there is room for whole registers of them.
 struct Transform<const T: usize> {
     pixels: [[*const u8; T]; T],
     channels: usize,
@@ -139,7 +141,7 @@ impl<S: Pairs, const T: usize> Job<S> for Transform<T> {
         let width = 2 * S::LANES;
         let mut copies = [[[0_u8; WIDEST]; T]; T];
         for channel in (0..channels).step_by(width) {
-            // SAFETY: the caller's promise; the last codes are copied to where there are more behind.
+            // SAFETY: pixels and room are there, as `Transform` demands; the last codes are copied to where there are more behind.
             unsafe {
                 let mut at = pixels;
                 for (at, copies) in at.iter_mut().zip(&mut copies) {
@@ -173,8 +175,11 @@ impl<S: Pairs, const T: usize> Job<S> for Transform<T> {
 }
 
 /// The products of one element of all tiles and a block of `N` registers, summed over the channels. The
-/// sums of a tile are `to_step` words behind those of the one before. There are `groups` words of weights for
-/// each lane, and of codes for each tile, which are `step` codes apart; there is room for the results.
+/// sums of a tile are `to_step` words behind those of the one before.
+///
+/// # Safety
+/// There are `groups` words of weights for each lane, and of codes for each tile, which are `step` codes apart;
+/// there is room for the results.
 struct Multiply<const N: usize> {
     weight: *const u32,
     groups: usize,
@@ -217,7 +222,7 @@ impl<S: Pairs, const N: usize> Job<S> for Multiply<N> {
                     }
                 };
             }
-            // SAFETY: the caller's promise; `tile + rows` are at most all tiles.
+            // SAFETY: codes, weights and room are there, as `Multiply` demands; `tile + rows` are at most all tiles.
             unsafe { rows!(1, 2, 3, 4, 5, 6) };
             tile += rows;
             parts -= 1;
@@ -225,8 +230,10 @@ impl<S: Pairs, const N: usize> Job<S> for Multiply<N> {
     }
 }
 
-/// `Y` of each tile for a block of `N` registers, and the codes of that. `block` is one of `p`; `m` holds all
-/// elements of all tiles, and `y` their windows, of which `line` are in a line.
+/// `Y` of each tile for a block of `N` registers, and the codes of that.
+///
+/// # Safety
+/// `block` is one of `p`; `m` holds all elements of all tiles, and `y` their windows, of which `line` are in a line.
 struct Inverse<'a, const T: usize, const N: usize> {
     p: &'a Packed,
     block: &'a Block,
@@ -242,7 +249,7 @@ impl<S: Pairs, const T: usize, const N: usize> Job<S> for Inverse<'_, T, N> {
     unsafe fn run(self) {
         let Self { p, block, m, tiles, y, line } = self;
         let shift = SHIFT[T / 6];
-        // SAFETY: the caller's promise.
+        // SAFETY: sums and pixels are there, as `Inverse` demands.
         unsafe {
             for (t, tile) in tiles.iter().enumerate() {
                 let m = m.add(t * T * T * N * S::LANES);
