@@ -132,13 +132,40 @@ pub struct Graph {
     pub dynamic_batch: bool,
 }
 
+/// Names that are taken, each with the number to try next behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Names(HashMap<String, usize>);
+
+impl Names {
+    /// Takes `wanted`, or `wanted` with a number behind it if it is taken already.
+    pub fn fresh(&mut self, wanted: String) -> String {
+        let mut name = wanted.clone();
+        while self.0.contains_key(&name) {
+            let next = self.0.entry(wanted.clone()).or_insert(1);
+            name = format!("{wanted}_{next}");
+            *next += 1;
+        }
+        self.take(&name);
+        name
+    }
+
+    /// Takes `name`, whether it is free or not.
+    pub fn take(&mut self, name: &str) {
+        self.0.entry(name.into()).or_insert(1);
+    }
+
+    /// Gives `name` back.
+    pub fn free(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+}
+
 /// What a graph would otherwise be searched for, node by node: it is to be kept in step with the graph.
 #[derive(Clone, Debug)]
 pub struct Index {
     producer: Vec<Option<usize>>,
     uses: Vec<usize>,
-    /// Names of values, each with the next number to try behind it.
-    names: HashMap<String, usize>,
+    names: Names,
 }
 
 impl Index {
@@ -147,7 +174,7 @@ impl Index {
         let mut index = Self {
             producer: vec![None; graph.values.len()],
             uses: vec![0; graph.values.len()],
-            names: graph.values.iter().map(|v| (v.name.clone(), 1)).collect(),
+            names: Names(graph.values.iter().map(|v| (v.name.clone(), 1)).collect()),
         };
         for (i, node) in graph.nodes.iter().enumerate() {
             index.producer[node.output] = Some(i);
@@ -174,21 +201,9 @@ impl Index {
         self.uses[value]
     }
 
-    /// `wanted`, or `wanted` with a number behind it if a value has that name already.
-    pub fn fresh_name(&mut self, wanted: String) -> String {
-        let mut name = wanted.clone();
-        while self.names.contains_key(&name) {
-            let next = self.names.entry(wanted.clone()).or_insert(1);
-            name = format!("{wanted}_{next}");
-            *next += 1;
-        }
-        self.names.insert(name.clone(), 1);
-        name
-    }
-
     /// Adds a value, under its name or one like it that is free.
     pub fn add_value(&mut self, graph: &mut Graph, value: Value) -> ValueId {
-        let name = self.fresh_name(value.name);
+        let name = self.names.fresh(value.name);
         self.producer.push(None);
         self.uses.push(0);
         graph.add_value(Value { name, ..value })
@@ -237,15 +252,6 @@ impl Graph {
     pub fn add_value(&mut self, value: Value) -> ValueId {
         self.values.push(value);
         self.values.len() - 1
-    }
-
-    /// `wanted`, or `wanted` with a number behind it if a value has that name already.
-    pub fn fresh_name(&self, wanted: String) -> String {
-        let taken = |name: &str| self.values.iter().any(|v| v.name == name);
-        if !taken(&wanted) {
-            return wanted;
-        }
-        (1usize..).map(|i| format!("{wanted}_{i}")).find(|n| !taken(n)).unwrap_or(wanted)
     }
 
     /// Values that are not constants, in the order in which they are computed.

@@ -62,7 +62,7 @@ impl<'a> Importer<'a> {
             None => bail!(Invalid, "attribute \"to\" is missing"),
         };
         if !self.outputs.contains(x.as_str()) {
-            self.graph.values[v].name = output.clone();
+            self.rename(v, output.clone());
         } else if self.outputs.contains(output.as_str()) {
             bail!(Unsupported, "\"{x}\" and \"{output}\" are both outputs");
         }
@@ -103,7 +103,7 @@ impl<'a> Importer<'a> {
         match self.graph.nodes.last_mut().filter(|node| node.output == result) {
             Some(node) => {
                 node.name = if proto.name.is_empty() { output.clone() } else { name.into() };
-                self.graph.values[result].name = output.clone();
+                self.rename(result, output.clone());
             }
             None if self.outputs.contains(output.as_str()) => self.name_output(result, output)?,
             None => {}
@@ -128,14 +128,14 @@ impl Steps<'_, '_> {
     /// A node whose result has a name of its own.
     fn step(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId> {
         self.count += 1;
-        let name = self.importer.graph.fresh_name(format!("{}.{}", self.name, self.count));
+        let name = self.importer.names.fresh(format!("{}.{}", self.name, self.count));
         self.importer.emit(&name, op, inputs.to_vec(), &name)
     }
 
     fn constant(&mut self, shape: Shape, data: Vec<f32>) -> Result<ValueId> {
         self.count += 1;
-        let name = self.importer.graph.fresh_name(format!("{}.{}", self.name, self.count));
-        Ok(self.importer.graph.add_value(Value::real(name, Tensor::new(shape, data)?)))
+        let name = self.importer.names.fresh(format!("{}.{}", self.name, self.count));
+        Ok(self.importer.add_value(Value::real(name, Tensor::new(shape, data)?)))
     }
 
     fn shape(&self, v: ValueId) -> &[usize] {

@@ -17,7 +17,7 @@ use super::signature;
 use super::tensors::{Numbers, widened};
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Folding, Graph, Node, Value, ValueId};
+use crate::graph::{Constant, Folding, Graph, Names, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::pad::Mode as Padding;
 use crate::ops::reshape::Reshape;
@@ -137,6 +137,7 @@ fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> 
     let mut importer = Importer {
         graph: Graph { name: proto.name.clone(), ..Graph::default() },
         opset,
+        names: Names::default(),
         known: HashMap::new(),
         read_as_real: HashSet::new(),
         offsets: HashMap::new(),
@@ -222,6 +223,7 @@ pub(super) enum Known {
 pub(super) struct Importer<'a> {
     pub(super) graph: Graph,
     opset: i64,
+    pub(super) names: Names,
     known: HashMap<String, Known>,
     /// See [`read_as_real`].
     pub(super) read_as_real: HashSet<&'a str>,
@@ -238,6 +240,17 @@ pub(super) struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
+    pub(super) fn add_value(&mut self, value: Value) -> ValueId {
+        self.names.take(&value.name);
+        self.graph.add_value(value)
+    }
+
+    pub(super) fn rename(&mut self, v: ValueId, name: String) {
+        self.names.free(&self.graph.values[v].name);
+        self.names.take(&name);
+        self.graph.values[v].name = name;
+    }
+
     fn graph(
         &mut self,
         proto: &'a GraphProto,
@@ -369,8 +382,7 @@ impl<'a> Importer<'a> {
             });
         }
         check_size(name, &sizes)?;
-        let v =
-            self.graph.add_value(Value { name: name.clone(), shape: sizes, ..Value::default() });
+        let v = self.add_value(Value { name: name.clone(), shape: sizes, ..Value::default() });
         self.graph.inputs.push(v);
         self.define(name, Known::Value(v))
     }
@@ -384,7 +396,7 @@ impl<'a> Importer<'a> {
 
     fn define_constant(&mut self, name: &str, numbers: Numbers) -> Result<()> {
         let known = match numbers {
-            Numbers::Real(t) => Known::Value(self.graph.add_value(Value::real(name, t))),
+            Numbers::Real(t) => Known::Value(self.add_value(Value::real(name, t))),
             Numbers::Ints(t, data_type) => Known::Ints(t, data_type),
             Numbers::Narrow(t, data_type) => Known::Narrow(t, data_type),
         };
@@ -531,7 +543,7 @@ impl<'a> Importer<'a> {
         if self.graph.inputs.contains(&v) {
             bail!(Unsupported, "output \"{output}\" is an input");
         }
-        self.graph.values[v].name = output.into();
+        self.rename(v, output.into());
         Ok(())
     }
 
@@ -555,8 +567,8 @@ impl<'a> Importer<'a> {
         for (index, (name, input)) in proto.input.iter().zip(&node.inputs).enumerate() {
             if let Some(tensor) = node.replaced.remove(&index) {
                 self.folding.take(tensor.shape(), 0)?;
-                let name = self.graph.fresh_name(format!("{name}.scaled"));
-                inputs.push(self.graph.add_value(Value::real(name, tensor)));
+                let name = self.names.fresh(format!("{name}.scaled"));
+                inputs.push(self.add_value(Value::real(name, tensor)));
                 continue;
             }
             match input.as_ref().map(|_| self.get(name)).transpose()? {
@@ -608,7 +620,7 @@ impl<'a> Importer<'a> {
             inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
         let shape = op.infer_shape(&shapes)?;
         check_size(output, &shape)?;
-        let v = self.graph.add_value(Value { name: output.into(), shape, ..Value::default() });
+        let v = self.add_value(Value { name: output.into(), shape, ..Value::default() });
         let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
         match self.graph.constant_result(&node, &mut self.folding) {
             Some(result) => self.graph.values[v].constant = Some(Constant::Real(result)),

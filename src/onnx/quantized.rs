@@ -77,9 +77,9 @@ impl Importer<'_> {
         let data_type = written.data_type;
         if let Some(real) = self.graph.real_constant(v) {
             let constant = Some(Constant::Codes(written.quantized(real)?));
-            let (name, shape) = (self.graph.fresh_name(output.into()), real.shape().to_vec());
+            let (name, shape) = (self.names.fresh(output.into()), real.shape().to_vec());
             let quant = Some(written.params);
-            let v = self.graph.add_value(Value { name, shape, constant, quant });
+            let v = self.add_value(Value { name, shape, constant, quant });
             self.offsets.insert(v, written.offsets);
             return self.define(output, Known::Codes(v, data_type));
         }
@@ -129,10 +129,10 @@ impl Importer<'_> {
         name: &str,
     ) -> Result<ValueId> {
         if let Some((codes, data_type)) = self.codes(codes) {
-            let (name, shape) = (self.graph.fresh_name(name.into()), codes.shape().to_vec());
+            let (name, shape) = (self.names.fresh(name.into()), codes.shape().to_vec());
             // Its shape is needed to read the parameters.
             let constant = Some(Constant::Codes(CodeTensor::default()));
-            let v = self.graph.add_value(Value { name, shape, constant, quant: None });
+            let v = self.add_value(Value { name, shape, constant, quant: None });
             let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
             self.graph.values[v].constant = Some(Constant::Codes(written.stored(codes)?));
             self.graph.values[v].quant = Some(written.params);
@@ -311,10 +311,9 @@ impl Importer<'_> {
         };
         let scale = w.scale.iter().map(|w| x.scale[0] * w).collect();
         let quant = Some(QuantParams { scale, zero_point: 0, width: Width::W32, granularity });
-        let (name, shape) =
-            (self.graph.fresh_name(format!("{name}.{bias}")), codes.shape().to_vec());
+        let (name, shape) = (self.names.fresh(format!("{name}.{bias}")), codes.shape().to_vec());
         let constant = Some(Constant::Codes(codes));
-        Ok(self.graph.add_value(Value { name, shape, constant, quant }))
+        Ok(self.add_value(Value { name, shape, constant, quant }))
     }
 }
 
