@@ -98,15 +98,8 @@ impl Evaluation {
 /// their true ranges shows only when the network is quantized.
 pub fn without_integer_form(graph: &Graph, scheme: Scheme) -> Vec<(String, String)> {
     let obstacle = |node: &Node| -> Result<()> {
-        let mut values = graph.values.clone();
-        let mut inputs = node.inputs.clone();
-        inputs.retain(|&v| values[v].constant.is_none());
-        inputs.sort_unstable();
-        inputs.dedup();
-        values.iter_mut().for_each(|v| v.quant = None);
-        let (nodes, outputs) = (vec![node.clone()], vec![node.output]);
-        let alone = Graph { values, nodes, inputs, outputs, ..Graph::default() };
-        let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); graph.values.len()];
+        let alone = graph.alone(node);
+        let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); alone.values.len()];
         lower(&quantize(&alone, &ranges, scheme)?).map(|_| ())
     };
     let reason = |node: &Node| Some((node.name.clone(), obstacle(node).err()?.to_string()));

@@ -259,6 +259,28 @@ impl Graph {
         self.inputs.iter().copied().chain(self.nodes.iter().map(|n| n.output))
     }
 
+    /// A graph of `node` alone: its arguments are inputs, unless they are constants, and nothing has
+    /// parameters of its own.
+    pub fn alone(&self, node: &Node) -> Graph {
+        let mut alone = Graph::default();
+        let mut ids = HashMap::new();
+        let mut id = |v: ValueId| {
+            *ids.entry(v).or_insert_with(|| {
+                alone.values.push(Value { quant: None, ..self.values[v].clone() });
+                alone.values.len() - 1
+            })
+        };
+        let inputs: Vec<ValueId> = node.inputs.iter().map(|&v| id(v)).collect();
+        let output = id(node.output);
+        alone.inputs =
+            inputs.iter().copied().filter(|&v| alone.values[v].constant.is_none()).collect();
+        alone.inputs.sort_unstable();
+        alone.inputs.dedup();
+        alone.outputs = vec![output];
+        alone.nodes = vec![Node { inputs, output, ..node.clone() }];
+        alone
+    }
+
     /// Real numbers of `value`, if it is a constant that is not quantized.
     pub fn real_constant(&self, value: ValueId) -> Option<&Tensor<f32>> {
         match &self.values[value].constant {
