@@ -5,7 +5,10 @@ MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SOURCES = $(shell git ls-files '*.rs')
 
-.PHONY: help check format lint test demo bench docs msrv package miri replay fuzz deny
+# The library alone needs itself and at most these.
+CRATES := 26
+
+.PHONY: help check format lint test demo bench docs msrv package miri replay fuzz deny crates
 
 help:
 	@echo "check    format, lint and test: what a change must pass"
@@ -20,6 +23,7 @@ help:
 	@echo "miri     the team of threads under Miri (a nightly toolchain)"
 	@echo "replay   the fuzzed functions on their seeds and some thousand changes of them"
 	@echo "fuzz     the same under libFuzzer, each target for SECONDS=30 (a nightly toolchain)"
+	@echo "crates   how many crates the library pulls in without the command line"
 	@echo "deny     licences and sources of dependencies (cargo-deny)"
 
 check: format lint test
@@ -64,6 +68,11 @@ replay:
 
 fuzz:
 	fuzz/run $(or $(SECONDS),30)
+
+crates:
+	@count=$$($(CARGO) tree --locked -e normal --no-default-features --prefix none | sed 's/ (.*//' | \
+	    sort -u | wc -l); \
+	    echo "$$count crates without the command line, at most $(CRATES)"; test $$count -le $(CRATES)
 
 deny:
 	$(CARGO) deny check licenses bans sources

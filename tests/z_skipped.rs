@@ -20,8 +20,8 @@ fn main() {
     println!("\nskipped: {}", if tests.is_empty() { "nothing" } else { "" });
     for (tool, tests) in &tests {
         let (what, why) = tool.split_once('\t').unwrap_or((tool, ""));
-        let tests = Vec::from_iter(tests.iter().copied());
-        println!("  {what}, {why}: {} tests: {}", tests.len(), tests.join(", "));
+        let names = Vec::from_iter(tests.iter().copied()).join(", ");
+        println!("  {what} ({} of the tests: {names}): {why}", tests.len());
     }
     let _ = std::fs::remove_file(list);
 }
