@@ -8,7 +8,7 @@ use naive_ptq_fuzz::{mutate, seeds};
 fn replay(name: &str, target: fn(&[u8]) -> bool, count: u64) {
     let factor =
         std::env::var("NAIVE_PTQ_FUZZ").map_or(1, |factor| factor.parse().expect("a number"));
-    let (mut good, mut all) = (0, 0);
+    let (mut good, mut all, mut faults) = (0, 0, Vec::new());
     let seeds = seeds::of(name);
     let refused: Vec<usize> = (0..seeds.len()).filter(|&index| !target(&seeds[index])).collect();
     assert!(refused.len() * 4 <= seeds.len(), "{name} refuses seeds {refused:?}");
@@ -24,7 +24,7 @@ fn replay(name: &str, target: fn(&[u8]) -> bool, count: u64) {
                 Err(_) => {
                     let file = std::env::temp_dir().join(format!("{name}-{index}-{number}"));
                     std::fs::write(&file, &changed).expect("a file");
-                    panic!("{name}, seed {index}, change {number}: {}", file.display());
+                    faults.push(format!("seed {index}, change {number}: {}", file.display()));
                 }
             }
             all += 1;
@@ -34,6 +34,7 @@ fn replay(name: &str, target: fn(&[u8]) -> bool, count: u64) {
         "{name}: seeds {refused:?} of {} are refused, {good} of {all} changes are good",
         seeds.len()
     );
+    assert!(faults.is_empty(), "{name}: {faults:#?}");
     assert!(good * 100 > all, "{name}: {good} of {all}");
 }
 
