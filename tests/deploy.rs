@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use naive_ptq::calibrate::Observer;
 use naive_ptq::data::write_folder;
-use naive_ptq::emit::{self, Memory};
+use naive_ptq::emit::{C, Rust, Target};
 use naive_ptq::graph::Graph;
 use naive_ptq::kernels::isa::Isa;
 use naive_ptq::lower::{IntGraph, lower};
@@ -318,7 +318,7 @@ fn the_crate_passes_its_test_and_needs_nothing_but_core() {
     for_each([SCHEMES[0], SCHEMES[3]], |(what, scheme)| {
         let dir = scratch();
         let graph = net(scheme);
-        let files = emit::rust::emit(&graph, "net", &vectors(&graph, &samples(2))).unwrap();
+        let files = Rust.files(&graph, "net", &vectors(&graph, &samples(2))).unwrap();
         for (name, text) in files.iter().filter(|(name, _)| name.starts_with("src/")) {
             let code = code(text).replace("#![forbid(unsafe_code)]", "");
             for word in ["unsafe", "std::", "extern", "alloc", "f32", "f64"] {
@@ -440,7 +440,7 @@ fn verify_finds_what_differs() {
 
     // The same in Rust: the last bias there is.
     let crate_folder = dir.path().join("crate");
-    let files = emit::rust::emit(&graph, "net", &[]).unwrap();
+    let files = Rust.files(&graph, "net", &[]).unwrap();
     write_folder(&crate_folder, &files).unwrap();
     let file = crate_folder.join("src/lib.rs");
     change_number(&file, "bias: &[", |n| n + 20_000);
@@ -595,7 +595,7 @@ fn ram_is_what_deploy_says() {
             serde_json::from_str(&summary).unwrap()
         };
         let c = report("--target c -o c");
-        assert_eq!(c["ram_bytes"], Memory::for_c(&net(scheme)).size, "{what}");
+        assert_eq!(c["ram_bytes"], C.memory(&net(scheme)).size, "{what}");
         assert!(c["ram_bound_bytes"].as_u64() <= c["ram_bytes"].as_u64(), "{what}");
         let folder = dir.path().join("c");
         let mut names: Vec<String> = (fs::read_dir(&folder).unwrap())

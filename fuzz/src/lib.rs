@@ -212,8 +212,9 @@ fn is_computed_alike(integers: &Arc<IntGraph>, rng: &mut Rng) -> bool {
         }
     }
     if rng.one_in(4) && !integers.inputs.is_empty() && !integers.outputs.is_empty() {
-        emit::c::emit(integers, "net", &[]).expect("C");
-        emit::rust::emit(integers, "net", &[]).expect("Rust");
+        for target in emit::TARGETS {
+            target.files(integers, "net", &[]).expect(target.name());
+        }
     }
     true
 }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, check_folder, update_folder, write_folder};
-use naive_ptq::emit::{self, File, Memory, TestVector};
+use naive_ptq::emit::{self, File, TARGETS, Target, TestVector};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 use naive_ptq::model::Model;
@@ -33,8 +33,8 @@ pub struct Args {
     /// The quantized model
     model: PathBuf,
     /// The language
-    #[arg(long, value_enum)]
-    target: Target,
+    #[arg(long, value_parser = target())]
+    target: &'static dyn Target,
     /// The folder that is written
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -60,28 +60,15 @@ pub struct Args {
     preprocess: PreprocessArgs,
 }
 
-/// A language to deploy in.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum Target {
-    /// C99
-    C,
-    /// A no_std crate
-    Rust,
+/// A target as a value of an option.
+pub fn possible(target: &dyn Target) -> PossibleValue {
+    PossibleValue::new(target.name()).help(target.about())
 }
 
-impl Target {
-    /// The files of a network.
-    pub fn emit(
-        self,
-        graph: &IntGraph,
-        name: &str,
-        vectors: &[TestVector],
-    ) -> anyhow::Result<Vec<File>> {
-        Ok(match self {
-            Self::C => emit::c::emit(graph, name, vectors)?,
-            Self::Rust => emit::rust::emit(graph, name, vectors)?,
-        })
-    }
+/// A target by its name.
+fn target() -> impl TypedValueParser<Value = &'static dyn Target> {
+    PossibleValuesParser::new(TARGETS.iter().map(|target| possible(*target)))
+        .try_map(|name| emit::target(&name).ok_or("no target"))
 }
 
 /// Runs the subcommand.
@@ -113,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .collect::<naive_ptq::Result<Vec<_>>>()?,
     };
     bar.finish_and_clear();
-    let files = args.target.emit(&graph, &args.name, &vectors)?;
+    let files = args.target.files(&graph, &args.name, &vectors)?;
     match args.force {
         true => update_folder(&args.output, &files, &emit::written_files(&args.output))?,
         false => write_folder(&args.output, &files)?,
@@ -154,11 +141,7 @@ fn random_inputs(graph: &IntGraph, seed: u64) -> Vec<Tensor<f32>> {
 }
 
 fn report(args: &Args, graph: &IntGraph, files: &[File]) -> anyhow::Result<()> {
-    let memory = match args.target {
-        Target::C => Memory::for_c(graph),
-        Target::Rust => Memory::for_rust(graph),
-    };
-    let constants = emit::c::constant_bytes(graph);
+    let (memory, constants) = (args.target.memory(graph), emit::constant_bytes(graph));
     if args.json {
         let summary = json!({
             "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>(),
@@ -175,16 +158,7 @@ fn report(args: &Args, graph: &IntGraph, files: &[File]) -> anyhow::Result<()> {
     );
     say!("constants  {constants:8} bytes of flash, and the code");
     if args.test_vectors > 0 {
-        say!(
-            "next       {}",
-            match args.target {
-                Target::C => format!("make -C {} test", args.output.display()),
-                Target::Rust => format!(
-                    "cargo test --manifest-path {}",
-                    args.output.join("Cargo.toml").display()
-                ),
-            }
-        );
+        say!("next       {}", args.target.test(&args.output));
     }
     Ok(())
 }

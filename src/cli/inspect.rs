@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use naive_ptq::analyze::without_integer_form;
-use naive_ptq::emit::{self, Memory};
+use naive_ptq::emit::{self, C, Rust, Target};
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::onnx;
@@ -89,9 +89,8 @@ impl Targets {
             Some(_) => vec![],
             None => without_integer_form(prepared, scheme),
         };
-        let ram = |memory: Memory| memory.size;
-        let bytes = integer
-            .map(|g| [ram(Memory::for_c(g)), ram(Memory::for_rust(g)), emit::c::constant_bytes(g)]);
+        let bytes =
+            integer.map(|g| [C.memory(g).size, Rust.memory(g).size, emit::constant_bytes(g)]);
         Self { refused, nodes: prepared.nodes.len(), bytes }
     }
 

@@ -3,20 +3,20 @@
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, anyhow, bail};
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use naive_ptq::compare::{
     Candidate, How, InEngine, Outcome, Reference, Runner, Sample, Trace, compare,
 };
 use naive_ptq::data::{Temporary, write_folder};
-use naive_ptq::emit::{self, code_width};
+use naive_ptq::emit::{Build, TARGETS, Target, code_width};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, progress};
-use crate::deploy::{Target, from_bytes, quantized, to_bytes};
+use crate::deploy::{from_bytes, possible, quantized, to_bytes};
 
 /// Run a quantized network on data in the engine, with each instruction set of this machine, and compiled for
 /// each target, and compare every code with the reference's
@@ -35,8 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "DATA")]
     data: PathBuf,
     /// What is compared with the reference, with commas between them
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "engine,c,rust")]
-    targets: Vec<TargetArg>,
+    #[arg(long, value_parser = targets(), value_delimiter = ',', default_value = all())]
+    targets: Vec<String>,
     /// Use no more than the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
@@ -54,14 +54,23 @@ pub struct Args {
     preprocess: PreprocessArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum TargetArg {
-    /// What runs networks here: with each instruction set of this machine, with one thread and with all
-    Engine,
-    /// C99, compiled with the C compiler of this machine
-    C,
-    /// The no_std crate, compiled with cargo
-    Rust,
+const ENGINE: &str = "engine";
+
+/// The engine, and every target.
+fn targets() -> PossibleValuesParser {
+    let engine = PossibleValue::new(ENGINE).help(
+        "What runs networks here: with each instruction set of this machine, with one thread and with all",
+    );
+    PossibleValuesParser::new([engine].into_iter().chain(TARGETS.iter().map(|t| possible(*t))))
+}
+
+/// Their names, with commas between them.
+fn all() -> &'static str {
+    static ALL: LazyLock<String> = LazyLock::new(|| {
+        let names = [ENGINE].into_iter().chain(TARGETS.iter().map(|target| target.name()));
+        names.collect::<Vec<_>>().join(",")
+    });
+    &ALL
 }
 
 /// Runs the subcommand.
@@ -75,21 +84,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{} (TMPDIR)", temporary.display()))?;
     let mut candidates: Vec<Box<dyn Candidate>> =
         vec![Box::new(Reference(IntExecutor::new(graph.clone())))];
-    if args.targets.contains(&TargetArg::Engine) {
+    let wanted = |name: &str| args.targets.iter().any(|wanted| wanted == name);
+    if wanted(ENGINE) {
         let counts = if threads > 1 { vec![1, threads] } else { vec![1] };
         for engine in InEngine::all(&graph, &counts)? {
             candidates.push(Box::new(engine));
         }
     }
-    // The C code for the DSP extension has a portable form; the other one also checks every bound.
-    let builds = [
-        (TargetArg::C, Target::C, ["c", "c"], "-DNET_ASSERT"),
-        (TargetArg::C, Target::C, ["c", "c for the DSP extension"], "-DNET_DSP=1"),
-        (TargetArg::Rust, Target::Rust, ["rust", "rust"], ""),
-    ];
-    for (i, (wanted, target, [family, name], option)) in builds.into_iter().enumerate() {
-        if args.targets.contains(&wanted) {
-            let path = build(target, &graph, &folder.path().join(i.to_string()), option)?;
+    for target in TARGETS.iter().filter(|target| wanted(target.name())) {
+        for how in target.builds() {
+            let path = build(*target, how, &graph, &folder.path().join(how.name))?;
+            let (family, name) = (target.name(), how.name);
             candidates.push(Box::new(Compiled { family, name, path, graph: graph.clone() }));
         }
     }
@@ -108,33 +113,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes and compiles the network and a program around it.
-fn build(target: Target, graph: &IntGraph, folder: &Path, option: &str) -> anyhow::Result<PathBuf> {
-    let mut files = target.emit(graph, "net", &[])?;
-    match target {
-        Target::C => files.push(("run.c".into(), emit::c::runner("net"))),
-        Target::Rust => files.push(("src/bin/run.rs".into(), emit::rust::runner(graph, "net"))),
-    }
+fn build(
+    target: &dyn Target,
+    how: &Build,
+    graph: &IntGraph,
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
+    let mut files = target.files(graph, "net", &[])?;
+    files.push(target.runner(graph, "net"));
     write_folder(folder, &files)?;
-    match target {
-        Target::C => {
-            // As make has it, CC may hold options.
-            let compiler = std::env::var("CC").unwrap_or("cc".into());
-            let mut words = compiler.split_whitespace();
-            let mut command = Command::new(words.next().unwrap_or("cc"));
-            command.args(words).args(["-std=c99", "-O2", "-DNET_TRACE", option]);
-            command.args(["net.c", "run.c", "-o", "run"]).current_dir(folder);
-            compile(command, &compiler, "a C compiler (Debian: apt install gcc), or set CC")?;
-            Ok(folder.join("run"))
-        }
-        Target::Rust => {
-            let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-            let mut command = Command::new(&cargo);
-            command.args(["build", "--release", "--offline", "--quiet", "--target-dir", "target"]);
-            command.current_dir(folder);
-            compile(command, &cargo.to_string_lossy(), "Rust (https://rustup.rs)")?;
-            Ok(folder.join("target/release/run"))
-        }
-    }
+    let (variable, default) = how.tool;
+    let tool = std::env::var(variable).unwrap_or(default.into());
+    // As make has it, a variable may hold options, too; a path may hold spaces.
+    let mut words = match Path::new(&tool).exists() {
+        true => vec![&*tool],
+        false => tool.split_whitespace().collect(),
+    };
+    let mut command = Command::new(if words.is_empty() { default } else { words.remove(0) });
+    command.args(words).args(how.arguments).current_dir(folder);
+    compile(command, &tool, how.install)?;
+    Ok(folder.join(how.program))
 }
 
 fn compile(mut command: Command, tool: &str, how: &str) -> anyhow::Result<()> {

@@ -1,36 +1,168 @@
 //! Integer graph → source code: constants and calls. The code that is called lies in the operators'
 //! folders, in the language that it is for; no function body is put together from text.
+//!
+//! A [`Target`] is a folder here: templates of the files around the network, the list of the operators that
+//! its language has, and how their constants are printed.
 
-pub mod c;
-pub mod rust;
+mod c;
+mod rust;
+
+pub use c::constant_bytes;
 #[cfg(test)]
 mod tests;
 mod written;
 
+use std::fmt;
+use std::path::Path;
+
 use crate::codes::Codes;
-use crate::error::{Result, bail};
+use crate::error::{Context, Error, Result, bail};
 use crate::exec::int::IntExecutor;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
 use crate::memory::leaves_codes;
 pub use crate::memory::{Memory, code_width};
-use crate::ops::product::is_wide;
-use crate::ops::{IntOp, Order};
+pub use crate::ops::language::{C, Rust};
+use crate::ops::language::{Emit, Language};
+use crate::ops::{IntOp, Op, Order};
 use crate::tensor::Tensor;
 pub use written::written_files;
 
 /// A file of the deployed network: its name and its text.
 pub type File = (String, String);
 
+/// A place where an integer network can run.
+pub trait Target: fmt::Debug + Sync {
+    /// What it is called on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in a few words.
+    fn about(&self) -> &'static str;
+
+    /// Whether it has the operator.
+    fn takes(&self, op: &IntOp) -> bool;
+
+    /// The files of a network called `name`; without `vectors` there are no tests.
+    ///
+    /// # Errors
+    /// A name that is no identifier; a node whose operator the target does not have.
+    fn files(&self, graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>>;
+
+    /// Beside the files, a program that reads inputs from standard input and writes outputs, and what each
+    /// layer computed, to standard output.
+    fn runner(&self, graph: &IntGraph, name: &str) -> File;
+
+    /// Where every value lies.
+    fn memory(&self, graph: &IntGraph) -> Memory;
+
+    /// How the files of the network "net" and its runner become a program; in several ways, if the compiled
+    /// code differs.
+    fn builds(&self) -> &'static [Build];
+
+    /// The command that runs the tests in `folder`.
+    fn test(&self, folder: &Path) -> String;
+}
+
+/// How a program is built in the folder with its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Build {
+    /// What it is called when it is told from the target's others.
+    pub name: &'static str,
+    /// The environment variable that names the tool, with options perhaps, and the tool if it is not set.
+    pub tool: (&'static str, &'static str),
+    /// How to come by the tool.
+    pub install: &'static str,
+    /// What it is called with.
+    pub arguments: &'static [&'static str],
+    /// The program.
+    pub program: &'static str,
+}
+
+/// All targets.
+pub const TARGETS: &[&dyn Target] = &[&C, &Rust];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<&'static dyn Target> {
+    TARGETS.iter().copied().find(|target| target.name() == name)
+}
+
+/// The operators that a language has.
+pub trait Operators: Language {
+    /// What `op` says in it.
+    fn find(op: &IntOp) -> Option<&dyn Emit<Self>>;
+}
+
+/// Lists the operators of a language.
+macro_rules! operators {
+    ($language:ty: $($op:ident),+ $(,)?) => {
+        impl $crate::emit::Operators for $language {
+            fn find(op: &$crate::ops::IntOp) -> Option<&dyn $crate::ops::language::Emit<Self>> {
+                match op {
+                    $($crate::ops::IntOp::$op(op) => Some(op),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(crate) use operators;
+
+/// What each node says in `L`, or the name of one that has no words.
+fn emitters<'a, L: Operators>(
+    graph: &'a IntGraph,
+    target: &dyn Target,
+) -> Result<Vec<&'a dyn Emit<L>>> {
+    let emitter = |node: &'a IntNode| match L::find(&node.op) {
+        Some(emitter) => Ok(emitter),
+        None => Err(refusal(target)).in_node(&node.name, node.op.name()),
+    };
+    graph.nodes.iter().map(emitter).collect()
+}
+
+/// What is said of a node that `target` does not take.
+pub(crate) fn refusal(target: &dyn Target) -> Error {
+    Error::Unsupported(format!("target \"{}\" does not have this operator", target.name()))
+}
+
+/// `template` with its placeholders, `@` and a word, replaced. What replaces one is left as it is; if it is
+/// alone on its line, the value brings its own end of line.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut parts = template.split('@');
+    let mut text = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let fits = values.iter().filter(|(word, _)| part.starts_with(word));
+        let Some((word, value)) = fits.max_by_key(|(word, _)| word.len()) else {
+            text.push('@');
+            text += part;
+            continue;
+        };
+        let rest = &part[word.len()..];
+        let line = text.is_empty() || text.ends_with('\n');
+        text += value;
+        text += rest.strip_prefix('\n').filter(|_| line).unwrap_or(rest);
+    }
+    text
+}
+
+/// `items` in lines of at most 100 columns.
+fn list(items: impl Iterator<Item = String>) -> String {
+    let (mut text, mut column) = (String::new(), 0);
+    for (i, item) in items.enumerate() {
+        if i > 0 {
+            let end = column + item.len() > 96;
+            text += if end { ",\n    " } else { ", " };
+            column = if end { 4 } else { column + 2 };
+        }
+        column += item.len();
+        text += &item;
+    }
+    text
+}
+
 /// Number of codes of `values` together.
 fn total(graph: &IntGraph, values: &[ValueId]) -> usize {
     values.iter().map(|&v| graph.values[v].len()).sum()
-}
-
-/// Whether some accumulator needs 64 bits.
-fn wide(graph: &IntGraph) -> bool {
-    let bounds = graph.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
-    bounds.filter_map(|n| n.op.acc_bound()).any(is_wide)
 }
 
 /// Whether the node leaves all codes where they are under this plan: then nothing has to be done.
@@ -120,13 +252,13 @@ pub fn check_name(name: &str) -> Result<()> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_lowercase());
     let rest = chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    let taken = RESERVED.contains(&name) || IntOp::kernels().any(|kernel| kernel.name == name);
+    let taken = RESERVED.contains(&name) || Op::folders().any(|folder| folder == name);
     match first && rest && !taken {
         true => Ok(()),
         false => bail!(
             Invalid,
             "\"{name}\" cannot be a network's name in C and Rust: expected lower case letters, digits \
-             and _, a letter first, no keyword, no kernel"
+             and _, a letter first, no keyword, no operator"
         ),
     }
 }

@@ -14,7 +14,7 @@ use crate::quantize::quantize;
 use crate::testing::random_graphs::random_network;
 use crate::testing::{Net, PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started};
 
-use super::{Memory, TestVector, c, check_name, code_width, rust};
+use super::{C, Rust, TARGETS, Target, TestVector, check_name, code_width};
 
 fn quantized(seed: u64, scheme: Scheme) -> Graph {
     let mut float = random_network(seed, 9);
@@ -48,7 +48,7 @@ fn random_networks_compute_the_same_in_rust() {
             })
             .collect();
         let folder = tempfile::tempdir().unwrap();
-        let files = rust::emit(&int, "net", &vectors).unwrap();
+        let files = Rust.files(&int, "net", &vectors).unwrap();
         crate::data::write_folder(&folder.path().join("net"), &files).unwrap();
         let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
         let compile = |arguments: &[&str]| {
@@ -82,9 +82,9 @@ fn emitted_files_are_told_from_others() {
         let reference = IntExecutor::new(&int);
         let x = random_inputs(&graph, &mut Rng(seed), 1.0);
         let vector = TestVector::new(&reference, &x).unwrap();
-        for emit in [c::emit, rust::emit] {
+        for target in TARGETS {
             let folder = tempfile::tempdir().unwrap();
-            let files = emit(&int, "net", std::slice::from_ref(&vector)).unwrap();
+            let files = target.files(&int, "net", std::slice::from_ref(&vector)).unwrap();
             crate::data::write_folder(folder.path(), &files).unwrap();
             let mut expected: Vec<PathBuf> = files.iter().map(|(name, _)| name.into()).collect();
             let mut found = super::written_files(folder.path());
@@ -101,7 +101,7 @@ fn plans_keep_what_is_still_read() {
     for seed in 0..40 {
         let int = lower(&quantized(seed, SCHEMES[seed as usize % SCHEMES.len()])).unwrap();
         let bytes = code_width(&int).bytes();
-        for memory in [Memory::for_c(&int), Memory::for_rust(&int)] {
+        for memory in TARGETS.iter().map(|target| target.memory(&int)) {
             let last = |v: usize| match int.outputs.contains(&v) {
                 true => int.nodes.len(),
                 false => int.nodes.iter().rposition(|n| n.inputs.contains(&v)).unwrap_or(0),
@@ -147,13 +147,13 @@ fn several_inputs_and_constant_outputs_have_no_places_of_their_own() {
     let float = net.finish(&[z, y]);
     let ranges = vec![Some(Range { lo: -1.0, hi: 1.0 }); float.values.len()];
     let graph = quantize(&float, &ranges, SCHEMES[3]).unwrap();
-    let files = c::emit(&lower(&graph).unwrap(), "net", &[]).unwrap();
+    let files = C.files(&lower(&graph).unwrap(), "net", &[]).unwrap();
     assert!(
         files.iter().all(|(_, text)| !text.contains("net_input(") && !text.contains("net_output("))
     );
     let codes = PATTERNS.map(|p| pattern_codes(&graph, &mut Rng(0), p)).to_vec();
     check_c(&[(graph.clone(), codes)]);
     let nothing = Graph { inputs: vec![], ..graph };
-    let message = c::emit(&lower(&nothing).unwrap(), "net", &[]).unwrap_err().to_string();
+    let message = C.files(&lower(&nothing).unwrap(), "net", &[]).unwrap_err().to_string();
     assert!(message.contains("needs inputs"), "{message}");
 }

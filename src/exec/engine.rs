@@ -174,7 +174,7 @@ impl Engine {
             engine.wide = Some(IntExecutor::new(graph));
             return Ok(engine);
         }
-        let memory = Memory::for_rust(graph);
+        let memory = Memory::disjoint(graph);
         let source = |v: ValueId| {
             let value = &graph.values[v];
             let flip = options.isa.flip();

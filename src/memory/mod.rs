@@ -22,22 +22,17 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Plans for the C code, which takes scratch memory and may write a result over an argument.
-    pub fn for_c(graph: &IntGraph) -> Self {
-        let width = code_width(graph);
-        let writes_over = |node: &IntNode, i: usize| node.op.writes_over(i);
-        Self::plan(graph, |node| node.op.scratch(width).unwrap_or(0), writes_over)
-    }
-
-    /// Plans for the Rust code, which borrows arguments and result at one time.
-    pub fn for_rust(graph: &IntGraph) -> Self {
+    /// No result is written over an argument, and nothing takes scratch memory.
+    pub fn disjoint(graph: &IntGraph) -> Self {
         Self::plan(graph, |_| 0, |_, _| false)
     }
 
-    fn plan(
+    /// Node `i` takes `scratch(i)` bytes for itself, and may write its result over argument `k` if
+    /// `writes_over(i, k)` and nobody reads that later.
+    pub fn plan(
         graph: &IntGraph,
-        scratch: impl Fn(&IntNode) -> usize,
-        writes_over: impl Fn(&IntNode, usize) -> bool,
+        scratch: impl Fn(usize) -> usize,
+        writes_over: impl Fn(usize, usize) -> bool,
     ) -> Self {
         let bytes = |v: &IntValue| v.len() * code_width(graph).bytes();
         // Step 0 takes the inputs, step i + 1 computes node i, and the last one returns the outputs.
@@ -68,12 +63,12 @@ impl Memory {
         }
         let of_value: Vec<Option<usize>> = home.iter().map(|&v| of_value[v]).collect();
         let mut in_place = Vec::new();
-        for node in &graph.nodes {
+        for (n, node) in graph.nodes.iter().enumerate() {
             for (i, v) in node.inputs.iter().enumerate() {
                 let twice = node.inputs.iter().filter(|other| *other == v).count() > 1;
                 if let (Some(argument), Some(result)) = (of_value[*v], of_value[node.output])
                     && argument != result
-                    && writes_over(node, i)
+                    && writes_over(n, i)
                     && !twice
                 {
                     in_place.push(InPlace { argument, result });
@@ -81,8 +76,8 @@ impl Memory {
             }
         }
         let values = buffers.len();
-        for (i, node) in graph.nodes.iter().enumerate() {
-            buffers.push(Buffer { size: scratch(node), first: i + 1, last: i + 1 });
+        for i in 0..graph.nodes.len() {
+            buffers.push(Buffer { size: scratch(i), first: i + 1, last: i + 1 });
         }
         let plan = plan(&buffers, &in_place, DEFAULT_ALIGN);
         Self {

@@ -1,6 +1,6 @@
 //! Elementwise operators of two tensors, broadcast to each other.
 
-use super::source::CNode;
+use super::language::c::Node;
 use super::{Lowering, Operand, accepted};
 use crate::tensor::{Shape, Tensor, broadcast, broadcast_strides, strided_indices, strides};
 
@@ -43,12 +43,17 @@ pub fn strided(node: &Lowering) -> (Shape, [Vec<usize>; 2]) {
 
 /// What [`strided`] returned, as members of the constants in C; arguments that lie like the result need
 /// none of it.
-pub fn emit_strided(c: &mut CNode, shape: &[usize], steps: &[Vec<usize>; 2]) {
-    let dense = strides(shape);
-    let same = steps.iter().all(|s| *s == dense);
+pub fn emit_strided(c: &mut Node, shape: &[usize], steps: &[Vec<usize>; 2]) {
+    let same = dense_arguments(shape, steps).len() == 2;
     if !same {
         c.value("rank", shape.len().max(1)).sizes("shape", shape);
         c.sizes("strides[0]", &steps[0]).sizes("strides[1]", &steps[1]);
     }
     c.value("size", shape.iter().product::<usize>()).value("same_shape", same);
+}
+
+/// The arguments that lie like the result.
+pub fn dense_arguments(shape: &[usize], steps: &[Vec<usize>; 2]) -> Vec<usize> {
+    let dense = strides(shape);
+    (0..2).filter(|&argument| steps[argument] == dense).collect()
 }

@@ -9,6 +9,7 @@ pub mod clip;
 pub mod concat;
 pub mod conv;
 pub mod conv_transpose;
+pub mod language;
 pub mod linear;
 pub mod matmul;
 pub mod max_pool;
@@ -22,7 +23,6 @@ pub mod reshape;
 pub mod resize;
 pub mod slice;
 pub mod softmax;
-pub mod source;
 pub mod table;
 pub mod transpose;
 pub mod unary;
@@ -34,11 +34,10 @@ mod window;
 pub use onnx_node::{Attribute, Input, OnnxNode};
 pub use window::Window;
 
-use self::source::{CNode, Kernel, RustNode};
 use crate::arith::Multiplier;
 use crate::codes::{CodeTensor, CodeType, Codes};
 use crate::error::{Result, bail};
-use crate::quant::{QuantParams, Width};
+use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
 
 /// What an operator must say about itself. Each item is one stage of the pipeline.
@@ -106,14 +105,6 @@ pub trait Operator: Sized {
 
 /// The integer form of an operator: constants and the exact computation on codes.
 pub trait IntOperator {
-    /// The code: the integer reference, which is deployed as it is, and its twin in C.
-    const KERNELS: &'static [Kernel];
-
-    /// That of them which this node needs.
-    fn kernel(&self) -> &'static Kernel {
-        &Self::KERNELS[0]
-    }
-
     /// Integer semantics: what every deployment of the model computes.
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]);
 
@@ -128,46 +119,15 @@ pub trait IntOperator {
         false
     }
 
-    /// Width of its weights.
-    fn weight_width(&self) -> Width {
-        Width::W8
-    }
-
-    /// Whether the C code sums in 64 bits, however small the bound is.
+    /// Whether it sums in 64 bits, however small the bound is.
     fn sums_are_64_bits(&self) -> bool {
         false
     }
-
-    /// Whether the C code may write the result over argument `index`, if nobody reads that later.
-    fn writes_over(&self, _index: usize) -> bool {
-        false
-    }
-
-    /// Bytes that the C code needs for itself, if it takes memory at all.
-    fn scratch(&self, _width: Width) -> Option<usize> {
-        None
-    }
-
-    /// Constants and call in C99.
-    fn emit_c(&self, c: &mut CNode);
-
-    /// Constants and call in Rust.
-    fn emit_rust(&self, r: &mut RustNode);
 }
 
 /// An operator without integer form: passes must have replaced it.
 impl IntOperator for std::convert::Infallible {
-    const KERNELS: &'static [Kernel] = &[];
-
     fn eval<X: CodeType>(&self, _: &[&[X]], _: &mut [X]) {
-        match *self {}
-    }
-
-    fn emit_c(&self, _: &mut CNode) {
-        match *self {}
-    }
-
-    fn emit_rust(&self, _: &mut RustNode) {
         match *self {}
     }
 }
@@ -318,7 +278,6 @@ macro_rules! ops {
             folder: stringify!($module),
             onnx: $module::$op::ONNX,
             import: |node| imported(node, Op::$op),
-            kernels: <<$module::$op as Operator>::Int as IntOperator>::KERNELS,
         }),*];
 
         impl Op {
@@ -377,7 +336,6 @@ struct About {
     folder: &'static str,
     onnx: &'static [&'static str],
     import: fn(&mut OnnxNode) -> Option<Result<Op>>,
-    kernels: &'static [Kernel],
 }
 
 /// `node` as this operator, if it is one.
@@ -471,44 +429,10 @@ impl IntOp {
     pub fn moves_codes(&self) -> bool {
         dispatch!(self: IntOp, op => op.moves_codes())
     }
-    /// See [`IntOperator::weight_width`].
-    pub fn weight_width(&self) -> Width {
-        dispatch!(self: IntOp, op => op.weight_width())
-    }
 
     /// See [`IntOperator::sums_are_64_bits`].
     pub fn sums_are_64_bits(&self) -> bool {
         dispatch!(self: IntOp, op => op.sums_are_64_bits())
-    }
-
-    /// See [`IntOperator::writes_over`].
-    pub fn writes_over(&self, index: usize) -> bool {
-        dispatch!(self: IntOp, op => op.writes_over(index))
-    }
-
-    /// See [`IntOperator::scratch`].
-    pub fn scratch(&self, width: Width) -> Option<usize> {
-        dispatch!(self: IntOp, op => op.scratch(width))
-    }
-
-    /// See [`IntOperator::kernel`].
-    pub fn kernel(&self) -> &'static Kernel {
-        dispatch!(self: IntOp, op => op.kernel())
-    }
-
-    /// See [`IntOperator::emit_c`].
-    pub fn emit_c(&self, c: &mut CNode) {
-        dispatch!(self: IntOp, op => op.emit_c(c))
-    }
-
-    /// See [`IntOperator::emit_rust`].
-    pub fn emit_rust(&self, r: &mut RustNode) {
-        dispatch!(self: IntOp, op => op.emit_rust(r))
-    }
-
-    /// The code of all operators.
-    pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
-        OPERATORS.iter().flat_map(|about| about.kernels)
     }
 }
 

@@ -13,7 +13,7 @@ use naive_ptq::Tensor;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::npy::{Array, Element, read_npy, write_npy};
 use naive_ptq::data::{Dataset, Preprocess, write_folder};
-use naive_ptq::emit::{self, TestVector};
+use naive_ptq::emit::{C, Target, TestVector};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::graph::Graph;
@@ -149,7 +149,7 @@ pub fn first_samples(path: &Path, scale: f32, count: usize) -> Vec<Tensor<f32>> 
 
 /// Writes `graph` in C to `folder`, with `samples` as test vectors.
 pub fn deploy_c(folder: &Path, graph: &IntGraph, name: &str, samples: &[Tensor<f32>]) {
-    write_folder(folder, &emit::c::emit(graph, name, &vectors(graph, samples)).unwrap()).unwrap();
+    write_folder(folder, &C.files(graph, name, &vectors(graph, samples)).unwrap()).unwrap();
 }
 
 /// What the engine computes for `samples`.

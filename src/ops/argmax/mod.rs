@@ -2,12 +2,14 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__ArgMax.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::{Attribute, OnnxNode};
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, OutputParams, accepted, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -103,28 +105,10 @@ impl Operator for ArgMax {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArgMaxInt(pub int::Params);
 
-struct_in_rust!(int::Params, "argmax::Params", size, stride, last, y_zero_point, clamp);
+record!(int::Params, "argmax::Params", size, stride, last, y_zero_point, clamp);
 
 impl IntOperator for ArgMaxInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("argmax")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::argmax(inputs[0], &self.0, y);
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let count = c.size;
-        c.value("size", self.0.size)
-            .value("stride", self.0.stride)
-            .value("last", self.0.last)
-            .value("y_zero_point", self.0.y_zero_point)
-            .value("clamp", self.0.clamp)
-            .value("count", count)
-            .call("argmax", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "argmax::Params", &self.0);
-        r.call("argmax::argmax", format!("&{params}"), None);
     }
 }

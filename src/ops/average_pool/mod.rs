@@ -3,13 +3,15 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__AveragePool.html>,
 //! <https://onnx.ai/onnx/operators/onnx__GlobalAveragePool.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{
     IntOperator, Lowering, Operator, Order, Wants, Window, elements, expect_inputs, multiplier,
     nhwc,
@@ -112,7 +114,7 @@ pub struct AveragePoolInt {
     pub bound: i64,
 }
 
-struct_in_rust!(
+record!(
     int::Params,
     "average_pool::Params",
     x_shape,
@@ -128,31 +130,8 @@ struct_in_rust!(
 );
 
 impl IntOperator for AveragePoolInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("average_pool")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::average_pool(inputs[0], &self.params, y);
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let p = &self.params;
-        c.value("x_shape", p.x_shape)
-            .value("y_shape", p.y_shape)
-            .value("kernel", p.kernel)
-            .value("stride", p.stride)
-            .value("pads", p.pads)
-            .value("count_include_pad", p.count_include_pad)
-            .value("multiplier", p.multiplier)
-            .value("x_zero_point", p.x_zero_point)
-            .value("y_zero_point", p.y_zero_point)
-            .value("clamp", p.clamp)
-            .value("bound", self.bound)
-            .call("average_pool", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "average_pool::Params", &self.params);
-        r.call("average_pool::average_pool", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

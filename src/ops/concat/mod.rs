@@ -2,13 +2,15 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Concat.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::{ToValue, record};
 use super::onnx_node::OnnxNode;
 use super::slice::with_axis;
-use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::table::TableInt;
 use super::{IntOperator, Lowering, Operator, OutputParams, Wants, accepted};
 use crate::codes::CodeType;
@@ -119,27 +121,14 @@ impl Part {
             table: self.table.as_ref().map(|t| X::slice(&t.0)),
         }
     }
-
-    /// Length of the runs that stay together in the result, and the distance between them.
-    fn block(&self) -> Option<(usize, usize)> {
-        let dense = strides(&self.shape);
-        let together = (0..self.shape.len()).rev().take_while(|&k| self.y_strides[k] == dense[k]);
-        let axis = self.shape.len() - together.count();
-        let block = self.shape[axis..].iter().product();
-        let pitch = if axis == 0 { block } else { self.y_strides[axis - 1] };
-        let outer = strides(&self.shape[..axis]).iter().map(|s| s * pitch).collect::<Vec<_>>();
-        (self.x_strides == dense && outer == self.y_strides[..axis]).then_some((block, pitch))
-    }
 }
 
-struct_in_rust!(
-    [X: Rust] int::Params<'_, X>, "concat::Params",
+record!(
+    [X: ToValue] int::Params<'_, X>, "concat::Params",
     shape, x_strides, y_strides, offset, table
 );
 
 impl IntOperator for ConcatInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("concat")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         for (x, part) in inputs.iter().zip(&self.0) {
             int::concat(x, &part.params(), y);
@@ -148,36 +137,5 @@ impl IntOperator for ConcatInt {
 
     fn moves_codes(&self) -> bool {
         self.0.iter().all(|part| part.table.is_none())
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        for (i, part) in self.0.iter().enumerate() {
-            let (block, pitch) = part.block().unwrap_or((0, 0));
-            if block == 0 {
-                c.value("rank", part.shape.len().max(1))
-                    .sizes("shape", &part.shape)
-                    .sizes("x_strides", &part.x_strides)
-                    .sizes("y_strides", &part.y_strides);
-            }
-            if let Some(TableInt(table)) = &part.table {
-                c.array("table", "code_t", table.iter());
-            }
-            c.value("offset", part.offset)
-                .value("size", part.shape.iter().product::<usize>())
-                .value("block", block)
-                .value("pitch", pitch)
-                .call("concat", Some(i));
-        }
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        for (i, part) in self.0.iter().enumerate() {
-            let of = format!("concat::Params<{}>", r.code);
-            let name = match r.code {
-                "i8" => r.constant(&format!("_{i}"), &of, &part.params::<i8>()),
-                _ => r.constant(&format!("_{i}"), &of, &part.params::<i16>()),
-            };
-            r.call("concat::concat", format!("&{name}"), Some(i));
-        }
     }
 }

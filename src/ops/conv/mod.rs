@@ -3,21 +3,22 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Conv.html>.
 //! Integer form: Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 7.
 
+mod c;
 pub mod float;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::{ToValue, record};
 use float::{Group, Scratch, biases};
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
-use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, Order, Role, Wants, Window, expect_inputs, nhwc};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// `y = x ∗ weight + bias`; arguments `x [n, in_ch, h, w]`, `weight [out_ch, in_ch / group, kh, kw]`
@@ -133,79 +134,18 @@ impl ConvInt {
             (self.x_shape, self.y_shape, [top, left], self.conv.group);
         int::Params { products, x_shape, y_shape, kernel, stride, dilation, pad, group }
     }
-
-    fn is_depthwise(&self) -> bool {
-        self.conv.group > 1 && self.conv.group == self.x_shape[3]
-    }
 }
 
-struct_in_rust!(
-    [W: Rust] int::Params<'_, W>, "conv::Params",
+record!(
+    [W: ToValue] int::Params<'_, W>, "conv::Params",
     products, x_shape, y_shape, kernel, stride, dilation, pad, group
 );
 
 impl IntOperator for ConvInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("conv", products: true)];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         with_products!(&self.acc, products, A => {
             int::conv::<_, _, A>(inputs[0], &self.params(products), y);
         })
-    }
-
-    fn writes_over(&self, _: usize) -> bool {
-        let [n, h, w, in_ch] = self.x_shape;
-        let [_, oh, ow, out_ch] = self.y_shape;
-        let Window { kernel, pads, .. } = self.conv.window;
-        let point = kernel == [1, 1] && pads == [0; 4] && self.conv.group == 1 && out_ch <= in_ch;
-        n == 1 && oh * ow <= h * w && (point || self.is_depthwise() && in_ch == out_ch)
-    }
-
-    fn scratch(&self, width: Width) -> Option<usize> {
-        let Window { kernel: [kh, kw], stride, dilation, .. } = self.conv.window;
-        let [_, oh, ow, _] = self.y_shape;
-        Some(if self.is_depthwise() {
-            let rows = (oh - 1) * stride[0] + (kh - 1) * dilation[0] + 1;
-            let pitch = ow.next_multiple_of(2) * stride[1] + (kw - 1) * dilation[1];
-            2 * rows * pitch.next_multiple_of(2)
-        } else {
-            let in_per_group = self.x_shape[3] / self.conv.group;
-            let depth = (kh * kw * in_per_group).next_multiple_of(4);
-            let stage = if in_per_group.is_multiple_of(4) { 0 } else { width.bytes() * depth };
-            6 * depth + stage
-        })
-    }
-
-    fn weight_width(&self) -> Width {
-        self.acc.weight.width()
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let groups = self.conv.group;
-        let weight = match self.is_depthwise() {
-            true => self.acc.weight.iter().collect(),
-            false => self.acc.blocked(groups, 2),
-        };
-        self.acc.emit_c(c, weight, true);
-        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
-        c.value("x_shape", self.x_shape)
-            .value("y_shape", self.y_shape)
-            .value("kernel", kernel)
-            .value("stride", stride)
-            .value("dilation", dilation)
-            .value("pad", [top, left])
-            .value("group", self.conv.group)
-            .value("x_zero_point", self.acc.x_zero_point)
-            .read_by_shared_code(if self.is_depthwise() { 0 } else { 128 })
-            .call("conv", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = with_products!(&self.acc, products, A => {
-            let _: Option<A> = None;
-            r.constant("", &format!("conv::Params<{}>", self.acc.weight.type_name()), &self.params(products))
-        });
-        r.call(format!("conv::conv::<_, _, {}>", self.acc.type_name()), format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

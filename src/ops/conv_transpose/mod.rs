@@ -2,14 +2,16 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
 use super::conv::float::biases;
+use super::language::{ToValue, record};
 use super::onnx_node::{Attribute, OnnxNode, sizes};
 use super::product::{Accumulator, accumulators, with_products};
-use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{
     IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted, expect_inputs, nhwc,
 };
@@ -17,7 +19,6 @@ use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::float::{FloatSums, Line};
-use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// Arguments `x [n, in_ch, h, w]`, `weight [in_ch, out_ch / group, kh, kw]` and, optionally,
@@ -224,48 +225,16 @@ impl ConvTransposeInt {
     }
 }
 
-struct_in_rust!(
-    [W: Rust] int::Params<'_, W>, "conv_transpose::Params",
+record!(
+    [W: ToValue] int::Params<'_, W>, "conv_transpose::Params",
     products, x_shape, y_shape, kernel, stride, dilation, pad, group
 );
 
 impl IntOperator for ConvTransposeInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("conv_transpose", products: true)];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         with_products!(&self.acc, products, A => {
             int::conv_transpose::<_, _, A>(inputs[0], &self.params(products), y);
         })
-    }
-
-    fn weight_width(&self) -> Width {
-        self.acc.weight.width()
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        self.acc.emit_c(c, self.acc.weight.iter().collect(), false);
-        let Window { kernel, stride, dilation, pads: [top, left, ..], .. } = self.conv.window;
-        c.value("x_shape", self.x_shape)
-            .value("y_shape", self.y_shape)
-            .value("kernel", kernel)
-            .value("stride", stride)
-            .value("dilation", dilation)
-            .value("pad", [top, left])
-            .value("group", self.conv.group)
-            .value("x_zero_point", self.acc.x_zero_point)
-            .call("conv_transpose", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = with_products!(&self.acc, products, A => {
-            let _: Option<A> = None;
-            r.constant("", &format!("conv_transpose::Params<{}>", self.acc.weight.type_name()), &self.params(products))
-        });
-        r.call(
-            format!("conv_transpose::conv_transpose::<_, _, {}>", self.acc.type_name()),
-            format!("&{params}"),
-            None,
-        );
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -4,18 +4,18 @@
 //! <https://onnx.ai/onnx/operators/onnx__MatMul.html> with a constant `W`.
 //! Integer form: Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 7.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
-use super::source::{CNode, Kernel, RustNode, kernel};
 use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::float::{Matrix, add_matmul};
-use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// Arguments `x [.., in_ch]`, `weight [in_ch, out_ch]` and, optionally, `bias [out_ch]`.
@@ -138,33 +138,8 @@ impl Operator for Linear {
 pub struct LinearInt(pub Accumulator);
 
 impl IntOperator for LinearInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("linear", products: true)];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         with_products!(&self.0, products, A => int::linear::<_, _, A>(inputs[0], &products, y))
-    }
-
-    fn weight_width(&self) -> Width {
-        self.0.weight.width()
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        self.0.emit_c(c, self.0.blocked(1, 4), true);
-        let rows = c.size / self.0.bias.len();
-        c.value("rows", rows).read_by_shared_code(64).call("linear", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let of = format!("Products<{}>", self.0.weight.type_name());
-        let params = with_products!(&self.0, products, A => {
-            let _: Option<A> = None;
-            r.constant("", &of, &products)
-        });
-        r.call(
-            format!("linear::linear::<_, _, {}>", self.0.type_name()),
-            format!("&{params}"),
-            None,
-        );
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -3,13 +3,15 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__MatMul.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::{Input, OnnxNode};
 use super::product::{check_bound, is_wide};
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
@@ -133,7 +135,7 @@ impl MatMulInt {
     }
 }
 
-struct_in_rust!(
+record!(
     int::Params<'_>,
     "matmul::Params",
     batch,
@@ -148,37 +150,11 @@ struct_in_rust!(
 );
 
 impl IntOperator for MatMulInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("matmul")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         match is_wide(self.bound) {
             false => int::matmul::<X, i32>(inputs[0], inputs[1], &self.params(), y),
             true => int::matmul::<X, i64>(inputs[0], inputs[1], &self.params(), y),
         }
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let [m, k, n] = self.sizes;
-        c.value("rank", self.batch.len())
-            .sizes("batch", &self.batch)
-            .sizes("strides[0]", &self.strides[0])
-            .sizes("strides[1]", &self.strides[1])
-            .value("m", m)
-            .value("k", k)
-            .value("n", n)
-            .value("multiplier", self.multiplier)
-            .value("zero_point", self.zero_point)
-            .value("y_zero_point", self.y_zero_point)
-            .value("clamp", self.clamp)
-            .value("count", self.batch.iter().product::<usize>())
-            .value("bound", self.bound)
-            .call("matmul", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "matmul::Params", &self.params());
-        let acc = if is_wide(self.bound) { "i64" } else { "i32" };
-        r.call(format!("matmul::matmul::<_, {acc}>"), format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

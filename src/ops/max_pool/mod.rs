@@ -2,12 +2,14 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__MaxPool.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::OnnxNode;
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{
     IntOperator, Lowering, Operator, Order, OutputParams, Wants, Window, elements, expect_inputs,
     nhwc,
@@ -67,28 +69,10 @@ impl Operator for MaxPool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaxPoolInt(pub int::Params);
 
-struct_in_rust!(int::Params, "max_pool::Params", x_shape, y_shape, kernel, stride, dilation, pad);
+record!(int::Params, "max_pool::Params", x_shape, y_shape, kernel, stride, dilation, pad);
 
 impl IntOperator for MaxPoolInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("max_pool")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::max_pool(inputs[0], &self.0, y);
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let p = &self.0;
-        c.value("x_shape", p.x_shape)
-            .value("y_shape", p.y_shape)
-            .value("kernel", p.kernel)
-            .value("stride", p.stride)
-            .value("dilation", p.dilation)
-            .value("pad", p.pad)
-            .call("max_pool", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "max_pool::Params", &self.0);
-        r.call("max_pool::max_pool", format!("&{params}"), None);
     }
 }

@@ -3,13 +3,15 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__ReduceMean.html>; the importer adds a reshape where axes
 //! are dropped.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, Wants, accepted, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
@@ -137,7 +139,7 @@ impl MeanInt {
     }
 }
 
-struct_in_rust!(
+record!(
     int::Params<'_>,
     "mean::Params",
     kept,
@@ -152,33 +154,8 @@ struct_in_rust!(
 );
 
 impl IntOperator for MeanInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("mean")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::mean(inputs[0], &self.params(), y);
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let size = c.size;
-        c.value("kept_rank", self.kept.0.len())
-            .sizes("kept", &self.kept.0)
-            .sizes("kept_strides", &self.kept.1)
-            .value("reduced_rank", self.reduced.0.len())
-            .sizes("reduced", &self.reduced.0)
-            .sizes("reduced_strides", &self.reduced.1)
-            .value("count", self.reduced.0.iter().product::<usize>())
-            .value("multiplier", self.multiplier)
-            .value("x_zero_point", self.x_zero_point)
-            .value("y_zero_point", self.y_zero_point)
-            .value("clamp", self.clamp)
-            .value("size", size)
-            .value("bound", self.bound)
-            .call("mean", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "mean::Params", &self.params());
-        r.call("mean::mean", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

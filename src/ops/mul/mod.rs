@@ -3,18 +3,20 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Mul.html>,
 //! <https://onnx.ai/onnx/operators/onnx__Div.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
-use super::broadcast::{elementwise, emit_strided, strided};
+use super::broadcast::{elementwise, strided};
+use super::language::record;
 use super::onnx_node::{Input, OnnxNode};
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, Wants, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::tensor::{Shape, Tensor, broadcast, strides};
+use crate::tensor::{Shape, Tensor, broadcast};
 
 /// `y = a · b`. A division by a constant is a multiplication by its reciprocal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl MulInt {
     }
 }
 
-struct_in_rust!(
+record!(
     int::Params<'_>,
     "mul::Params",
     multiplier,
@@ -102,28 +104,8 @@ struct_in_rust!(
 );
 
 impl IntOperator for MulInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("mul")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::mul(inputs[0], inputs[1], &self.params(), y);
-    }
-
-    fn writes_over(&self, argument: usize) -> bool {
-        self.strides[argument] == strides(&self.shape)
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        c.value("multiplier", self.multiplier)
-            .value("zero_point", self.zero_point)
-            .value("y_zero_point", self.y_zero_point)
-            .value("clamp", self.clamp);
-        emit_strided(c, &self.shape, &self.strides);
-        c.value("bound", self.bound).call("mul", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "mul::Params", &self.params());
-        r.call("mul::mul", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -1,9 +1,10 @@
 //! Elements picked by their position along each axis: what Slice, Pad and the nearest-neighbour Resize
 //! become.
 
+mod c;
 pub mod int;
+mod rust;
 
-use super::source::{CNode, Kernel, RustNode, kernel};
 use super::{IntOperator, Lowering, Operand};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -76,8 +77,6 @@ pub struct PickInt {
 }
 
 impl IntOperator for PickInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("slice")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::pick(
             inputs[0],
@@ -90,26 +89,5 @@ impl IntOperator for PickInt {
 
     fn moves_codes(&self) -> bool {
         true
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let size = c.size;
-        let last = self.offsets.len() - self.shape.last().copied().unwrap_or(0);
-        let dense = self.offsets[last..].windows(2).all(|w| w[0].checked_add(1) == Some(w[1]));
-        let nowhere = self.offsets[last..].contains(&int::NONE);
-        c.value("rank", self.shape.len().max(1))
-            .sizes("shape", &self.shape)
-            .array("offsets", "uint32_t", self.offsets.iter().copied())
-            .value("fill", self.fill)
-            .value("size", size)
-            .value("offset_count", self.offsets.len())
-            .value("dense", dense && !nowhere)
-            .call("pick", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let shape = r.constant("_SHAPE", "&[usize]", &self.shape.as_slice());
-        let offsets = r.constant("_OFFSETS", "&[u32]", &self.offsets.as_slice());
-        r.call("slice::pick", format!("{shape}, {offsets}, {}", self.fill), None);
     }
 }

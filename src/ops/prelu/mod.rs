@@ -2,19 +2,20 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__PRelu.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
 use super::broadcast::elementwise;
+use super::language::{ToValue, record};
 use super::onnx_node::OnnxNode;
 use super::product::weight_codes;
-use super::source::{CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, Role, Wants, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
-use crate::quant::Width;
 use crate::tensor::{Shape, Tensor, broadcast};
 
 /// `y = x` if `x ≥ 0`, else `slope · x`; `slope` is a constant that is broadcast to `x`.
@@ -100,46 +101,14 @@ impl PReluInt {
     }
 }
 
-struct_in_rust!(
-    [W: Rust] int::Params<'_, W>, "prelu::Params",
+record!(
+    [W: ToValue] int::Params<'_, W>, "prelu::Params",
     slope, negative, positive, x_zero_point, y_zero_point, clamp, shape, strides
 );
 
 impl IntOperator for PReluInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("prelu")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         with_codes!(&self.slope, slope => int::prelu(inputs[0], &self.params(slope), y));
-    }
-
-    fn writes_over(&self, _: usize) -> bool {
-        true
-    }
-
-    fn weight_width(&self) -> Width {
-        self.slope.width()
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let size = c.size;
-        c.array("slope", "weight_t", self.slope.iter())
-            .array("negative", "struct multiplier", self.negative.iter().copied())
-            .value("positive", self.positive)
-            .value("x_zero_point", self.x_zero_point)
-            .value("y_zero_point", self.y_zero_point)
-            .value("clamp", self.clamp)
-            .value("rank", self.shape.len().max(1))
-            .sizes("shape", &self.shape)
-            .sizes("strides", &self.strides)
-            .value("size", size)
-            .value("bound", self.bound)
-            .call("prelu", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let of = format!("prelu::Params<{}>", self.slope.type_name());
-        let params = with_codes!(&self.slope, slope => r.constant("", &of, &self.params(slope)));
-        r.call("prelu::prelu", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -2,8 +2,13 @@
 
 use super::{Accumulator, acc_bound};
 use crate::arith::Multiplier;
-use crate::ops::source::CNode;
+use crate::ops::language::Source;
+use crate::ops::language::c::{Element, Node};
 use crate::quant::{QuantParams, Width};
+
+/// What the operators that sum products include in C.
+pub const PRODUCT: Source = Source::new("product.c", include_str!("product.c"))
+    .on(&[Source::new("dsp.h", include_str!("dsp.h"))]);
 
 impl Accumulator {
     /// The weights in the order of `product.c`, in blocks of `rows` output channels, for the
@@ -23,14 +28,14 @@ impl Accumulator {
 
     /// The member `product` of the constants in C. With `fold` the input's zero point is moved into the
     /// bias.
-    pub fn emit_c(&self, c: &mut CNode, weight: Vec<i32>, fold: bool) {
+    pub fn emit(&self, c: &mut Node, weight: Vec<i32>, fold: bool) {
         let (depth, z) = (self.depth(), self.x_zero_point as i64);
         let sums = (0..self.bias.len())
             .map(|o| (o * depth..(o + 1) * depth).map(|i| self.weight.get(i) as i64).sum::<i64>());
         let bias =
             self.bias.iter().zip(sums).map(|(&b, sum)| b as i64 - if fold { z * sum } else { 0 });
-        c.array("product.weight", "weight_t", weight)
-            .array("product.bias", "acc_t", bias)
+        c.array("product.weight", Element::Weight, weight)
+            .array("product.bias", Element::Acc, bias)
             .value("product.depth", depth)
             .value("product.out_ch", self.bias.len())
             .value("product.requant.y_zero_point", self.y_zero_point)
@@ -40,21 +45,21 @@ impl Accumulator {
     }
 
     /// How sums are rescaled: the first form of `product.c` whose conditions all channels meet.
-    fn emit_requant(&self, c: &mut CNode) {
+    fn emit_requant(&self, c: &mut Node) {
         let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.wide) {
             ("REQUANT_SHIFT", shifts)
         } else if let Some((factors, shifts)) = self.high_words(c.width).filter(|_| !c.wide) {
-            c.array("product.requant.factor", "int32_t", factors);
+            c.array("product.requant.factor", Element::I32, factors);
             ("REQUANT_HIGH", shifts)
         } else {
             let multipliers = self.multiplier.iter().copied();
-            c.array("product.requant.multiplier", "struct multiplier", multipliers);
+            c.array("product.requant.multiplier", Element::Multiplier, multipliers);
             ("REQUANT_GENERAL", vec![0])
         };
-        c.text("product.requant.form", form);
+        c.name("product.requant.form", form);
         match shifts.iter().all(|shift| *shift == shifts[0]) {
             true => c.value("product.requant.shift", shifts[0]),
-            false => c.array("product.requant.shifts", "uint8_t", shifts),
+            false => c.array("product.requant.shifts", Element::U8, shifts),
         };
     }
 

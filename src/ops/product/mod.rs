@@ -8,3 +8,4 @@ pub(super) use accumulator::with_products;
 pub use accumulator::{
     Accumulator, acc_bound, accumulators, check_bound, is_wide, sum_bound, weight_codes,
 };
+pub use c::PRODUCT;

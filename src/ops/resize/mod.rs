@@ -3,13 +3,15 @@
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Resize.html>,
 //! <https://onnx.ai/onnx/operators/onnx__Upsample.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::pick::{PickInt, Picks};
-use super::source::{C, CNode, Kernel, Rust, RustNode, kernel, struct_in_rust};
 use super::{
     IntOperator, Lowering, Operator, Order, OutputParams, Wants, expect_inputs, multiplier, nhwc,
 };
@@ -361,20 +363,8 @@ impl LinearInt {
     }
 }
 
-impl Rust for Between {
-    fn rust(&self) -> String {
-        let Self { low, high, weight } = self;
-        format!("resize::Between {{ low: {low}, high: {high}, weight: {weight} }}")
-    }
-}
-
-impl C for Between {
-    fn c(&self) -> String {
-        format!("{{{}, {}, {}}}", self.low, self.high, self.weight)
-    }
-}
-
-struct_in_rust!(
+record!(Between, "resize::Between", low, high, weight);
+record!(
     int::Params<'_>,
     "resize::Params",
     x_shape,
@@ -387,15 +377,6 @@ struct_in_rust!(
 );
 
 impl IntOperator for ResizeInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("resize")];
-
-    fn kernel(&self) -> &'static Kernel {
-        match self {
-            Self::Nearest(pick) => pick.kernel(),
-            Self::Linear(_) => &Self::KERNELS[0],
-        }
-    }
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         match self {
             Self::Nearest(pick) => pick.eval(inputs, y),
@@ -411,33 +392,6 @@ impl IntOperator for ResizeInt {
 
     fn sums_are_64_bits(&self) -> bool {
         true
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let p = match self {
-            Self::Nearest(pick) => return pick.emit_c(c),
-            Self::Linear(p) => p,
-        };
-        c.value("x_shape", p.x_shape)
-            .array("rows", "struct between", p.rows.iter().copied())
-            .array("columns", "struct between", p.columns.iter().copied())
-            .value("multiplier", p.multiplier)
-            .value("x_zero_point", p.x_zero_point)
-            .value("y_zero_point", p.y_zero_point)
-            .value("clamp", p.clamp)
-            .value("y_size", [p.rows.len(), p.columns.len()])
-            .value("bound", p.bound)
-            .call("resize_linear", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        match self {
-            Self::Nearest(pick) => pick.emit_rust(r),
-            Self::Linear(p) => {
-                let params = r.constant("", "resize::Params", &p.params());
-                r.call("resize::resize_linear", format!("&{params}"), None);
-            }
-        }
     }
 
     fn acc_bound(&self) -> Option<i64> {

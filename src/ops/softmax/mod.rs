@@ -2,17 +2,18 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Softmax.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::language::record;
 use super::onnx_node::{Attribute, OnnxNode};
-use super::source::{CNode, Kernel, RustNode, kernel, struct_in_rust};
 use super::{IntOperator, Lowering, Operator, OutputParams, expect_inputs};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
-use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
 
 /// `y_i = exp(x_i) / Σ_j exp(x_j)` along `axis`.
@@ -138,7 +139,7 @@ impl SoftmaxInt {
     }
 }
 
-struct_in_rust!(
+record!(
     int::Params<'_>,
     "softmax::Params",
     fine,
@@ -151,39 +152,12 @@ struct_in_rust!(
 );
 
 impl IntOperator for SoftmaxInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("softmax")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::softmax(inputs[0], &self.params(), y);
     }
 
-    fn writes_over(&self, _: usize) -> bool {
-        true
-    }
-
     fn sums_are_64_bits(&self) -> bool {
         true
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let count = c.size / self.size;
-        c.array("fine", "int32_t", self.fine.iter().copied());
-        if c.width > Width::W8 {
-            c.array("coarse", "int32_t", self.coarse.iter().copied());
-        }
-        c.value("multiplier", self.multiplier)
-            .value("y_zero_point", self.y_zero_point)
-            .value("clamp", self.clamp)
-            .value("size", self.size)
-            .value("stride", self.stride)
-            .value("count", count)
-            .value("bound", self.size as i64 * EXP_ONE)
-            .call("softmax", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let params = r.constant("", "softmax::Params", &self.params());
-        r.call("softmax::softmax", format!("&{params}"), None);
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -1,11 +1,12 @@
 //! A function of one code as a table: what Clip, the functions of one number and each change of scale
 //! become.
 
+mod c;
 pub mod int;
+mod rust;
 
-use super::source::{CNode, Kernel, RustNode, kernel};
 use super::{IntOperator, Lowering};
-use crate::codes::{CodeType, Codes, with_codes};
+use crate::codes::{CodeType, Codes};
 use crate::quant::QuantParams;
 
 /// A function of one code, tabulated: an entry for each code, from the lowest on.
@@ -32,24 +33,7 @@ impl TableInt {
 }
 
 impl IntOperator for TableInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("clip")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::table(inputs[0], X::slice(&self.0), y);
-    }
-
-    fn writes_over(&self, _: usize) -> bool {
-        true
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        let size = c.size;
-        c.array("table", "code_t", self.0.iter()).value("size", size).call("table", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let of = format!("&[{}]", r.code);
-        let table = with_codes!(&self.0, codes => r.constant("", &of, &codes.as_slice()));
-        r.call("clip::table", table, None);
     }
 }

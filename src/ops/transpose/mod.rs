@@ -3,12 +3,13 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Transpose.html>.
 
+mod c;
 pub mod int;
+mod rust;
 #[cfg(test)]
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::source::{CNode, Kernel, RustNode, kernel};
 use super::{IntOperator, Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -93,31 +94,11 @@ impl TransposeInt {
 }
 
 impl IntOperator for TransposeInt {
-    const KERNELS: &'static [Kernel] = &[kernel!("transpose")];
-
     fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
         int::transpose(inputs[0], &self.shape, &self.strides, y);
     }
 
     fn moves_codes(&self) -> bool {
         true
-    }
-
-    fn writes_over(&self, _: usize) -> bool {
-        self.is_copy()
-    }
-
-    fn emit_c(&self, c: &mut CNode) {
-        c.value("rank", self.shape.len().max(1))
-            .sizes("shape", &self.shape)
-            .sizes("strides", &self.strides)
-            .value("size", self.shape.iter().product::<usize>())
-            .call("transpose", None);
-    }
-
-    fn emit_rust(&self, r: &mut RustNode) {
-        let shape = r.constant("_SHAPE", "&[usize]", &self.shape.as_slice());
-        let strides = r.constant("_STRIDES", "&[usize]", &self.strides.as_slice());
-        r.call("transpose::transpose", format!("{shape}, {strides}"), None);
     }
 }

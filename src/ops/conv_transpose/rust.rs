@@ -1,0 +1,25 @@
+//! The constants of `int.rs`, which is deployed as it is.
+
+use super::ConvTransposeInt;
+use crate::codes::with_codes;
+use crate::ops::language::rust::Node;
+use crate::ops::language::{Emit, Rust, Source};
+
+impl Emit<Rust> for ConvTransposeInt {
+    fn source(&self) -> &'static Source {
+        const { &Source::new("conv_transpose.rs", include_str!("int.rs")) }
+    }
+
+    fn emit(&self, r: &mut Node) {
+        let (of, acc) = (self.acc.weight.type_name(), self.acc.type_name());
+        let params = with_codes!(&self.acc.weight, weight => {
+            let params = self.params(self.acc.products(weight));
+            r.constant("", &format!("conv_transpose::Params<{of}>"), &params)
+        });
+        r.call(
+            format!("conv_transpose::conv_transpose::<_, _, {acc}>"),
+            format!("&{params}"),
+            None,
+        );
+    }
+}
