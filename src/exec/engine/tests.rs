@@ -453,3 +453,25 @@ fn a_session_belongs_to_its_engine() {
     let mut session = Engine::new(&other, Options::default()).unwrap().session().unwrap();
     let _ = engine.run(&mut session, &patterns(&graph, &mut rng)[0]);
 }
+
+/// A graph may have constants, and inputs, as outputs.
+#[test]
+fn what_no_node_computes_can_be_an_output() {
+    let mut rng = Rng(13);
+    let (mut graph, _) = convolution(&mut rng, 1, [3, 5], 1);
+    let constant = IntValue {
+        name: "constant".into(),
+        constant: Some(Codes::I8((0..40).collect())),
+        ..value(&[1, 4, 2, 5], 3, true)
+    };
+    graph.values.push(constant);
+    graph.outputs = vec![graph.values.len() - 1, graph.inputs[0], graph.outputs[0]];
+    check(&graph, &mut rng, &[1, 2], "outputs");
+    graph.nodes.clear();
+    graph.outputs.pop();
+    for engine in engines(&graph, &[1, 2]) {
+        let x = patterns(&graph, &mut rng).remove(0);
+        let expected = IntExecutor::new(&graph).run_codes(&x, |_, _| Ok(())).unwrap();
+        assert_eq!(engine.run_codes(&mut engine.session().unwrap(), &x).unwrap(), expected);
+    }
+}
