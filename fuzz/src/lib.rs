@@ -17,9 +17,11 @@ pub mod wire;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use naive_ptq::Tensor;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::npy::{Array, read_npy, write_npy};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess};
+use naive_ptq::emit::TARGETS;
 use naive_ptq::exec::engine::{Engine, Options, Policy};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::exec::int::IntExecutor;
@@ -29,7 +31,6 @@ use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::onnx;
 use naive_ptq::quant::{Preset, Scheme};
 use naive_ptq::quantize::{prepare, quantize_corrected};
-use naive_ptq::{Tensor, emit};
 
 use rng::{Rng, seed_of};
 
