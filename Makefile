@@ -1,7 +1,7 @@
 # One entry for each thing that one does here; `.ci/run` calls these, too.
 
 CARGO ?= cargo
-MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SOURCES = $(shell git ls-files '*.rs')
 
