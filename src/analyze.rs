@@ -1,12 +1,13 @@
 //! What quantization costs: accuracy, agreement with the float network, signal-to-noise ratio.
 
+mod coverage;
+
 use serde::Serialize;
 
-use crate::error::Result;
-use crate::graph::{Graph, Node};
-use crate::lower::lower;
-use crate::quant::{Range, Scheme};
-use crate::quantize::quantize;
+pub use coverage::{Coverage, Refused, coverage};
+
+use crate::graph::Graph;
+use crate::quant::Scheme;
 use crate::tensor::Tensor;
 
 /// Signal-to-quantization-noise ratio: `10 · log10(Σ reference² / Σ (reference − x)²)` in dB.
@@ -91,19 +92,11 @@ impl Evaluation {
     }
 }
 
-/// Nodes of a prepared float graph that have no integer form, each with the reason. All targets take
-/// what has one.
-///
-/// A node is quantized and lowered by itself, as if all activations were in −16..16. What depends on
-/// their true ranges shows only when the network is quantized.
+/// Nodes of a prepared float graph that have no integer form, each with the reason: those that
+/// [`coverage`] says the engine does not take.
 pub fn without_integer_form(graph: &Graph, scheme: Scheme) -> Vec<(String, String)> {
-    let obstacle = |node: &Node| -> Result<()> {
-        let alone = graph.alone(node);
-        let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); alone.values.len()];
-        lower(&quantize(&alone, &ranges, scheme)?).map(|_| ())
-    };
-    let reason = |node: &Node| Some((node.name.clone(), obstacle(node).err()?.to_string()));
-    graph.nodes.iter().filter_map(reason).collect()
+    let refused = coverage(graph, scheme, &[]).into_iter().flat_map(|engine| engine.refused);
+    refused.map(|refused| (refused.node, refused.reason)).collect()
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ macro_rules! operators {
 pub(crate) use operators;
 
 /// What each node says in `L`, or the name of one that has no words.
-fn emitters<'a, L: Operators>(
+pub(crate) fn emitters<'a, L: Operators>(
     graph: &'a IntGraph,
     target: &dyn Target,
 ) -> Result<Vec<&'a dyn Emit<L>>> {

@@ -10,6 +10,7 @@ mod net;
 pub mod random_files;
 pub mod random_graphs;
 mod skip;
+mod third_target;
 
 pub use broadcast::{broadcast_at, broadcast_shape};
 pub use emitted::{check_c, started};
