@@ -7,7 +7,7 @@ use crate::error::{Context, Result, bail};
 use crate::exec::engine::{self, Engine};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
-use crate::lower::{IntGraph, lower_owned};
+use crate::lower::{IntGraph, lower, lower_owned};
 use crate::onnx;
 use crate::quantize::prepare;
 use crate::tensor::Tensor;
@@ -132,12 +132,50 @@ impl Executor {
     }
 }
 
+/// A quantized graph as the bytes of an ONNX file, and as the integers that it means. The bytes are read
+/// again before they are given out: they mean the same.
+///
+/// # Errors
+/// The node that has no integer form; what of the file cannot be read, or is read as something else.
+pub fn export_checked(quantized: &Graph) -> Result<(Vec<u8>, IntGraph)> {
+    let integer = lower(quantized)?;
+    let bytes = onnx::export(quantized);
+    let read = onnx::import(&bytes, None).and_then(|mut graph| {
+        prepare(&mut graph)?;
+        lower_owned(graph)
+    });
+    let read = match read {
+        Ok(read) => read,
+        Err(e) => bail!(Unsupported, "the quantized file could not be read again: {e}"),
+    };
+    if read == integer {
+        return Ok((bytes, integer));
+    }
+    let pairs = integer.nodes.iter().zip(&read.nodes);
+    let differs = pairs.map(|(a, b)| (a, a == b)).find(|(_, same)| !same);
+    let last = integer.nodes.last();
+    let node = differs.map(|(node, _)| node).or(last).map_or("", |node| node.name.as_str());
+    bail!(
+        Unsupported,
+        "the quantized file would be read as another network, from node \"{node}\" on"
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use prost::Message;
+
     use super::*;
+    use crate::calibrate::{Calibrator, Observer};
+    use crate::onnx::proto::ModelProto;
     use crate::ops::Op;
     use crate::ops::add::Add;
-    use crate::quantize::quantize;
+    use crate::ops::linear::Linear;
+    use crate::ops::resize::{Coordinates, Mode, Nearest, Resize};
+    use crate::quantize::{quantize, quantize_corrected};
+    use crate::testing::random_graphs::random_network;
     use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 
     #[test]
@@ -160,6 +198,84 @@ mod tests {
             for graph in [&float, &int] {
                 let executor = Model::new(graph.clone()).unwrap().executor().unwrap();
                 assert_eq!(refused(executor.run(&inputs)), expected);
+            }
+        }
+    }
+
+    fn quantized(float: &Graph, scheme: usize) -> Graph {
+        let (_, ranges) = run_float(float, &random_inputs(float, &mut Rng(7), 1.0));
+        quantize(float, &ranges, SCHEMES[scheme]).unwrap()
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_again_or_mean_something_else_are_not_written() {
+        let mut net = Net::new(4);
+        let x = net.input(&[1, 2, 3, 4]);
+        let y = net.node(Op::Add(Add { subtract: false }), &[x, x]);
+        let input_is_output = net.finish(&[y, x]);
+        let error = refused(export_checked(&quantized(&input_is_output, 0)));
+        assert!(error.contains("could not be read again: ") && error.contains("\"v0\""), "{error}");
+        // Of this rank ONNX has only a product with the weight as it is.
+        let mut net = Net::new(5);
+        let (x, weight) = (net.input(&[1, 3, 6]), net.random(&[6, 6]));
+        let y = net.node(Op::Linear(Linear { transposed: true }), &[x, weight]);
+        let transposed = net.finish(&[y]);
+        let tensor = SCHEMES.iter().position(|scheme| !scheme.per_channel).unwrap();
+        let error = refused(export_checked(&quantized(&transposed, tensor)));
+        let expected = format!("as another network, from node \"{}\" on", transposed.nodes[0].name);
+        assert!(error.contains(&expected), "{error}");
+    }
+
+    #[test]
+    fn outputs_and_sizes_of_all_kinds_are_read_again() {
+        let sum = || Op::Add(Add { subtract: false });
+        let mut net = Net::new(6);
+        let x = net.input(&[1, 1, 1, 2]);
+        let (a, constant) = (net.node(sum(), &[x, x]), net.random(&[1, 1, 1, 2]));
+        let (b, c) = (net.node(sum(), &[a, constant]), net.node(sum(), &[a, a]));
+        let large = Resize {
+            mode: Mode::Nearest(Nearest::Floor),
+            coordinates: Coordinates::Asymmetric,
+            shape: vec![1, 1, 1500, 2],
+            scales: vec![1.0, 1.0, 1500.0, 1.0],
+        };
+        let large = net.node(Op::Resize(large), &[c]);
+        let float = net.finish(&[a, b, large, c]);
+        for scheme in 0..SCHEMES.len() {
+            let (bytes, integer) = export_checked(&quantized(&float, scheme)).unwrap();
+            let Model::Int(read) = Model::new(onnx::import(&bytes, None).unwrap()).unwrap() else {
+                panic!("a float network")
+            };
+            assert_eq!(*read, integer);
+        }
+    }
+
+    /// Rewrites replace constants: those that nobody reads any more are left out.
+    #[test]
+    fn every_initializer_of_a_file_is_read() {
+        for seed in 0..30 {
+            let mut float = random_network(seed, 7);
+            crate::passes::prepare(&mut float);
+            let inputs = random_inputs(&float, &mut Rng(seed), 1.0);
+            let mut observer = Observer::new(&float);
+            let executor = FloatExecutor::new(&float);
+            executor.run(&inputs, |v, x| observer.see(v, x)).unwrap();
+            let scheme = SCHEMES[seed as usize % SCHEMES.len()];
+            let corrected = quantize_corrected(&float, &observer, Calibrator::MinMax, scheme);
+            for graph in [&float, &corrected.unwrap()] {
+                let model = ModelProto::decode(&*onnx::export(graph)).unwrap().graph.unwrap();
+                let read: HashSet<&String> = model.node.iter().flat_map(|n| &n.input).collect();
+                for tensor in &model.initializer {
+                    assert!(read.contains(&tensor.name), "seed {seed}: \"{}\"", tensor.name);
+                }
+                let made = model.node.iter().filter(|n| n.op_type == "DequantizeLinear");
+                let outputs: HashSet<&String> = model.output.iter().map(|o| &o.name).collect();
+                for name in made.flat_map(|n| &n.output) {
+                    assert!(
+                        read.contains(name) || outputs.contains(name),
+                        "seed {seed}: \"{name}\""
+                    );
+                }
             }
         }
     }

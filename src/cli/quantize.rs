@@ -9,7 +9,8 @@ use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{Dataset, check_outputs, write_atomic};
 use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::Graph;
-use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::lower::IntGraph;
+use naive_ptq::model::export_checked;
 use naive_ptq::onnx;
 use naive_ptq::ops::product::is_wide;
 use naive_ptq::quant::{Scheme, Width};
@@ -177,8 +178,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         true => quantize(&graph, &observer.ranges(calibrator), scheme)?,
         false => quantize_corrected(&graph, &observer, calibrator, scheme)?,
     };
-    let integer = lower(&quantized)?;
-    let bytes = onnx::export(&quantized);
+    let (bytes, integer) = export_checked(&quantized)?;
     write_atomic(output, &bytes)?;
 
     let bound = widest_accumulator(&integer);

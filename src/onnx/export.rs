@@ -25,12 +25,13 @@ const OPSET_16_BITS: i64 = 21;
 
 /// The model as the bytes of an ONNX file.
 pub fn export(graph: &Graph) -> Vec<u8> {
-    let needed = graph.nodes.iter().map(|n| n.op.export(&graph.input_shapes(n)).opset);
+    let needed = graph.nodes.iter().map(|n| n.op.export(&graph.input_shapes(n), OPSET).opset);
     let wide = |v: &Value| v.quant.as_ref().is_some_and(|quant| quant.width == Width::W16);
     let opset = if graph.values.iter().any(wide) { OPSET_16_BITS } else { OPSET };
     let opset = needed.fold(opset, i64::max);
     let mut exporter = Exporter {
         graph,
+        outputs: graph.outputs.iter().copied().collect(),
         opset,
         names: graph.values.iter().map(|v| v.name.clone()).collect(),
         read_as: graph.values.iter().map(|v| v.name.clone()).collect(),
@@ -57,6 +58,7 @@ pub fn export(graph: &Graph) -> Vec<u8> {
 
 struct Exporter<'a> {
     graph: &'a Graph,
+    outputs: HashSet<ValueId>,
     opset: i64,
     names: HashSet<String>,
     /// For each value, the name under which nodes read it.
@@ -66,7 +68,12 @@ struct Exporter<'a> {
 
 impl Exporter<'_> {
     fn run(&mut self) {
-        for value in &self.graph.values {
+        let read: HashSet<ValueId> =
+            self.graph.nodes.iter().flat_map(|n| &n.inputs).copied().collect();
+        for (v, value) in self.graph.values.iter().enumerate() {
+            if !read.contains(&v) && !self.outputs.contains(&v) {
+                continue; // a constant that a rewrite has replaced
+            }
             match (&value.constant, &value.quant) {
                 (Some(Constant::Real(t)), _) => {
                     self.proto.initializer.push(write_real(&value.name, t))
@@ -111,12 +118,12 @@ impl Exporter<'_> {
         let v = node.output;
         let value = &self.graph.values[v];
         // An output of the model has its own name behind the DequantizeLinear; any other value before.
-        let raw = match value.quant.is_some() && self.graph.outputs.contains(&v) {
+        let raw = match value.quant.is_some() && self.outputs.contains(&v) {
             true => self.fresh(format!("{}_real", value.name)),
             false => value.name.clone(),
         };
         let inputs: Vec<String> = node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
-        let proto = node.op.export(&self.graph.input_shapes(node));
+        let proto = node.op.export(&self.graph.input_shapes(node), self.opset);
         if node.op.output_params() == OutputParams::Index {
             // An integer in ONNX, a real number here.
             let index = self.fresh(format!("{}_int64", value.name));
@@ -129,7 +136,7 @@ impl Exporter<'_> {
             let unclamped = self.fresh(format!("{}_unclamped", value.name));
             self.push(proto, &node.name, inputs, &unclamped);
             let name = format!("{}_clamp", node.name);
-            self.push(node.clamp.export(&[&value.shape]), &name, vec![unclamped], &raw);
+            self.push(node.clamp.export(&[&value.shape], self.opset), &name, vec![unclamped], &raw);
         }
         if value.quant.is_some() {
             let dequantized = match raw == value.name {
@@ -184,13 +191,7 @@ impl Exporter<'_> {
     }
 
     /// Writes a node; its constant arguments come behind `inputs`.
-    fn push(&mut self, mut node: OnnxNode, name: &str, mut inputs: Vec<String>, output: &str) {
-        if self.opset >= 18 && node.op_type == "ReduceMean" {
-            // Its axes became an argument there.
-            if let Some(Attribute::Ints(axes)) = node.attributes.remove("axes") {
-                node.inputs = vec![Some(Input::Ints(Tensor::from_vec(axes)))];
-            }
-        }
+    fn push(&mut self, node: OnnxNode, name: &str, mut inputs: Vec<String>, output: &str) {
         for (index, input) in node.inputs.iter().enumerate() {
             let name = self.fresh(format!("{name}_input{}", inputs.len()));
             match input {

@@ -19,7 +19,6 @@ use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Folding, Graph, Names, Node, Value, ValueId};
 use crate::ops::clip::Clip;
-use crate::ops::pad::Mode as Padding;
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
 use crate::tensor::{MAX_RANK, Shape, Tensor};
@@ -582,20 +581,14 @@ impl<'a> Importer<'a> {
                 Some(&Known::Value(v)) => inputs.push(v),
                 // The order of codes is that of the real values.
                 Some(&Known::Codes(v, _)) if is_index => inputs.push(v),
-                Some(&Known::Codes(v, data_type))
-                    if op.output_params() == OutputParams::SameAsInput =>
-                {
+                Some(&Known::Codes(v, data_type)) if op.keeps_codes() => {
                     codes = Some(data_type);
                     inputs.push(v);
                 }
+                Some(Known::Codes(..)) => bail!(Unsupported, "input \"{name}\" is made of codes"),
                 Some(_) => bail!(Unsupported, "input \"{name}\" is made of integers"),
                 None => bail!(Unsupported, "input {index} is absent, but not the last one"),
             }
-        }
-        if codes.is_some()
-            && matches!(&op, Op::Pad(pad) if matches!(pad.mode, Padding::Constant(_)))
-        {
-            bail!(Unsupported, "padding of codes with a constant code");
         }
         let name = if proto.name.is_empty() { output } else { name };
         let Some(&first) = inputs.first() else { bail!(Invalid, "the node has no input") };

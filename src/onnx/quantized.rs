@@ -158,13 +158,13 @@ impl Importer<'_> {
     /// Scale and zero point of the codes of `v`. `codes` is their type, where it is known.
     fn params(
         &self,
-        scale: &str,
+        scale_name: &str,
         zero_point: Option<&String>,
         axis: i64,
         codes: Option<i32>,
         v: ValueId,
     ) -> Result<Written> {
-        let scale = match self.get(scale)? {
+        let scale = match self.get(scale_name)? {
             Known::Value(v) => self.graph.real_constant(*v),
             _ => None,
         };
@@ -188,13 +188,17 @@ impl Importer<'_> {
             dt::INT16 => (Width::W16, 0),
             dt::UINT16 => (Width::W16, -0x8000),
             dt::INT32 => (Width::W32, 0),
-            other => bail!(Unsupported, "codes of data type {other}"),
+            other => bail!(Unsupported, "codes made of {}", dt::name(other)),
         };
         let zero_points = zero_points.map_or(vec![default], Tensor::into_data);
         if let Some(wrong) = zero_points.iter().find(|&&z| file_width == Width::W32 && z != 0) {
             bail!(Invalid, "zero point {wrong} of {file_width}-bit codes");
         }
         let Some(&first) = zero_points.first() else { bail!(Invalid, "no zero point") };
+        let (zeros, scales) = (zero_points.len(), scale.data().len());
+        if zeros != 1 && zeros != scales {
+            bail!(Invalid, "{zeros} zero points for {scales} scales");
+        }
         let differ = zero_points.iter().any(|&z| z != first);
         let is_constant = self.graph.values[v].constant.is_some();
         if differ
@@ -215,7 +219,14 @@ impl Importer<'_> {
         };
         let scale = scale.data().to_vec();
         let params = QuantParams { scale, zero_point: zero_point as i32, width, granularity };
-        params.check(shape)?;
+        if let Err(e) = params.check(shape) {
+            bail!(Invalid, "codes read with \"{scale_name}\": {e}");
+        }
+        if let Some(tiny) =
+            params.scale.iter().find(|s| file_width != Width::W32 && s.is_subnormal())
+        {
+            bail!(Range, "\"{scale_name}\" holds {tiny}, which is too small for a scale");
+        }
         Ok(Written { params, offsets, data_type, width: file_width })
     }
 

@@ -308,7 +308,7 @@ fn slice(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let (Some(&[start]), Some(&[end])) = (starts.as_deref(), ends.as_deref()) else {
         bail!(Invalid, "expected one start and one end for one axis");
     };
-    if !matches!(axes.as_deref(), None | Some([0 | -1])) {
+    if let Some(axes) = axes.filter(|axes| !matches!(axes[..], [0 | -1])) {
         bail!(Invalid, "axes {axes:?} of a shape");
     }
     let step = match steps.as_deref() {

@@ -1,9 +1,11 @@
 //! Hostile and broken files: an error that names what and where, never a panic, never a huge allocation.
 
+mod budgets;
 mod codes;
 mod damaged;
 mod decompose;
 mod ignored;
+mod numbers;
 mod quantized;
 mod shapes;
 mod silent;
@@ -379,7 +381,7 @@ fn attributes() {
     refused(&conv(vec![text]), "attribute \"auto_pad\" is not text");
     let mode =
         AttributeProto { s: Some(b"SAME".to_vec()), r#type: at::STRING, ..int("auto_pad", 0) };
-    refused(&conv(vec![mode]), "attributes \"auto_pad\" \"SAME\"");
+    refused(&conv(vec![mode]), "attribute \"auto_pad\" is \"SAME\"");
 }
 
 #[test]

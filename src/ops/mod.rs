@@ -67,8 +67,9 @@ pub trait Operator: Sized {
     /// Reads attributes, and arguments that must be constant; takes what it has understood.
     fn import(node: &mut OnnxNode) -> Result<Self>;
 
-    /// The reverse of [`import`](Self::import): type, attributes and constant arguments.
-    fn export(&self, inputs: &[&[usize]]) -> OnnxNode;
+    /// The reverse of [`import`](Self::import): type, attributes and constant arguments, as they are in
+    /// this version of the operator set, or in the newer one that the node asks for.
+    fn export(&self, inputs: &[&[usize]], opset: i64) -> OnnxNode;
 
     /// Shape of the result.
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape>;
@@ -95,6 +96,11 @@ pub trait Operator: Sized {
     /// Where scale and zero point of the result come from.
     fn output_params(&self) -> OutputParams {
         OutputParams::Calibrated
+    }
+
+    /// Whether it does with codes what it does with the numbers that they stand for.
+    fn keeps_codes(&self) -> bool {
+        self.output_params() == OutputParams::SameAsInput
     }
 
     /// Real → integer: constants of the integer form, with the accumulator's proven bound.
@@ -366,8 +372,8 @@ impl Op {
     }
 
     /// See [`Operator::export`].
-    pub fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
-        dispatch!(self: Op, op => op.export(inputs))
+    pub fn export(&self, inputs: &[&[usize]], opset: i64) -> OnnxNode {
+        dispatch!(self: Op, op => op.export(inputs, opset))
     }
 
     /// See [`Operator::infer_shape`].
@@ -393,6 +399,11 @@ impl Op {
     /// See [`Operator::role`].
     pub fn role(&self, index: usize) -> Role {
         dispatch!(self: Op, op => op.role(index))
+    }
+
+    /// See [`Operator::keeps_codes`].
+    pub fn keeps_codes(&self) -> bool {
+        dispatch!(self: Op, op => op.keeps_codes())
     }
 
     /// See [`Operator::output_params`].

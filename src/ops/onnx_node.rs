@@ -191,6 +191,7 @@ impl OnnxNode {
         match self.inputs.get_mut(index).and_then(Option::take) {
             None => Ok(None),
             Some(Input::Real(t)) if t.data().len() == 1 => Ok(Some(t.data()[0])),
+            Some(Input::Ints(t)) if t.data().len() == 1 => Ok(Some(t.data()[0] as f32)),
             Some(_) => bail!(Unsupported, "input {index} must be one constant number"),
         }
     }

@@ -71,8 +71,9 @@ impl Window {
                     (window.pads[axis], window.pads[axis + 2]) = (begin, total - begin);
                 }
             }
-            (mode, pads) => {
-                bail!(Invalid, "attributes \"auto_pad\" {mode:?} and \"pads\" {pads:?}")
+            (mode, None) => bail!(Invalid, "attribute \"auto_pad\" is \"{mode}\""),
+            (mode, Some(pads)) => {
+                bail!(Invalid, "attributes \"auto_pad\" \"{mode}\" and \"pads\" {pads:?}")
             }
         }
         if let Some(pad) = window.pads.iter().find(|&&pad| pad > MAX_PAD) {

@@ -221,7 +221,7 @@ fn broken_and_huge_ones_are_refused() {
         ("Gather", vec![one(), scalar(1)], vec![], "index 1 of an axis of 1"),
         ("Gather", vec![one(), scalar(MIN)], vec![], "index -9223372036854775808"),
         ("Gather", vec![one(), scalar(0)], vec![("axis", Int(1))], "axis 1 of shape [1]"),
-        ("Slice", vec![one(), one(), list(&[2]), list(&[1])], vec![], "axes Some([1])"),
+        ("Slice", vec![one(), one(), list(&[2]), list(&[1])], vec![], "axes [1] of a shape"),
         ("Slice", vec![matrix([1, 1], &[1]), one(), one()], vec![], "a slice without elements"),
         ("Slice", vec![one(), one(), one(), list(&[0]), list(&[0])], vec![], "step 0"),
         ("Add", vec![list(&[1, 2]), list(&[1, 2, 3])], vec![], "do not broadcast"),

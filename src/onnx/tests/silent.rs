@@ -66,7 +66,7 @@ fn padding_of_codes_and_aliases_of_real_values() {
         vec![real("s", &[], &[0.5]), int8("z", &[], &[3])],
     );
     padded.opset_import = vec![opset("", 10)];
-    refused(&padded, "padding of codes with a constant code");
+    refused(&padded, "(Pad): unsupported: input \"xq\" is made of codes");
     // `a` is read as it is, and quantized under another name: two values.
     let nodes = vec![
         node("Relu", &["x"], "a"),

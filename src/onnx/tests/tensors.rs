@@ -16,21 +16,23 @@ fn raw_data_of_another_length() {
     refused(&model, "tensor \"w\" of shape [2, 2, 1, 1] holds 0 elements, expected 4");
 }
 
+/// A convolution whose weight lies where the entries say.
+fn with(location: i32, entries: &[(&str, &str)]) -> ModelProto {
+    let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
+        key: key.into(),
+        value: value.into(),
+    };
+    let weight = TensorProto {
+        raw_data: None,
+        data_location: location,
+        external_data: entries.iter().map(entry).collect(),
+        ..real("w", &[2, 2, 1, 1], &[])
+    };
+    edited(conv(vec![]), |g| g.initializer = vec![weight])
+}
+
 #[test]
 fn external_data_without_a_folder() {
-    let with = |location: i32, entries: &[(&str, &str)]| {
-        let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
-            key: key.into(),
-            value: value.into(),
-        };
-        let weight = TensorProto {
-            raw_data: None,
-            data_location: location,
-            external_data: entries.iter().map(entry).collect(),
-            ..real("w", &[2, 2, 1, 1], &[])
-        };
-        edited(conv(vec![]), |g| g.initializer = vec![weight])
-    };
     refused(
         &with(1, &[("location", "w.bin")]),
         "the external data of tensor \"w\": there is no folder",
@@ -48,6 +50,9 @@ fn external_data_without_a_folder() {
         ("offset", "-1", "offset is not a number"),
         ("offset", "1", "16 bytes at 1 of \"w.bin\", which has 16"),
         ("offset", "18446744073709551615", "w.bin"),
+        ("checksum", "00", "unsupported: a checksum"),
+        ("format", "x", "key \"format\""),
+        ("location", "w.bin", "location is given twice"),
     ] {
         let error = read(&[("location", "w.bin"), (key, text)]).unwrap_err().to_string();
         assert!(error.contains("\"w\"") && error.contains(expected), "{key} {text}: {error}");
@@ -55,4 +60,67 @@ fn external_data_without_a_folder() {
     for location in ["../w.bin", "a/../../w.bin", "/etc/passwd", "", ".", "missing"] {
         assert!(read(&[("location", location)]).is_err(), "{location}");
     }
+}
+
+/// What an unpacked archive can hold: links out of the folder, and what never ends.
+#[cfg(unix)]
+#[test]
+fn external_data_stays_in_the_folder() {
+    use std::os::unix::fs::symlink;
+
+    let outer = tempfile::tempdir().unwrap();
+    let dir = outer.path().join("model");
+    std::fs::create_dir_all(dir.join("inner")).unwrap();
+    std::fs::write(outer.path().join("secret.bin"), [0; 16]).unwrap();
+    std::fs::write(dir.join("w.bin"), [0; 16]).unwrap();
+    symlink("../secret.bin", dir.join("link.bin")).unwrap();
+    symlink("..", dir.join("up")).unwrap();
+    symlink("/dev", dir.join("inner/dev")).unwrap();
+    symlink("../w.bin", dir.join("inner/w.bin")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(dir.join("fifo")).status();
+    let read = |location: &str| {
+        import(&with(1, &[("location", location)]).encode_to_vec(), Some(&dir)).map(drop)
+    };
+    read("w.bin").unwrap();
+    read("inner/w.bin").unwrap();
+    for (location, expected) in [
+        ("link.bin", "lies outside the model's folder"),
+        ("up/secret.bin", "lies outside the model's folder"),
+        ("inner/dev/zero", "lies outside the model's folder"),
+        ("../secret.bin", "\"../secret.bin\" lies outside the model's folder"),
+        ("inner", "is not a regular file"),
+        ("fifo", if made.is_ok_and(|s| s.success()) { "is not a regular file" } else { "fifo" }),
+        ("missing", "\"missing\": "),
+    ] {
+        let error = read(location).unwrap_err().to_string();
+        assert!(error.starts_with("the external data of tensor \"w\": "), "{error}");
+        assert!(error.contains(expected), "{location}: {error}");
+    }
+    // The folder itself may be reached through a link.
+    let link = outer.path().join("link");
+    symlink("model", &link).unwrap();
+    import(&with(1, &[("location", "w.bin")]).encode_to_vec(), Some(&link)).unwrap();
+}
+
+/// A file is read as often as two tensors that share it need, not as often as a model likes.
+#[test]
+fn one_file_named_by_many_tensors() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("w.bin"), [0; 16]).unwrap();
+    let read = |count: usize| {
+        let mut model = with(1, &[("location", "w.bin")]);
+        let weight = graph(&mut model).initializer[0].clone();
+        let more = (1..count).map(|i| TensorProto { name: format!("w{i}"), ..weight.clone() });
+        graph(&mut model).initializer.extend(more);
+        import(&model.encode_to_vec(), Some(dir.path()))
+    };
+    read(2).unwrap();
+    let error = read(3).unwrap_err().to_string();
+    assert!(error.contains("tensor \"w2\": the model asks for \"w.bin\" too often"), "{error}");
+    // A file that takes no room on the disk is not read beyond what a network has.
+    std::fs::File::create(dir.path().join("w.bin")).unwrap().set_len(1 << 40).unwrap();
+    let mut model = with(1, &[("location", "w.bin")]);
+    graph(&mut model).initializer[0].dims = vec![1 << 38];
+    let error = import(&model.encode_to_vec(), Some(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("too often"), "{error}");
 }

@@ -40,7 +40,7 @@ impl Operator for Add {
         Ok(Self { subtract: node.op_type == "Sub" })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new(if self.subtract { "Sub" } else { "Add" })
     }
 

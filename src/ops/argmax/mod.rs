@@ -45,7 +45,7 @@ impl Operator for ArgMax {
         Ok(Self { axis, keepdims, last: node.take_flag("select_last_index")? })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         let flag = |set: bool| Attribute::Int(set as i64);
         OnnxNode::new("ArgMax")
             .with("axis", Attribute::Int(self.axis as i64))

@@ -64,7 +64,7 @@ impl Operator for AveragePool {
         Ok(Self { window, count_include_pad })
     }
 
-    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
         if self.window == Window::new([inputs[0][2], inputs[0][3]]) {
             return OnnxNode::new("GlobalAveragePool");
         }

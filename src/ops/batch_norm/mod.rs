@@ -50,7 +50,7 @@ impl Operator for BatchNorm {
         Ok(Self { epsilon: node.take_float("epsilon")?.unwrap_or(1e-5) })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new("BatchNormalization").with("epsilon", Attribute::Float(self.epsilon))
     }
 

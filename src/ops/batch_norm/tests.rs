@@ -45,7 +45,7 @@ fn import_and_export() {
     assert_eq!(BatchNorm::import(&mut imported).unwrap(), BatchNorm { epsilon: 1e-5 });
     assert!(imported.attributes.is_empty());
     let op = Op::BatchNorm(BatchNorm { epsilon: 1e-3 });
-    let mut exported = op.export(&shapes);
+    let mut exported = op.export(&shapes, 13);
     assert_eq!(Op::import(&mut exported).unwrap().unwrap(), op);
     for (shapes, expected) in [
         (&shapes[..4], "expected 5 inputs, got 4"),

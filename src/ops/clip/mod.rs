@@ -61,7 +61,7 @@ impl Operator for Clip {
         Ok(Self { lo, hi })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         if *self == Self::RELU {
             return OnnxNode::new("Relu");
         }

@@ -37,7 +37,7 @@ impl Operator for Concat {
         Ok(Self { axis: OnnxNode::axis(axis, rank)? })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         with_axis(OnnxNode::new("Concat"), self.axis)
     }
 

@@ -48,7 +48,7 @@ impl Operator for Conv {
         Ok(Self { window: Window::import(node, Some(kernel))?, group })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         let node = self.window.export(OnnxNode::new("Conv"));
         node.with("group", Attribute::Int(self.group as i64))
     }

@@ -91,8 +91,8 @@ impl Operator for ConvTranspose {
             node.attributes.insert("auto_pad".into(), Attribute::String(other.clone()));
         }
         let window = Window::import(node, Some([kh, kw]))?;
-        if same && window.pads != [0; 4] {
-            bail!(Invalid, "attributes \"auto_pad\" {auto_pad:?} and \"pads\" {:?}", window.pads);
+        if let Some(mode) = auto_pad.as_ref().filter(|_| same && window.pads != [0; 4]) {
+            bail!(Invalid, "attributes \"auto_pad\" \"{mode}\" and \"pads\" {:?}", window.pads);
         }
         let mut op = Self { window, output_padding: output_padding.unwrap_or([0; 2]), group };
         let wanted = match (output_shape, same) {
@@ -115,7 +115,7 @@ impl Operator for ConvTranspose {
         Ok(op)
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         let node = self.window.export(OnnxNode::new("ConvTranspose"));
         node.with("group", Attribute::Int(self.group as i64))
             .with_ints("output_padding", &self.output_padding)

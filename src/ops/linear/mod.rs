@@ -53,6 +53,11 @@ impl Operator for Linear {
                 _ => {}
             }
         }
+        if let (x, "Gemm") = (node.input_shape(0)?, &node.op_type[..])
+            && x.len() != 2
+        {
+            bail!(Shape, "expected an input of rank 2, got {x:?}");
+        }
         if node.take_flag("transA")? {
             bail!(Unsupported, "attribute \"transA\" is 1, only 0 is known");
         }
@@ -73,7 +78,7 @@ impl Operator for Linear {
         Ok(linear)
     }
 
-    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
         if inputs.len() == 2 && inputs[0].len() != 2 {
             return OnnxNode::new("MatMul");
         }

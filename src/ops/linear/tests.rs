@@ -95,8 +95,8 @@ fn factors_move_into_the_constants_and_biases_become_a_row() {
 
 #[test]
 fn matmul_is_exported_where_gemm_does_not_reach() {
-    assert_eq!(OP.export(&[&[2, 5, 3], &[3, 4]]).op_type, "MatMul");
-    assert_eq!(OP.export(&[&[2, 3], &[3, 4]]).op_type, "Gemm");
+    assert_eq!(OP.export(&[&[2, 5, 3], &[3, 4]], 13).op_type, "MatMul");
+    assert_eq!(OP.export(&[&[2, 3], &[3, 4]], 13).op_type, "Gemm");
 }
 
 /// `in_ch` inputs, all as far from the zero point as a code can be, and the largest weights.

@@ -53,7 +53,7 @@ impl Operator for MatMul {
         Ok(Self)
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new("MatMul")
     }
 

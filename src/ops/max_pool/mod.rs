@@ -35,7 +35,7 @@ impl Operator for MaxPool {
         Ok(Self(Window { ceil_mode, ..Window::import(node, None)? }))
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         self.0.export(OnnxNode::new("MaxPool"))
     }
 

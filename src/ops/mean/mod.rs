@@ -10,7 +10,7 @@ mod rust;
 mod tests;
 
 use super::language::record;
-use super::onnx_node::{Attribute, OnnxNode};
+use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::product::sum_bound;
 use super::{IntOperator, Lowering, Operator, Wants, accepted, expect_inputs, multiplier};
 use crate::arith::Multiplier;
@@ -60,10 +60,15 @@ impl Operator for Mean {
         Ok(Self { reduced })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
-        let axes = (0..self.reduced.len()).filter(|&a| self.reduced[a]);
-        let node = OnnxNode::new("ReduceMean").with("keepdims", Attribute::Int(1));
-        node.with_ints("axes", &axes.collect::<Vec<_>>())
+    fn export(&self, _: &[&[usize]], opset: i64) -> OnnxNode {
+        let axes: Vec<usize> = (0..self.reduced.len()).filter(|&a| self.reduced[a]).collect();
+        let mut node = OnnxNode::new("ReduceMean").with("keepdims", Attribute::Int(1));
+        if opset < 18 {
+            return node.with_ints("axes", &axes);
+        }
+        let axes = axes.into_iter().map(|a| a as i64).collect();
+        node.inputs = vec![Some(Input::Ints(Tensor::from_vec(axes)))];
+        node
     }
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {

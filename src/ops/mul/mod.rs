@@ -38,7 +38,7 @@ impl Operator for Mul {
         Ok(Self)
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new("Mul")
     }
 

@@ -96,7 +96,7 @@ impl Operator for Pad {
         Ok(pad)
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         let pads = self.before.iter().chain(&self.after).copied().collect();
         let (mode, value) = match self.mode {
             Mode::Constant(value) => ("constant", Some(value)),
@@ -131,6 +131,11 @@ impl Operator for Pad {
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
         self.picks(inputs[0].shape()).eval_f32(inputs[0])
+    }
+
+    /// A constant among codes is itself a code.
+    fn keeps_codes(&self) -> bool {
+        !matches!(self.mode, Mode::Constant(_))
     }
 
     fn output_params(&self) -> OutputParams {

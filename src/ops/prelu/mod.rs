@@ -31,7 +31,7 @@ impl Operator for PRelu {
         Ok(Self)
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new("PRelu")
     }
 

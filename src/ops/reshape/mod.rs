@@ -53,7 +53,7 @@ impl Operator for Reshape {
         Ok(Self { shape })
     }
 
-    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
         let mut shape: Vec<i64> = self.shape.iter().map(|&d| d as i64).collect();
         if inputs[0].first() == self.shape.first() && !shape.is_empty() {
             // Copied from the input, so that it may be a batch of any size.

@@ -84,7 +84,8 @@ fn shapes_that_do_not_fit_are_refused() {
 /// A first axis that stays may be a batch of any size.
 #[test]
 fn the_first_axis_is_exported_as_a_copy() {
-    let exported = |shape: &[usize]| Reshape { shape: shape.to_vec() }.export(&[&[2, 6]]).inputs;
+    let exported =
+        |shape: &[usize]| Reshape { shape: shape.to_vec() }.export(&[&[2, 6]], 13).inputs;
     assert_eq!(exported(&[2, 3, 2]), [Some(Input::Ints(Tensor::from_vec(vec![0, 3, 2])))]);
     assert_eq!(exported(&[3, 4]), [Some(Input::Ints(Tensor::from_vec(vec![3, 4])))]);
 }

@@ -106,6 +106,14 @@ impl Resize {
     }
 }
 
+/// What a scale makes of an axis of `size`, where that is known: with aligned corners the specification
+/// computes with a fractional size, engines with the whole one.
+fn scaled(coordinates: Coordinates, size: usize, scale: f32) -> Option<usize> {
+    let out = size as f32 * scale;
+    let fractional = coordinates == Coordinates::AlignCorners && out.fract() != 0.0;
+    ((1e-3..1e3).contains(&scale) && !fractional).then_some(out.floor() as usize)
+}
+
 impl Operator for Resize {
     const ONNX: &'static [&'static str] = &["Resize", "Upsample"];
     const ORDER: Wants = Wants::Is(Order::ChannelsLast);
@@ -182,7 +190,11 @@ impl Operator for Resize {
         }
         let count = scales.as_ref().map(Vec::len).or(target.as_ref().map(Vec::len));
         if count != Some(axes.len()) || axes.iter().any(|&a| a >= input.len()) {
-            bail!(Invalid, "expected scales or sizes for axes {axes:?}, got {count:?}");
+            bail!(
+                Invalid,
+                "expected scales or sizes for axes {axes:?}, got {}",
+                count.unwrap_or(0)
+            );
         }
         for (i, &axis) in axes.iter().enumerate() {
             let size = input[axis];
@@ -191,29 +203,23 @@ impl Operator for Resize {
                     resize.shape[axis] = sizes("sizes", target)?[i];
                     resize.scales[axis] = resize.shape[axis] as f32 / size as f32;
                 }
-                (None, Some(scales)) if (1e-3..1e3).contains(&scales[i]) => {
-                    resize.shape[axis] = (size as f32 * scales[i]).floor() as usize;
-                    resize.scales[axis] = scales[i];
+                (None, scales) => {
+                    let scale = scales.as_ref().map_or(1.0, |scales| scales[i]);
+                    let Some(out) = scaled(coordinates, size, scale) else {
+                        bail!(Unsupported, "scale {scale} of an axis of {size}");
+                    };
+                    (resize.shape[axis], resize.scales[axis]) = (out, scale);
                 }
-                (_, scales) => bail!(Unsupported, "scales {scales:?}"),
             }
         }
         if simple && mode != Mode::Linear && resize.scales.iter().any(|&s| s < 1.0) {
             // Engines pick the upper neighbour here, the specification does not say.
             bail!(Unsupported, "downsampling by {:?} before opset 11", resize.scales);
         }
-        let whole = |axis: usize| (input[axis] as f32 * resize.scales[axis]).fract() == 0.0;
-        if target.is_none()
-            && coordinates == Coordinates::AlignCorners
-            && !axes.iter().all(|&a| whole(a))
-        {
-            // The specification computes with a fractional size here, engines with the whole one.
-            bail!(Unsupported, "aligned corners with scales {:?} of {input:?}", resize.scales);
-        }
         Ok(resize)
     }
 
-    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
         let text = |s: &str| Attribute::String(s.into());
         let coordinates = match self.coordinates {
             Coordinates::HalfPixel => "half_pixel",
@@ -235,13 +241,9 @@ impl Operator for Resize {
                 node.with("mode", text("nearest")).with("nearest_mode", text(nearest))
             }
         };
-        let suffices = |((&scale, &size), &out): ((&f32, &usize), &usize)| {
-            let by_scale = size as f32 * scale;
-            // With aligned corners only a scale that gives a whole size is read.
-            let aligned = self.coordinates == Coordinates::AlignCorners;
-            (if aligned { by_scale } else { by_scale.floor() }) == out as f32
-        };
-        let scales_suffice = self.scales.iter().zip(inputs[0]).zip(&self.shape).all(suffices);
+        let mut axes = self.scales.iter().zip(inputs[0]).zip(&self.shape);
+        let scales_suffice =
+            axes.all(|((&scale, &size), &out)| scaled(self.coordinates, size, scale) == Some(out));
         node.inputs = match scales_suffice {
             true => vec![None, Some(Input::Real(Tensor::from_vec(self.scales.clone())))],
             false => {

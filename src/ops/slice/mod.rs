@@ -111,7 +111,7 @@ impl Operator for Slice {
         Ok(Self { parts })
     }
 
-    fn export(&self, inputs: &[&[usize]]) -> OnnxNode {
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
         let axes: Vec<usize> = (0..self.parts.len())
             .filter(|&a| self.parts[a] != Part { start: 0, step: 1, len: inputs[0][a] })
             .collect();
@@ -138,10 +138,14 @@ impl Operator for Slice {
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         let x = expect_inputs(inputs, 1..=1)?;
         let last = |p: &Part| p.start as i64 + (p.len as i64 - 1) * p.step;
-        let fits =
-            |(p, &size): (&Part, &usize)| p.start < size && (0..size as i64).contains(&last(p));
-        if x.len() != self.parts.len() || !self.parts.iter().zip(x).all(fits) {
-            bail!(Shape, "{:?} is no part of shape {x:?}", self.parts);
+        if x.len() != self.parts.len() {
+            bail!(Shape, "expected an input of rank {}, got {x:?}", self.parts.len());
+        }
+        for (axis, (p, &size)) in self.parts.iter().zip(x).enumerate() {
+            if p.start >= size || !(0..size as i64).contains(&last(p)) {
+                let Part { start, step, len } = p;
+                bail!(Shape, "{len} elements from {start} on by {step}, of axis {axis} of {x:?}");
+            }
         }
         Ok(self.parts.iter().map(|p| p.len).collect())
     }

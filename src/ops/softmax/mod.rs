@@ -52,7 +52,7 @@ impl Operator for Softmax {
         Ok(Self { axis })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new("Softmax").with("axis", Attribute::Int(self.axis as i64))
     }
 

@@ -36,7 +36,7 @@ impl Operator for Transpose {
         Ok(Self { perm })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         OnnxNode::new("Transpose").with_ints("perm", &self.perm)
     }
 

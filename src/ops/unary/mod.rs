@@ -143,7 +143,7 @@ impl Operator for Unary {
         })
     }
 
-    fn export(&self, _: &[&[usize]]) -> OnnxNode {
+    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
         let number = |node: OnnxNode, name, x| node.with(name, Attribute::Float(x));
         match *self {
             Self::Abs => OnnxNode::new("Abs"),
