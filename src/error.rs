@@ -42,6 +42,14 @@ pub enum Error {
         /// What happened there.
         error: Box<Error>,
     },
+    /// The place of an error: a sample of the data.
+    #[error("sample {sample}: {error}")]
+    InSample {
+        /// Its number, from 0.
+        sample: usize,
+        /// What happened there.
+        error: Box<Error>,
+    },
 }
 
 impl Error {
@@ -49,7 +57,9 @@ impl Error {
     pub fn io(&self) -> Option<&std::io::Error> {
         match self {
             Self::Io(error) => Some(error),
-            Self::InNode { error, .. } | Self::InFile { error, .. } => error.io(),
+            Self::InNode { error, .. }
+            | Self::InFile { error, .. }
+            | Self::InSample { error, .. } => error.io(),
             _ => None,
         }
     }
@@ -64,6 +74,8 @@ pub trait Context<T> {
     fn in_node(self, node: &str, op: &str) -> Result<T>;
     /// The error happened while reading or writing `path`.
     fn in_file(self, path: &Path) -> Result<T>;
+    /// The error happened with sample number `sample`.
+    fn in_sample(self, sample: usize) -> Result<T>;
 }
 
 impl<T, E: Into<Error>> Context<T> for Result<T, E> {
@@ -77,6 +89,10 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
 
     fn in_file(self, path: &Path) -> Result<T> {
         self.map_err(|e| Error::InFile { path: path.into(), error: Box::new(e.into()) })
+    }
+
+    fn in_sample(self, sample: usize) -> Result<T> {
+        self.map_err(|e| Error::InSample { sample, error: Box::new(e.into()) })
     }
 }
 

@@ -90,5 +90,7 @@ pub mod tensor;
 pub(crate) mod testing;
 pub mod text;
 
+pub use data::{Dataset, Preprocess};
 pub use error::{Error, Result};
+pub use quantize::Quantizer;
 pub use tensor::Tensor;

@@ -6,6 +6,7 @@ use crate::codes::Codes;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
 use crate::ops::clip::Clip;
+use crate::ops::product::is_wide;
 use crate::ops::table::TableInt;
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{
@@ -67,6 +68,32 @@ pub struct IntGraph {
     pub inputs: Vec<ValueId>,
     /// Values returned to the caller.
     pub outputs: Vec<ValueId>,
+}
+
+/// An accumulator of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accumulator<'a> {
+    /// Name of the node.
+    pub node: &'a str,
+    /// No input makes it larger than this, or smaller than the negative of this.
+    pub bound: i64,
+}
+
+impl Accumulator<'_> {
+    /// Bits of the type that it needs.
+    pub fn bits(self) -> u32 {
+        if is_wide(self.bound) { 64 } else { 32 }
+    }
+}
+
+impl IntGraph {
+    /// The accumulator that can grow largest; without sums that always have 64 bits.
+    pub fn widest_accumulator(&self) -> Option<Accumulator<'_>> {
+        let nodes = self.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
+        let accumulators =
+            nodes.filter_map(|n| Some(Accumulator { node: &n.name, bound: n.op.acc_bound()? }));
+        accumulators.max_by_key(|accumulator| accumulator.bound)
+    }
 }
 
 /// Lowers every node of a quantized graph.

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use crate::analyze::Evaluation;
+use crate::data::{Samples, Workers};
 use crate::error::{Context, Result, bail};
 use crate::exec::engine::{self, Engine};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
-use crate::lower::{IntGraph, lower, lower_owned};
+use crate::lower::{IntGraph, lower_owned};
 use crate::onnx;
 use crate::quantize::prepare;
 use crate::tensor::Tensor;
@@ -59,6 +61,27 @@ impl Model {
         }
     }
 
+    /// Judges the first output on labelled samples, and beside that of a reference.
+    ///
+    /// # Errors
+    /// Samples that cannot be read or do not fit; outputs of another shape than the reference's.
+    pub fn evaluate(
+        &self,
+        reference: Option<&Self>,
+        samples: &dyn Samples,
+        workers: Workers,
+    ) -> Result<Evaluation> {
+        let outputs = |model: &Self| model.executor()?.outputs(samples, workers);
+        let (ours, reference) = (outputs(self)?, reference.map(outputs).transpose()?);
+        let mut pairs = ours.iter().zip(reference.iter().flatten());
+        if let Some((y, r)) = pairs.find(|(y, r)| y.shape() != r.shape()) {
+            let (ours, reference) = (y.shape(), r.shape());
+            bail!(Shape, "the outputs have shape {ours:?}, those of the reference {reference:?}");
+        }
+        let labels: Option<Vec<usize>> = (0..samples.len()).map(|i| samples.label(i)).collect();
+        Ok(Evaluation::new(&ours, labels.as_deref(), reference.as_deref()))
+    }
+
     /// The network, ready to be run; an integer network by the engine with its default options.
     ///
     /// # Errors
@@ -89,6 +112,17 @@ pub enum Executor {
 }
 
 impl Executor {
+    /// The first output for each sample, in order.
+    ///
+    /// # Errors
+    /// The sample that cannot be read, or does not fit.
+    pub fn outputs(&self, samples: &dyn Samples, workers: Workers) -> Result<Vec<Tensor<f32>>> {
+        workers.map(samples.len(), |i| match self.run(&samples.get(i)?)?.into_iter().next() {
+            Some(output) => Ok(output),
+            None => bail!(Invalid, "the network has no output"),
+        })
+    }
+
     /// The outputs for one sample.
     ///
     /// # Errors
@@ -132,35 +166,6 @@ impl Executor {
     }
 }
 
-/// A quantized graph as the bytes of an ONNX file, and as the integers that it means. The bytes are read
-/// again before they are given out: they mean the same.
-///
-/// # Errors
-/// The node that has no integer form; what of the file cannot be read, or is read as something else.
-pub fn export_checked(quantized: &Graph) -> Result<(Vec<u8>, IntGraph)> {
-    let integer = lower(quantized)?;
-    let bytes = onnx::export(quantized);
-    let read = onnx::import(&bytes, None).and_then(|mut graph| {
-        prepare(&mut graph)?;
-        lower_owned(graph)
-    });
-    let read = match read {
-        Ok(read) => read,
-        Err(e) => bail!(Unsupported, "the quantized file could not be read again: {e}"),
-    };
-    if read == integer {
-        return Ok((bytes, integer));
-    }
-    let pairs = integer.nodes.iter().zip(&read.nodes);
-    let differs = pairs.map(|(a, b)| (a, a == b)).find(|(_, same)| !same);
-    let last = integer.nodes.last();
-    let node = differs.map(|(node, _)| node).or(last).map_or("", |node| node.name.as_str());
-    bail!(
-        Unsupported,
-        "the quantized file would be read as another network, from node \"{node}\" on"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -174,7 +179,7 @@ mod tests {
     use crate::ops::add::Add;
     use crate::ops::linear::Linear;
     use crate::ops::resize::{Coordinates, Mode, Nearest, Resize};
-    use crate::quantize::{quantize, quantize_corrected};
+    use crate::quantize::{export_checked, quantize, quantize_corrected};
     use crate::testing::random_graphs::random_network;
     use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 

@@ -213,6 +213,13 @@ impl Range {
     }
 }
 
+impl Default for Scheme {
+    /// Any scale, one for each output channel, 8 bits.
+    fn default() -> Self {
+        Self::new(Preset::Scale, true)
+    }
+}
+
 impl Scheme {
     /// Activations and weights of 8 bits.
     pub const fn new(preset: Preset, per_channel: bool) -> Self {

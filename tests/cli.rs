@@ -278,7 +278,10 @@ fn errors() {
         ("inspect text.onnx", &["text.onnx: not an ONNX model"]),
         (&format!("quantize missing.onnx {quantize}"), &["missing.onnx: No such file"]),
         (&format!("quantize truncated.onnx {quantize}"), &["truncated.onnx: not an ONNX"]),
-        (&format!("quantize int8.onnx {quantize}"), &["int8.onnx is quantized already"]),
+        (
+            &format!("quantize int8.onnx {quantize}"),
+            &["int8.onnx: the network is quantized already"],
+        ),
         (
             &format!("quantize FLOAT {quantize} --percentile 0"),
             &["--percentile 0: expected more than"],

@@ -180,7 +180,8 @@ impl Histogram {
         let above = self.counts.iter().rev().scan(0, keeps).take_while(|&skip| skip).count();
         let edge = |bin: i64| ((bin - HALF as i64) as f64 / self.per_width()) as f32;
         let Range { lo, hi } = self.range();
-        Range { lo: edge(below as i64).max(lo), hi: edge((BINS - above) as i64).min(hi) }
+        let lo = edge(below as i64).max(lo);
+        Range { lo, hi: edge((BINS - above) as i64).min(hi).max(lo) }
     }
 
     /// Number of bins in an interval of length 1.
@@ -188,7 +189,7 @@ impl Histogram {
         2f64.powi(-self.exponent)
     }
 
-    fn bin(&self, x: f32) -> Option<usize> {
+    pub(super) fn bin(&self, x: f32) -> Option<usize> {
         let bin = (x as f64 * self.per_width()).floor() + HALF as f64;
         (0.0..BINS as f64).contains(&bin).then_some(bin as usize)
     }

@@ -7,10 +7,12 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Context, Result};
+use crate::data::{Samples, Workers};
+use crate::error::{Context, Result, bail};
+use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Op, OutputParams};
-use crate::quant::{Range, Scheme};
+use crate::quant::{Range, Scheme, Width};
 use crate::tensor::Tensor;
 use histogram::Histogram;
 
@@ -30,6 +32,28 @@ pub enum Calibrator {
 }
 
 impl Calibrator {
+    /// A good choice for this scheme: all but one value in 10 000, and everything where 16 bits have codes
+    /// to spare for outliers.
+    pub fn of(scheme: Scheme) -> Self {
+        match scheme.activation_width {
+            Width::W8 => Self::Percentile(99.99),
+            Width::W16 | Width::W32 => Self::MinMax,
+        }
+    }
+
+    /// Refuses a share of the values that is none.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) with the percentage.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Self::Percentile(percent) if !(percent > 0.0 && percent <= 100.0) => {
+                bail!(Range, "percentile {percent}: expected more than 0, at most 100")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The range of one value.
     pub fn range(self, seen: &Histogram) -> Range {
         match self {
@@ -51,6 +75,27 @@ pub struct Observer {
     whole: Vec<bool>,
     /// Names of the values.
     names: Vec<String>,
+}
+
+/// Runs every sample through the network and records every activation. The parts that the threads have seen
+/// are merged, which gives the bits of a single pass.
+///
+/// # Errors
+/// The sample, and the value if a number is not finite.
+pub fn observe(
+    network: &FloatExecutor,
+    samples: &dyn Samples,
+    workers: Workers,
+) -> Result<Observer> {
+    let nothing = || Observer::new(network.graph());
+    let parts = workers.fold(samples.len(), nothing, |observer, i| {
+        network.run(&samples.get(i)?, |v, tensor| observer.see(v, tensor)).map(|_| ())
+    })?;
+    let merged = parts.into_iter().reduce(|mut a, b| {
+        a.merge(b);
+        a
+    });
+    Ok(merged.unwrap_or_else(nothing))
 }
 
 /// What calibration has seen of one value.

@@ -4,10 +4,12 @@
 //! depend on the machine: [products are summed](crate::kernels::float) in one order everywhere, and functions
 //! such as `exp` are those of `libm`, never of the system.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{BINS, Histogram};
-use super::{Observer, Seen};
+use super::{Observer, Seen, fixed, real};
 use crate::error::{Result, bail};
 use crate::graph::Graph;
 
@@ -63,21 +65,29 @@ impl Observer {
     /// Reads what [`to_json`](Self::to_json) wrote for the same graph.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) if it is broken, or of another graph.
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is broken, contradicts itself, or is of another graph.
     pub fn from_json(text: &str, graph: &Graph) -> Result<Self> {
         let file: File = match serde_json::from_str(text) {
             Ok(file) => file,
             Err(e) => bail!(Invalid, "not calibration statistics: {e}"),
         };
-        let mut observer = Self::new(graph);
-        if file.samples >= 1 << 48 {
+        if file.network != graph.name {
+            let (theirs, ours) = (file.network, &graph.name);
+            bail!(Invalid, "the statistics are of network \"{theirs}\", not of \"{ours}\"");
+        }
+        if !(1..1 << 48).contains(&file.samples) {
             bail!(Invalid, "calibration statistics of {} samples", file.samples);
         }
+        let mut observer = Self::new(graph);
+        let named = graph.values.iter().enumerate().map(|(v, value)| (value.name.as_str(), v));
+        let named: HashMap<&str, usize> = named.collect();
         for entry in file.values {
-            let named = (0..graph.values.len()).find(|&v| graph.values[v].name == entry.name);
-            let shape = named.map_or(&[][..], |v| &graph.values[v].shape);
-            match named.and_then(|v| observer.seen[v].as_mut()) {
-                Some(seen) if seen.histogram.total() == 0 => *seen = entry.read(shape)?,
+            let v = named.get(&*entry.name).copied();
+            let shape = v.map_or(&[][..], |v| &graph.values[v].shape);
+            match v.and_then(|v| observer.seen[v].as_mut()) {
+                Some(seen) if seen.histogram.samples == 0 => {
+                    *seen = entry.read(shape, file.samples)?
+                }
                 Some(_) => {
                     bail!(Invalid, "value \"{}\" stands twice in the statistics", entry.name)
                 }
@@ -89,7 +99,7 @@ impl Observer {
             }
         }
         let unseen = (0..graph.values.len())
-            .find(|&v| observer.seen[v].as_ref().is_some_and(|seen| seen.histogram.total() == 0));
+            .find(|&v| observer.seen[v].as_ref().is_some_and(|seen| seen.histogram.samples == 0));
         match unseen {
             Some(v) => {
                 bail!(Invalid, "the statistics say nothing of value \"{}\"", graph.values[v].name)
@@ -100,7 +110,8 @@ impl Observer {
 }
 
 impl Entry {
-    fn read(self, shape: &[usize]) -> Result<Seen> {
+    /// What was seen of a value of shape `shape` in `samples` samples.
+    fn read(self, shape: &[usize], samples: u64) -> Result<Seen> {
         let name = &self.name;
         let number = |text: &String| match text.parse::<i128>() {
             Ok(number) => Ok(number),
@@ -119,14 +130,52 @@ impl Entry {
             bail!(Invalid, "value \"{name}\": range {lo} to {hi} in bins of 2^{}", self.exponent);
         }
         let channels = shape.get(1).copied().unwrap_or(1);
-        if self.channel_sums.len() != channels || self.samples >= 1 << 48 {
-            let (n, samples) = (self.channel_sums.len(), self.samples);
-            bail!(Invalid, "value \"{name}\": {n} of {channels} channels in {samples} samples");
+        if self.channel_sums.len() != channels || self.samples != samples {
+            let (n, seen) = (self.channel_sums.len(), self.samples);
+            bail!(
+                Invalid,
+                "value \"{name}\": {n} of {channels} channels in {seen} of {samples} samples"
+            );
         }
         let channel_sums = self.channel_sums.iter().map(number).collect::<Result<_>>()?;
         let (lo_sum, hi_sum) = (number(&self.lo_sum)?, number(&self.hi_sum)?);
-        let (exponent, samples) = (self.exponent, self.samples);
-        let histogram = Histogram { counts, exponent, lo, hi, lo_sum, hi_sum, samples };
-        Ok(Seen { histogram, channel_sums })
+        let histogram =
+            Histogram { counts, exponent: self.exponent, lo, hi, lo_sum, hi_sum, samples };
+        let seen = Seen { histogram, channel_sums };
+        match seen.contradiction(shape.iter().product()) {
+            Some(what) => bail!(Invalid, "value \"{name}\": {what}"),
+            None => Ok(seen),
+        }
+    }
+}
+
+impl Seen {
+    /// What cannot have been seen of a value of `len` elements.
+    fn contradiction(&self, len: usize) -> Option<&'static str> {
+        let h = &self.histogram;
+        let elements = h.samples as u128 * len as u128;
+        if h.counts.iter().map(|&n| n as u128).sum::<u128>() != elements {
+            return Some("the counts are not of all its elements");
+        }
+        let filled = |n: &u64| *n > 0;
+        let ends = [h.counts.iter().position(filled), h.counts.iter().rposition(filled)];
+        if ends != [h.bin(h.lo), h.bin(h.hi)] {
+            return Some("its range does not end where its counts do");
+        }
+        let times = |x: f32, n: u64| (n as i128).saturating_mul(fixed(x as f64));
+        let (lowest, highest) = (times(h.lo, h.samples), times(h.hi, h.samples));
+        if !(lowest <= h.lo_sum && h.lo_sum <= h.hi_sum && h.hi_sum <= highest) {
+            return Some("the sums of its ends are outside its range");
+        }
+        // Sums of a sample's numbers are rounded, and stop counting at the end of what can be counted.
+        let n = elements as f64 / self.channel_sums.len().max(1) as f64;
+        let slack = 1e-6 * n * (h.lo.abs().max(h.hi.abs()) as f64 + 1e-12);
+        let most = real(i128::MAX);
+        let within = |sum: &i128| {
+            let bound = |x: f32, slack: f64| (n * x as f64 + slack).clamp(-most, most);
+            (bound(h.lo, -slack)..=bound(h.hi, slack)).contains(&real(*sum))
+        };
+        let outside = self.channel_sums.iter().any(|sum| !within(sum));
+        outside.then_some("the sums of its channels are outside its range")
     }
 }

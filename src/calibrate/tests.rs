@@ -9,7 +9,7 @@ use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Op, Window};
 use crate::quant::Preset;
-use crate::testing::{Net, Rng, random_inputs};
+use crate::testing::{Net, Rng, random_inputs, refused};
 
 fn network() -> Graph {
     let mut net = Net::new(0);
@@ -171,7 +171,7 @@ fn broken_statistics_are_refused() {
         ("/values/0/name", "\"c1\"", "no value \"c1\""),
         ("/values/1/name", "\"v0\"", "value \"v0\" stands twice"),
         ("/values", "[]", "say nothing of value \"v0\""),
-        ("/values/0/counts", "[]", "say nothing of value \"v0\""),
+        ("/values/0/counts", "[]", "value \"v0\": the counts are not of all its elements"),
         ("/values/0/counts", "[[0, -1]]", "not calibration statistics"),
         ("/values/0/counts", "[[0, 281474976710656]]", "bin 0 with 281474976710656 counts"),
         ("/values/0/counts", "[[4096, 1]]", "bin 4096 with 1 counts"),
@@ -184,11 +184,26 @@ fn broken_statistics_are_refused() {
         ("/values/0/exponent", "-161", "in bins of 2^-161"),
         ("/values/0/lo_sum", "\"1e9\"", "\"1e9\" is not an integer"),
         ("/values/0/hi_sum", "\"\"", "is not an integer"),
-        ("/values/0/samples", "18446744073709551615", "in 18446744073709551615 samples"),
+        ("/values/0/samples", "18446744073709551615", "in 18446744073709551615 of 3 samples"),
+        ("/values/0/samples", "2", "value \"v0\": 3 of 3 channels in 2 of 3 samples"),
+        ("/values/0/lo_bits", "3296722944", "its range does not end where its counts do"),
+        ("/values/0/hi_bits", "1258291200", "its range does not end where its counts do"),
+        ("/values/0/exponent", "0", "its range does not end where its counts do"),
+        ("/values/0/lo_sum", "\"-99999999999999999999999999999999\"", "sums of its ends"),
+        ("/values/0/hi_sum", "\"99999999999999999999999999999999\"", "sums of its ends"),
+        ("/values/0/lo_sum", "\"99999999999999999999999999999999\"", "sums of its ends"),
+        (
+            "/values/0/channel_sums/1",
+            "\"9999999999999999999999999999999\"",
+            "sums of its channels are outside its range",
+        ),
         ("/values/0/channel_sums", "[\"1\", \"2\"]", "2 of 3 channels"),
         ("/values/0/channel_sums", "[\"1\", \"2\", \"x\"]", "\"x\" is not an integer"),
         ("/samples", "18446744073709551615", "statistics of 18446744073709551615 samples"),
         ("/samples", "-1", "not calibration statistics"),
+        ("/samples", "0", "calibration statistics of 0 samples"),
+        ("/samples", "4", "in 3 of 4 samples"),
+        ("/network", "\"other\"", "are of network \"other\", not of \"net\""),
         ("/network", "7", "not calibration statistics"),
     ] {
         let mut broken = value.clone();
@@ -198,13 +213,33 @@ fn broken_statistics_are_refused() {
     }
     let more = json.replacen('{', "{\"more\":1,", 1);
     assert!(Observer::from_json(&more, &graph).is_err());
-    // Every accepted exponent can be merged and widened.
-    for exponent in [-160, -100, 0, 128] {
-        let mut odd = value.clone();
-        *odd.pointer_mut("/values/0/exponent").unwrap() = exponent.into();
-        let mut odd = Observer::from_json(&odd.to_string(), &graph).unwrap();
-        odd.merge(observed(&graph, 0..2));
-        odd.ranges(Calibrator::Entropy);
-        odd.ranges(Calibrator::Percentile(99.9));
+}
+
+#[test]
+fn a_share_of_nothing_is_refused() {
+    let graph = network();
+    let observer = observed(&graph, 0..2);
+    for percent in [0.0, -1.0, 100.1, f64::NAN] {
+        let calibrator = Calibrator::Percentile(percent);
+        assert!(refused(calibrator.check()).contains("expected more than 0, at most 100"));
+        let ranges = observer.ranges(calibrator);
+        assert!(ranges.iter().flatten().all(|range| range.lo <= range.hi), "{percent}: {ranges:?}");
     }
+}
+
+/// Any number of threads sees what one sees.
+#[test]
+fn threads_see_the_bits_of_one_pass() {
+    let graph = network();
+    let samples: Vec<Tensor<f32>> =
+        (0..9).map(|seed| random_inputs(&graph, &mut Rng(seed), 3.0).remove(0)).collect();
+    let executor = FloatExecutor::new(&graph);
+    let [one, many] = [1, 4].map(|n| {
+        let workers = Workers::new(std::num::NonZeroUsize::new(n).unwrap());
+        observe(&executor, &samples, workers).unwrap()
+    });
+    assert_eq!(one, many);
+    assert_eq!(one.samples(), 9);
+    let nothing = observe(&executor, &Vec::new(), Workers::default()).unwrap();
+    assert_eq!(nothing, Observer::new(&graph));
 }

@@ -1,11 +1,10 @@
 //! Options that several subcommands share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use naive_ptq::data::{Dataset, Filter, Layout, Preprocess};
+use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
 use naive_ptq::onnx::InputShapes;
 use naive_ptq::quant::Preset;
 
@@ -139,18 +138,9 @@ pub struct ThreadArgs {
 }
 
 impl ThreadArgs {
-    /// Starts the threads.
-    pub fn apply(&self) -> anyhow::Result<()> {
-        let pool = rayon::ThreadPoolBuilder::new();
-        let pool = self.threads.iter().fold(pool, |pool, &n| pool.num_threads(n.into()));
-        pool.build_global().context("cannot start threads")
+    /// As the library knows them.
+    pub fn workers(&self) -> Workers<'static> {
+        let threads = self.threads.and_then(|n| NonZeroUsize::new(n.into()));
+        threads.map_or_else(Workers::default, Workers::new)
     }
-}
-
-/// A progress bar on standard error; invisible unless that is a terminal.
-pub fn progress(what: &str, samples: usize) -> ProgressBar {
-    let template = "{msg} [{bar:40}] {pos}/{len} {eta}";
-    let style = ProgressStyle::with_template(template).map(|s| s.progress_chars("=> "));
-    let bar = ProgressBar::new(samples as u64).with_message(what.to_string());
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

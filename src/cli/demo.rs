@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use naive_ptq::calibrate::{Calibrator, Observer};
-use naive_ptq::data::{Dataset, Preprocess, write_atomic};
+use naive_ptq::calibrate::{Calibrator, Observer, observe};
+use naive_ptq::data::{Dataset, Preprocess, Workers, write_atomic};
+use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::graph::{Graph, Node};
-use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::lower::{Accumulator, IntGraph, lower};
 use naive_ptq::model::Model;
 use naive_ptq::onnx;
 use naive_ptq::ops::Op;
@@ -15,9 +16,8 @@ use naive_ptq::quant::{Preset, Scheme};
 use naive_ptq::quantize::{prepare, quantize, quantize_corrected};
 
 use crate::by_hand::by_hand;
-use crate::eval::evaluate;
 use crate::table::Table;
-use crate::{conv, inspect, quantize as quantize_command};
+use crate::{conv, inspect};
 
 const FLOAT: &[u8] = include_bytes!("../../models/fashion/float.onnx");
 const CALIB: &[u8] = include_bytes!("../../models/fashion/calib.npz");
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     chapter("2. How good it is in float")?;
     let float = Model::Float(graph.clone().into());
-    let top1 = evaluate(&float, None, &test)?.top1.context("no labels")?;
+    let top1 = float.evaluate(None, &test, Workers::default())?.top1.context("no labels")?;
     say!(
         "top-1 {:.2} % on {} images that it was not trained on; every pixel is divided by 255.",
         100.0 * top1,
@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "Ranges of activations come from {} more images; nobody looked at their labels.\n",
         calib.len()
     );
-    let observer = quantize_command::observe(&graph, &calib)?;
+    let observer = observe(&FloatExecutor::new(&graph), &calib, Workers::default())?;
     let best = compare_schemes(&graph, &observer, &float, &test)?;
 
     chapter("5. One number by hand")?;
@@ -183,7 +183,8 @@ fn compare_schemes(
             true => quantize_corrected(graph, observer, calibrator, scheme)?,
             false => quantize(graph, &observer.ranges(calibrator), scheme)?,
         };
-        let e = evaluate(&Model::Int(lower(&quantized)?.into()), Some(float), test)?;
+        let integer = Model::Int(lower(&quantized)?.into());
+        let e = integer.evaluate(Some(float), test, Workers::default())?;
         let percent = |share: Option<f64>| format!("{:.2}", 100.0 * share.unwrap_or_default());
         let db = e.output_sqnr_db.unwrap_or_default();
         if best.is_none() {
@@ -205,7 +206,7 @@ fn compare_schemes(
 
 /// Prints how close the accumulators can come to overflow, for any input at all.
 fn prove_bounds(integer: &IntGraph) -> anyhow::Result<()> {
-    let (node, bound) = quantize_command::widest_accumulator(integer).context("no accumulator")?;
+    let Accumulator { node, bound } = integer.widest_accumulator().context("no accumulator")?;
     say!(
         "No input can drive an accumulator beyond ±{bound} (\"{node}\"); 32 bits hold ±{}.",
         i32::MAX

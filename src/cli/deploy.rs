@@ -15,7 +15,8 @@ use naive_ptq::lower::IntGraph;
 use naive_ptq::model::Model;
 use serde_json::json;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
+use crate::progress::Progress;
 use naive_ptq::quant::Width;
 
 /// Of all test vectors together, which are source code.
@@ -83,9 +84,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if count.saturating_mul(codes) > MAX_CODES {
         bail!("--test-vectors {count}: each has {codes} codes, and all at most {MAX_CODES}");
     }
-    let bar = progress("computing test vectors", count);
+    let bar = Progress::new("computing test vectors", count);
     let vector = |x: &[Tensor<f32>]| {
-        bar.inc(1);
+        bar.inc();
         TestVector::new(&reference, x)
     };
     let vectors = match &data {
@@ -99,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .map(|i| vector(&random_inputs(&graph, i as u64)))
             .collect::<naive_ptq::Result<Vec<_>>>()?,
     };
-    bar.finish_and_clear();
+    drop(bar);
     let files = args.target.files(&graph, &args.name, &vectors)?;
     match args.force {
         true => update_folder(&args.output, &files, &emit::written_files(&args.output))?,

@@ -3,14 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use naive_ptq::Tensor;
-use naive_ptq::analyze::Evaluation;
-use naive_ptq::data::Dataset;
 use naive_ptq::model::Model;
-use rayon::prelude::*;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
+use crate::progress::Progress;
 
 /// Measure a network, float or quantized, on data
 #[derive(Debug, clap::Args)]
@@ -45,13 +41,16 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    args.threads.apply()?;
     let data = args.preprocess.open(&args.data, args.samples)?;
     let shapes = args.shapes.shapes(Some(&data))?;
     let network = Model::load_with(&args.model, &shapes)?;
     let reference = args.reference.as_deref().map(|path| Model::load_with(path, &shapes));
     let reference = reference.transpose()?;
-    let evaluation = evaluate(&network, reference.as_ref(), &data)?;
+    let bar = Progress::new("evaluating", data.len());
+    let done = |n| bar.set(n);
+    let workers = args.threads.workers().with_progress(&done);
+    let evaluation = network.evaluate(reference.as_ref(), &data, workers)?;
+    drop(bar);
     if args.json {
         say!("{}", serde_json::to_string_pretty(&evaluation)?);
         return Ok(ExitCode::SUCCESS);
@@ -70,38 +69,4 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say!("output SQNR  {db:.2} dB");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Runs every sample through `network`, and through `reference` if there is one.
-pub fn evaluate(
-    network: &Model,
-    reference: Option<&Model>,
-    data: &Dataset,
-) -> anyhow::Result<Evaluation> {
-    let outputs = outputs(network, data)?;
-    let reference = reference.map(|reference| self::outputs(reference, data)).transpose()?;
-    if let Some((y, r)) =
-        outputs.iter().zip(reference.iter().flatten()).find(|(y, r)| y.shape() != r.shape())
-    {
-        bail!("the outputs have shape {:?}, those of the reference {:?}", y.shape(), r.shape());
-    }
-    let labels: Option<Vec<usize>> = (0..data.len()).map(|i| data.label(i)).collect();
-    Ok(Evaluation::new(&outputs, labels.as_deref(), reference.as_deref()))
-}
-
-/// The first output for each sample, in order.
-pub fn outputs(network: &Model, data: &Dataset) -> anyhow::Result<Vec<Tensor<f32>>> {
-    let bar = progress("evaluating", data.len());
-    let executor = network.executor()?;
-    let outputs = (0..data.len()).into_par_iter().map(|i| {
-        let mut outputs = data
-            .sample(i)
-            .and_then(|x| executor.run(&[x]))
-            .with_context(|| format!("sample {i}"))?;
-        bar.inc(1);
-        Ok(outputs.swap_remove(0))
-    });
-    let outputs = outputs.collect();
-    bar.finish_and_clear();
-    outputs
 }

@@ -15,7 +15,6 @@ use naive_ptq::text::printable;
 use serde_json::{Value, json};
 
 use crate::args::ShapeArgs;
-use crate::quantize::{acc_bits, widest_accumulator};
 use crate::table::Table;
 
 /// Show what a model file holds: nodes, shapes, parameters, multiply-accumulates; for a quantized
@@ -127,8 +126,8 @@ fn to_text(graph: &Graph, integer: Option<&IntGraph>) -> anyhow::Result<String> 
         return Ok(text + &nodes(graph).to_string());
     };
     text += &int_nodes(graph, integer).to_string();
-    if let Some((node, bound)) = widest_accumulator(integer) {
-        let bits = acc_bits(bound);
+    if let Some(widest) = integer.widest_accumulator() {
+        let (node, bound, bits) = (widest.node, widest.bound, widest.bits());
         let share = bound as f64 / 2f64.powi(bits as i32 - 1);
         text += &format!(
             "\nlargest accumulator: ±{bound} in \"{}\", {share:.4} of the limit of {bits} bits\n",

@@ -15,6 +15,7 @@ mod demo;
 mod deploy;
 mod eval;
 mod inspect;
+mod progress;
 mod quantize;
 mod run;
 mod say;

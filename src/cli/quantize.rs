@@ -6,19 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
-use naive_ptq::data::{Dataset, check_outputs, write_atomic};
-use naive_ptq::exec::float::FloatExecutor;
-use naive_ptq::graph::Graph;
-use naive_ptq::lower::IntGraph;
-use naive_ptq::model::export_checked;
-use naive_ptq::onnx;
-use naive_ptq::ops::product::is_wide;
+use naive_ptq::data::{check_outputs, write_atomic};
 use naive_ptq::quant::{Scheme, Width};
-use naive_ptq::quantize::{prepare, quantize, quantize_corrected};
+use naive_ptq::quantize::Quantizer;
 use naive_ptq::text::printable;
-use rayon::prelude::*;
 
-use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs};
+use crate::progress::Progress;
 
 /// Quantize a float network to integers of 8 or 16 bits
 #[derive(Debug, clap::Args)]
@@ -123,7 +117,6 @@ enum CalibratorArg {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    args.threads.apply()?;
     if !(args.percentile > 0.0 && args.percentile <= 100.0) {
         bail!("--percentile {}: expected more than 0, at most 100", args.percentile);
     }
@@ -132,103 +125,64 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let per_channel = args.granularity == GranularityArg::Channel;
     let scheme = Scheme::new(args.scheme.into(), per_channel)
         .with_widths(args.activations.width(), args.weights.width());
-    // 16 bits have codes to spare for outliers.
-    let default = match args.activations {
-        BitsArg::Eight => CalibratorArg::Percentile,
-        BitsArg::Sixteen => CalibratorArg::Minmax,
-    };
-    let calibrator = match args.calibrator.unwrap_or(default) {
-        CalibratorArg::Minmax => Calibrator::MinMax,
-        CalibratorArg::MovingAverage => Calibrator::MovingAverage,
-        CalibratorArg::Percentile => Calibrator::Percentile(args.percentile),
-        CalibratorArg::Mse => Calibrator::Mse(scheme),
-        CalibratorArg::Entropy => Calibrator::Entropy,
+    let calibrator = match args.calibrator {
+        None if args.activations.width() != Width::W8 => Calibrator::of(scheme),
+        None | Some(CalibratorArg::Percentile) => Calibrator::Percentile(args.percentile),
+        Some(CalibratorArg::Minmax) => Calibrator::MinMax,
+        Some(CalibratorArg::MovingAverage) => Calibrator::MovingAverage,
+        Some(CalibratorArg::Mse) => Calibrator::Mse(scheme),
+        Some(CalibratorArg::Entropy) => Calibrator::Entropy,
     };
 
     let data =
         args.calib.as_ref().map(|path| args.preprocess.open(path, args.samples)).transpose()?;
-    let mut graph = onnx::load_with(&args.model, &args.shapes.shapes(data.as_ref())?)?;
-    prepare(&mut graph)?;
-    // Some tools leave a few values real; those are calibrated, the others keep their codes.
-    if graph.has_codes() && graph.activations().all(|v| graph.values[v].quant.is_some()) {
-        bail!("{} is quantized already", args.model.display());
+    let mut quantizer = Quantizer::with_shapes(&args.model, &args.shapes.shapes(data.as_ref())?)?
+        .scheme(scheme)
+        .calibrator(calibrator);
+    if args.no_bias_correction {
+        quantizer = quantizer.steps(vec![]);
     }
-    let mut observer = match &data {
-        Some(data) => observe(&graph, data)?,
-        None => Observer::new(&graph),
-    };
+    if let Some(data) = &data {
+        let bar = Progress::new("calibrating", data.len());
+        let done = |n| bar.set(n);
+        let workers = args.threads.workers().with_progress(&done);
+        quantizer = quantizer.calibrate_with(data, workers)?;
+    }
     for path in &args.merge {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-        let stats = Observer::from_json(&text, &graph);
-        observer.merge(stats.with_context(|| format!("{}", path.display()))?);
+        let stats = Observer::from_json(&text, quantizer.graph());
+        quantizer = quantizer.merge(stats.with_context(|| format!("{}", path.display()))?);
     }
+    let samples = quantizer.observer().samples();
     if let Some(path) = &args.calib_stats {
-        write_atomic(path, observer.to_json(&graph).as_bytes())?;
+        write_atomic(path, quantizer.observer().to_json(quantizer.graph()).as_bytes())?;
     }
     if !args.json {
-        say!("calibrated on {} samples", observer.samples());
+        say!("calibrated on {samples} samples");
     }
     let Some(output) = &args.output else {
         if args.json {
-            say!("{:#}", serde_json::json!({"samples": observer.samples()}));
+            say!("{:#}", serde_json::json!({"samples": samples}));
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let quantized = match args.no_bias_correction {
-        true => quantize(&graph, &observer.ranges(calibrator), scheme)?,
-        false => quantize_corrected(&graph, &observer, calibrator, scheme)?,
-    };
-    let (bytes, integer) = export_checked(&quantized)?;
-    write_atomic(output, &bytes)?;
-
-    let bound = widest_accumulator(&integer);
-    let was = std::fs::metadata(&args.model).map_or(0, |m| m.len());
+    let summary = quantizer.quantize()?.write(output)?;
     if args.json {
-        let summary = serde_json::json!({
-            "samples": observer.samples(), "nodes": integer.nodes.len(), "bytes": bytes.len(),
-            "float_bytes": was, "acc_bound": bound.map(|(_, b)| b),
-        });
-        say!("{summary:#}");
+        say!("{}", serde_json::to_string_pretty(&summary)?);
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some((node, bound)) = bound {
+    for report in &summary.steps {
+        let (count, largest) = (report.changes.len(), report.largest());
+        say!("{}: {count} tensors changed, by at most {largest:.3e}", report.step);
+    }
+    if let (Some(bound), Some(of), Some(node)) =
+        (summary.acc_bound, summary.acc_bits, &summary.acc_node)
+    {
         let bits = (bound as f64).log2() + 1.0;
-        let of = acc_bits(bound);
         let node = printable(node);
         say!("largest accumulator: ±{bound} ({bits:.1} of {of} bits) in node \"{node}\"");
     }
-    say!("wrote {}: {} bytes, from {was}", output.display(), bytes.len());
+    let (bytes, was) = (summary.bytes, summary.float_bytes);
+    say!("wrote {}: {bytes} bytes, from {was}", output.display());
     Ok(ExitCode::SUCCESS)
-}
-
-/// Runs every sample through the float network and records every activation. Shards on all threads
-/// are merged, which gives the bits of a single pass.
-pub fn observe(graph: &Graph, data: &Dataset) -> anyhow::Result<Observer> {
-    let bar = progress("calibrating", data.len());
-    let network = FloatExecutor::new(graph);
-    let shard = || Observer::new(graph);
-    let observed = (0..data.len()).into_par_iter().try_fold(shard, |mut observer: Observer, i| {
-        let x = data.sample(i).with_context(|| format!("sample {i}"))?;
-        network.run(&[x], |v, x| observer.see(v, x)).with_context(|| format!("sample {i}"))?;
-        bar.inc(1);
-        anyhow::Ok(observer)
-    });
-    let merged = observed.try_reduce_with(|mut a, b| {
-        a.merge(b);
-        Ok(a)
-    });
-    bar.finish_and_clear();
-    merged.context("no samples")?
-}
-
-/// The accumulator that can grow largest, with its node; without sums that always have 64 bits.
-pub fn widest_accumulator(graph: &IntGraph) -> Option<(&str, i64)> {
-    let nodes = graph.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
-    let bounds = nodes.filter_map(|n| Some((n.name.as_str(), n.op.acc_bound()?)));
-    bounds.max_by_key(|&(_, bound)| bound)
-}
-
-/// Bits of the type that an accumulator up to `bound` needs.
-pub fn acc_bits(bound: i64) -> u32 {
-    if is_wide(bound) { 64 } else { 32 }
 }

@@ -8,10 +8,9 @@ use naive_ptq::Tensor;
 use naive_ptq::data::npy::{Element, write_npy};
 use naive_ptq::data::{check_folder, write_atomic};
 use naive_ptq::model::Model;
-use rayon::prelude::*;
 
-use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, progress};
-use crate::eval::outputs;
+use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs};
+use crate::progress::Progress;
 use naive_ptq::quant::Width;
 
 /// Run a network, float or quantized, on an array of samples
@@ -41,25 +40,19 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    args.threads.apply()?;
     check_folder(&args.output)?;
     let data = args.preprocess.open(&args.input, None)?;
     let network = Model::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
+    let bar = Progress::new("running", data.len());
+    let done = |n| bar.set(n);
+    let workers = args.threads.workers().with_progress(&done);
     let npy = match (&network, args.codes) {
-        (_, false) => stack(outputs(&network, &data)?)?,
+        (_, false) => stack(network.executor()?.outputs(&data, workers)?)?,
         (Model::Float(_), true) => bail!("--codes: {} is not quantized", args.model.display()),
         (Model::Int(graph), true) => {
-            let bar = progress("running", data.len());
             let executor = network.executor()?;
-            let codes = (0..data.len()).into_par_iter().map(|i| {
-                let run = |x| executor.run_codes(&[x]);
-                let mut codes =
-                    data.sample(i).and_then(run).with_context(|| format!("sample {i}"))?;
-                bar.inc(1);
-                anyhow::Ok(codes.swap_remove(0))
-            });
-            let codes = codes.collect::<anyhow::Result<Vec<Tensor<i32>>>>()?;
-            bar.finish_and_clear();
+            let codes = workers
+                .map(data.len(), |i| Ok(executor.run_codes(&[data.sample(i)?])?.swap_remove(0)))?;
             match graph.values[graph.outputs[0]].quant.width {
                 Width::W8 => stack(codes.iter().map(|t| t.map(|&code| code as i8)).collect())?,
                 Width::W16 | Width::W32 => {

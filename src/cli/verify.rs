@@ -15,8 +15,9 @@ use naive_ptq::emit::{Build, TARGETS, Target, code_width};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, progress};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
 use crate::deploy::{from_bytes, possible, quantized, to_bytes};
+use crate::progress::Progress;
 
 /// Run a quantized network on data in the engine, with each instruction set of this machine, and compiled for
 /// each target, and compare every code with the reference's
@@ -75,8 +76,7 @@ fn all() -> &'static str {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    args.threads.apply()?;
-    let threads = rayon::current_num_threads();
+    let threads = args.threads.workers().threads();
     let data = args.preprocess.open(&args.data, args.samples)?;
     let graph = quantized(&args.model, &args.shapes, Some(&data))?;
     let temporary = std::env::temp_dir();
@@ -98,13 +98,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             candidates.push(Box::new(Compiled { family, name, path, graph: graph.clone() }));
         }
     }
-    let bar = progress("verifying", data.len());
+    let bar = Progress::new("verifying", data.len());
     let sample = |i| Ok(vec![data.sample(i)?]);
     let how = How { layers: args.layers, threads };
-    let done = || bar.inc(1);
+    let done = || bar.inc();
     let comparison = compare(&graph, &candidates, data.len(), sample, how, done)
         .map_err(|error| anyhow!(error))?;
-    bar.finish_and_clear();
+    drop(bar);
     match args.json {
         true => say!("{:#}", serde_json::to_value(&comparison)?),
         false => say!("{comparison}"),

@@ -20,6 +20,7 @@ pub mod npy;
 pub mod npz;
 mod preprocess;
 mod rows;
+mod samples;
 mod temporary;
 
 use std::fs::File;
@@ -34,6 +35,7 @@ pub use atomic::{check_folder, check_outputs, update_folder, write_atomic, write
 pub use npy::Array;
 pub use preprocess::{Filter, Layout, Preprocess};
 use rows::Rows;
+pub use samples::{Samples, Workers};
 pub use temporary::{Temporary, remove_temporaries};
 
 /// Samples in an order, prepared for the network when they are asked for.
@@ -54,14 +56,14 @@ enum Order {
 
 #[derive(Debug)]
 struct Stored {
-    samples: Samples,
+    samples: Kind,
     /// An integer, at least 0, for each sample.
     labels: Option<Array>,
     preprocess: Preprocess,
 }
 
 #[derive(Debug)]
-enum Samples {
+enum Kind {
     Array(Rows),
     Images(Vec<PathBuf>),
 }
@@ -92,7 +94,7 @@ impl Dataset {
         if path.metadata()?.is_dir() {
             let (images, labels) = images::list(path)?;
             let count = images.len();
-            return Self::new(Samples::Images(images), count, labels, preprocess);
+            return Self::new(Kind::Images(images), count, labels, preprocess);
         }
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         let file = File::open(path)?;
@@ -133,11 +135,11 @@ impl Dataset {
         };
         let count = if x.shape().contains(&0) { 0 } else { count };
         y.iter().try_for_each(|y| check_labels(y, count))?;
-        Self::new(Samples::Array(x), count, y, preprocess)
+        Self::new(Kind::Array(x), count, y, preprocess)
     }
 
     fn new(
-        samples: Samples,
+        samples: Kind,
         count: usize,
         labels: Option<Array>,
         preprocess: &Preprocess,
@@ -184,8 +186,8 @@ impl Dataset {
         };
         let Stored { samples, preprocess, .. } = &*self.stored;
         match samples {
-            Samples::Array(array) => preprocess.apply(array.get(index)?),
-            Samples::Images(paths) => images::read(&paths[index], preprocess)
+            Kind::Array(array) => preprocess.apply(array.get(index)?),
+            Kind::Images(paths) => images::read(&paths[index], preprocess)
                 .and_then(|pixels| preprocess.apply(pixels))
                 .in_file(&paths[index]),
         }
@@ -222,6 +224,20 @@ impl Dataset {
         };
         let order = indices.into_iter().map(select).collect::<Result<_>>()?;
         Ok(Self { stored: Arc::clone(&self.stored), order: Order::These(order) })
+    }
+}
+
+impl Samples for Dataset {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, i: usize) -> Result<Vec<Tensor<f32>>> {
+        Ok(vec![self.sample(i)?])
+    }
+
+    fn label(&self, i: usize) -> Option<usize> {
+        self.label(i)
     }
 }
 

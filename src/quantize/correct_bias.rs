@@ -1,25 +1,49 @@
 //! Rounding weights shifts the mean of a node's result; the bias takes it back.
 
+use super::session::{Change, Report, Session, Step};
 use crate::calibrate::Observer;
+use crate::error::Result;
 use crate::graph::{Graph, Index, Node, Value};
 use crate::ops::Op;
 use crate::tensor::Tensor;
 
-/// For each convolution and linear layer of the float `graph`:
-/// `bias[o] −= Σ (ŵ[o][i] − w[o][i]) · E[x[i]]`, where `ŵ` are the weights of `quantized`, which was made
-/// from `graph`, and `E[x[i]]` the mean of the input channel over the calibration data. A tap counts for
-/// the share of output positions at which it lies inside the input.
+/// For each convolution and linear layer:
+/// `bias[o] −= Σ (ŵ[o][i] − w[o][i]) · E[x[i]]`, where `ŵ` are the weights as codes, and `E[x[i]]` the mean
+/// of the input channel over the calibration data. A tap counts for the share of output positions at which
+/// it lies inside the input.
 ///
 /// Nagel et al. 2019, <https://arxiv.org/abs/1906.04721>, §4.2.
-pub fn correct_bias(graph: &mut Graph, quantized: &Graph, observer: &Observer) {
-    let (mut index, twins) = (Index::new(graph), Index::new(quantized));
-    for i in 0..graph.nodes.len() {
-        let node = &graph.nodes[i];
-        let twin = twins.producer(node.output).map(|twin| &quantized.nodes[twin]);
-        let Some(shift) = twin.and_then(|twin| mean_shift(graph, node, quantized, twin, observer))
-        else {
-            continue;
-        };
+#[derive(Clone, Copy, Debug)]
+pub struct BiasCorrection;
+
+impl Step for BiasCorrection {
+    fn name(&self) -> &'static str {
+        "bias correction"
+    }
+
+    fn run(&self, session: &mut Session) -> Result<Report> {
+        let quantized = session.quantized()?;
+        let changes = correct_bias(&mut session.graph, &quantized, session.observer);
+        for &(index, _) in &changes {
+            session.params.choose_constants(&session.graph, index, session.scheme)?;
+        }
+        let changes = changes.into_iter().map(|(_, change)| change).collect();
+        Ok(Report { step: self.name(), changes })
+    }
+}
+
+/// Corrects the biases of `graph`, from which `quantized` was made; returns the nodes whose bias is not what
+/// it was.
+pub(super) fn correct_bias(
+    graph: &mut Graph,
+    quantized: &Graph,
+    observer: &Observer,
+) -> Vec<(usize, Change)> {
+    let mut changes = Vec::new();
+    let mut uses = Index::new(graph);
+    for index in 0..graph.nodes.len() {
+        let (node, twin) = (&graph.nodes[index], &quantized.nodes[index]);
+        let Some(shift) = mean_shift(graph, node, quantized, twin, observer) else { continue };
         let bias = match node.inputs.get(2) {
             Some(&v) => graph.real_constant(v).map(|b| b.data().to_vec()),
             None => Some(vec![0.0; shift.len()]),
@@ -27,10 +51,14 @@ pub fn correct_bias(graph: &mut Graph, quantized: &Graph, observer: &Observer) {
         let Some(bias) = bias.filter(|b| b.len() == shift.len()) else { continue };
         let corrected = bias.iter().zip(&shift).map(|(&b, shift)| (b as f64 - shift) as f32);
         let corrected = Tensor::from_vec(corrected.collect());
+        let tensor = node.inputs.get(2).map_or("", |&v| &graph.values[v].name).to_owned();
+        let largest = shift.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) as f32;
         let corrected = Value::real(format!("{}.corrected_bias", node.name), corrected);
-        let v = index.add_value(graph, corrected);
-        index.set_arguments(graph, i, 2, [v]);
+        changes.push((index, Change { node: node.name.clone(), tensor, largest }));
+        let v = uses.add_value(graph, corrected);
+        uses.set_arguments(graph, index, 2, [v]);
     }
+    changes
 }
 
 /// How far rounding the weights moves the mean of each output channel.

@@ -1,10 +1,14 @@
 //! Float graph and ranges → quantized graph: every activation gets scale and zero point
-//! ([`choose_params`]), every constant becomes codes ([`apply`]).
+//! ([`choose_params`]), every constant becomes codes ([`apply`]). Between the two a list of [`Step`]s makes
+//! up for what quantization loses.
 
 mod bias;
 mod complete;
 mod correct_bias;
+mod export;
 mod params;
+mod quantizer;
+mod session;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -20,8 +24,11 @@ use crate::quant::{QuantParams, Range, Scheme};
 use crate::tensor::Tensor;
 
 pub use complete::complete_params;
-pub use correct_bias::correct_bias;
+pub use correct_bias::BiasCorrection;
+pub use export::export_checked;
 pub use params::{Params, choose_params};
+pub use quantizer::{Quantized, Quantizer, Summary};
+pub use session::{Change, Report, Session, Step, default_steps};
 
 /// Everything that has to happen between import and calibration or lowering, in order.
 ///
@@ -42,19 +49,19 @@ pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Resu
     apply(graph, &choose_params(graph, ranges, scheme)?, &Rounding::default())
 }
 
-/// As [`quantize`], with biases that make up for the mean error of rounded weights
-/// ([`correct_bias`]).
+/// Quantizes a prepared float graph by the [`default_steps`].
+///
+/// # Errors
+/// Those of [`Session::new`], of a step, and of [`apply`].
 pub fn quantize_corrected(
     graph: &Graph,
     observer: &Observer,
     calibrator: Calibrator,
     scheme: Scheme,
 ) -> Result<Graph> {
-    let ranges = observer.ranges(calibrator);
-    let first = quantize(graph, &ranges, scheme)?;
-    let mut corrected = graph.clone();
-    correct_bias(&mut corrected, &first, observer);
-    quantize(&corrected, &ranges, scheme)
+    let mut session = Session::new(graph.clone(), observer, calibrator, scheme)?;
+    session.run(&default_steps())?;
+    session.quantized()
 }
 
 /// Codes of constants that are not the nearest ones, by node and argument.

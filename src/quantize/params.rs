@@ -18,6 +18,24 @@ pub struct Params {
 }
 
 impl Params {
+    /// Chooses those of the constants of node `index`, which may be other numbers than before.
+    ///
+    /// # Errors
+    /// The node, if its numbers have no codes.
+    pub fn choose_constants(&mut self, graph: &Graph, index: usize, scheme: Scheme) -> Result<()> {
+        let node = &graph.nodes[index];
+        self.constants[index] = vec![None; node.inputs.len()];
+        self.values.resize(graph.values.len(), None);
+        for (argument, &v) in node.inputs.iter().enumerate() {
+            if let Some(real) = graph.real_constant(v) {
+                let chosen = constant_params(self, graph, index, argument, real, scheme);
+                let chosen = chosen.in_node(&node.name, node.op.name())?;
+                self.constants[index][argument] = Some(chosen);
+            }
+        }
+        Ok(())
+    }
+
     /// Those of argument `argument` of `graph.nodes[index]`.
     fn of(&self, graph: &Graph, index: usize, argument: usize) -> Result<&QuantParams> {
         let v = graph.nodes[index].inputs[argument];
@@ -37,39 +55,18 @@ impl Params {
 pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Params> {
     let ranges = &shared_ranges(graph, ranges);
     let values = graph.values.iter().map(|v| v.quant.clone()).collect();
-    let mut params = Params { values, constants: Vec::with_capacity(graph.nodes.len()) };
+    let mut params = Params { values, constants: vec![vec![]; graph.nodes.len()] };
     for &input in graph.inputs.iter().filter(|&&v| graph.values[v].quant.is_none()) {
         params.values[input] = Some(scheme.activation(range_of(graph, ranges, input)?));
     }
     for (index, node) in graph.nodes.iter().enumerate() {
-        choose_for_node(&mut params, graph, index, ranges, scheme)
-            .in_node(&node.name, node.op.name())?;
+        if params.values[node.output].is_none() {
+            let result = result_params(&params, graph, node, ranges, scheme);
+            params.values[node.output] = Some(result.in_node(&node.name, node.op.name())?);
+        }
+        params.choose_constants(graph, index, scheme)?;
     }
     Ok(params)
-}
-
-fn choose_for_node(
-    params: &mut Params,
-    graph: &Graph,
-    index: usize,
-    ranges: &[Option<Range>],
-    scheme: Scheme,
-) -> Result<()> {
-    let node = &graph.nodes[index];
-    if params.values[node.output].is_none() {
-        params.values[node.output] = Some(result_params(params, graph, node, ranges, scheme)?);
-    }
-    params.constants.push(vec![None; node.inputs.len()]);
-    for (argument, &v) in node.inputs.iter().enumerate() {
-        if let Some(real) = graph.real_constant(v) {
-            if let Some(bad) = real.data().iter().find(|x| !x.is_finite()) {
-                bail!(Range, "constant \"{}\" holds {bad}", graph.values[v].name);
-            }
-            let chosen = constant_params(params, graph, index, argument, real, scheme)?;
-            params.constants[index][argument] = Some(chosen);
-        }
-    }
-    Ok(())
 }
 
 fn result_params(
@@ -101,6 +98,9 @@ fn constant_params(
     scheme: Scheme,
 ) -> Result<QuantParams> {
     let node = &graph.nodes[index];
+    if let Some(bad) = real.data().iter().find(|x| !x.is_finite()) {
+        bail!(Range, "constant \"{}\" holds {bad}", graph.values[node.inputs[argument]].name);
+    }
     let of = |argument| params.of(graph, index, argument);
     Ok(match node.op.role(argument) {
         Role::Activation => scheme.activation(extent(real.data())),

@@ -237,3 +237,15 @@ fn parameters_and_rounding_are_data() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn what_was_not_calibrated_is_refused() {
+    let graph = layer([1.0; 4], [0.0; 2]);
+    let observer = Observer::new(&graph);
+    let session = |calibrator| {
+        refused(Session::new(graph.clone(), &observer, calibrator, SCHEMES[0]).map(|_| ()))
+    };
+    assert_eq!(session(Calibrator::MinMax), "calibration has seen no samples");
+    let percentile = session(Calibrator::Percentile(0.0));
+    assert_eq!(percentile, "percentile 0: expected more than 0, at most 100");
+}

@@ -79,7 +79,9 @@ fn corrected_biases_take_the_mean_error_of_rounded_weights_back() {
                 let ranges = observer.ranges(Calibrator::MinMax);
                 let quantized = quantize(&graph, &ranges, scheme).unwrap();
                 let mut corrected = graph.clone();
-                correct_bias(&mut corrected, &quantized, &observer);
+                let changes =
+                    super::super::correct_bias::correct_bias(&mut corrected, &quantized, &observer);
+                assert_eq!(changes.len(), 1);
                 let expected = means(&graph, &mean);
                 let rounded = means(&with_weights_of(&graph, &quantized), &mean);
                 let now = means(&with_weights_of(&corrected, &quantized), &mean);

@@ -1,0 +1,229 @@
+//! From a float file to a quantized one, in one chain of calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Report, Session, Step, default_steps, export_checked, prepare};
+use crate::calibrate::{Calibrator, Observer, observe};
+use crate::data::{Samples, Workers, write_atomic};
+use crate::error::{Context, Result, bail};
+use crate::exec::float::FloatExecutor;
+use crate::graph::Graph;
+use crate::lower::IntGraph;
+use crate::onnx::{self, InputShapes};
+use crate::quant::Scheme;
+use crate::tensor::Tensor;
+
+/// A float network on its way to integers: calibrate it, then quantize it.
+///
+/// ```
+/// use naive_ptq::{Dataset, Preprocess, Quantizer};
+///
+/// # fn main() -> naive_ptq::Result<()> {
+/// # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion");
+/// # let (float, int8) = (folder.join("float.onnx"), std::env::temp_dir().join("naive_ptq_doc.onnx"));
+/// let preprocess = Preprocess { scale: 1.0 / 255.0, ..Preprocess::default() };
+/// let data = Dataset::open(folder.join("calib.npz"), &preprocess)?.take(20);
+/// let summary = Quantizer::new(&float)?.calibrate(&data)?.quantize()?.write(&int8)?;
+/// assert_eq!(summary.samples, 20);
+/// # std::fs::remove_file(&int8)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Quantizer {
+    path: Option<PathBuf>,
+    network: FloatExecutor,
+    observer: Observer,
+    scheme: Scheme,
+    calibrator: Option<Calibrator>,
+    steps: Vec<Box<dyn Step>>,
+}
+
+impl Quantizer {
+    /// Reads a float network, or one that another tool has quantized in part: what has codes keeps them.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or not supported, and where; a network that is quantized already.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self> {
+        Self::with_shapes(path, &InputShapes::new())
+    }
+
+    /// As [`new`](Self::new), with shapes for inputs that the file leaves open.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_shapes(path: impl AsRef<Path>, shapes: &InputShapes) -> Result<Self> {
+        let path = path.as_ref();
+        let quantizer = Self::from_graph(onnx::load_with(path, shapes)?).in_file(path)?;
+        Ok(Self { path: Some(path.into()), ..quantizer })
+    }
+
+    /// Takes an imported network.
+    ///
+    /// # Errors
+    /// A network that is quantized already.
+    pub fn from_graph(mut graph: Graph) -> Result<Self> {
+        prepare(&mut graph)?;
+        if graph.has_codes() && graph.activations().all(|v| graph.values[v].quant.is_some()) {
+            bail!(Invalid, "the network is quantized already");
+        }
+        Ok(Self {
+            path: None,
+            observer: Observer::new(&graph),
+            network: FloatExecutor::new(graph),
+            scheme: Scheme::default(),
+            calibrator: None,
+            steps: default_steps(),
+        })
+    }
+
+    /// What is asked for; [`Scheme::default`] without this.
+    pub fn scheme(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
+    }
+
+    /// How ranges are chosen; [`Calibrator::of`] the scheme without this.
+    pub fn calibrator(self, calibrator: Calibrator) -> Self {
+        Self { calibrator: Some(calibrator), ..self }
+    }
+
+    /// What makes up for the loss; [`default_steps`] without this.
+    pub fn steps(self, steps: Vec<Box<dyn Step>>) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// Runs `samples` through the float network and records every activation, on all cores.
+    ///
+    /// # Errors
+    /// The sample that cannot be read, does not fit or makes a number that is not finite.
+    pub fn calibrate(self, samples: &dyn Samples) -> Result<Self> {
+        self.calibrate_with(samples, Workers::default())
+    }
+
+    /// As [`calibrate`](Self::calibrate), by these workers; the result does not depend on them.
+    ///
+    /// # Errors
+    /// Those of [`calibrate`](Self::calibrate).
+    pub fn calibrate_with(self, samples: &dyn Samples, workers: Workers) -> Result<Self> {
+        let seen = observe(&self.network, samples, workers)?;
+        Ok(self.merge(seen))
+    }
+
+    /// Runs samples through the float network that come one after the other: each an item with one tensor
+    /// for each input.
+    ///
+    /// # Errors
+    /// Those of [`calibrate`](Self::calibrate).
+    pub fn calibrate_stream(
+        mut self,
+        samples: impl IntoIterator<Item = Vec<Tensor<f32>>>,
+    ) -> Result<Self> {
+        for (i, inputs) in samples.into_iter().enumerate() {
+            self.network.run(&inputs, |v, x| self.observer.see(v, x)).in_sample(i)?;
+        }
+        Ok(self)
+    }
+
+    /// Adds what has been seen elsewhere of the same network.
+    pub fn merge(mut self, observer: Observer) -> Self {
+        self.observer.merge(observer);
+        self
+    }
+
+    /// What calibration has seen.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// The float network, prepared.
+    pub fn graph(&self) -> &Arc<Graph> {
+        self.network.graph()
+    }
+
+    /// Chooses parameters, runs the steps, and makes the integer network.
+    ///
+    /// # Errors
+    /// A network that was not calibrated; the node that has no integer form, or none in a file.
+    pub fn quantize(&self) -> Result<Quantized> {
+        let calibrator = self.calibrator.unwrap_or(Calibrator::of(self.scheme));
+        let graph = Graph::clone(self.graph());
+        let mut session = Session::new(graph, &self.observer, calibrator, self.scheme)?;
+        let steps = session.run(&self.steps)?;
+        let graph = session.quantized()?;
+        let (bytes, integer) = export_checked(&graph)?;
+        Ok(Quantized {
+            graph,
+            integer: Arc::new(integer),
+            bytes,
+            samples: self.observer.samples(),
+            float: self.path.clone(),
+            steps,
+        })
+    }
+}
+
+/// A quantized network, and how it came about.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// Scales, zero points and codes, on the operators of the float network.
+    pub graph: Graph,
+    /// The integers that follow from them.
+    pub integer: Arc<IntGraph>,
+    /// Samples that calibration has seen.
+    pub samples: u64,
+    /// What each step changed.
+    pub steps: Vec<Report>,
+    bytes: Vec<u8>,
+    float: Option<PathBuf>,
+}
+
+/// What [`Quantized::write`] wrote.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Samples that calibration has seen.
+    pub samples: u64,
+    /// Nodes of the integer network.
+    pub nodes: usize,
+    /// Size of the file.
+    pub bytes: usize,
+    /// Size of the float file; 0 if there is none.
+    pub float_bytes: u64,
+    /// The largest accumulator that any input can make, without those that always have 64 bits.
+    pub acc_bound: Option<i64>,
+    /// Bits of the type that it needs.
+    pub acc_bits: Option<u32>,
+    /// Its node.
+    pub acc_node: Option<String>,
+    /// What each step changed.
+    pub steps: Vec<Report>,
+}
+
+impl Quantized {
+    /// The network as an ONNX file with pairs of QuantizeLinear and DequantizeLinear. The bytes have been
+    /// read again, and are the same integer network.
+    pub fn to_onnx(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Writes [`to_onnx`](Self::to_onnx) to `path`: all of it, or nothing.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<Summary> {
+        write_atomic(path.as_ref(), &self.bytes)?;
+        let float = self.float.as_ref().and_then(|path| path.metadata().ok());
+        let widest = self.integer.widest_accumulator();
+        Ok(Summary {
+            samples: self.samples,
+            nodes: self.integer.nodes.len(),
+            bytes: self.bytes.len(),
+            float_bytes: float.map_or(0, |m| m.len()),
+            acc_bound: widest.map(|widest| widest.bound),
+            acc_bits: widest.map(|widest| widest.bits()),
+            acc_node: widest.map(|widest| widest.node.to_owned()),
+            steps: self.steps.clone(),
+        })
+    }
+}

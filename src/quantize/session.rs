@@ -1,0 +1,109 @@
+//! Quantization as a list of steps over one session.
+
+use serde::Serialize;
+
+use super::params::{Params, choose_params};
+use super::{BiasCorrection, Rounding, apply};
+use crate::calibrate::{Calibrator, Observer};
+use crate::error::{Result, bail};
+use crate::graph::Graph;
+use crate::quant::{Range, Scheme};
+
+/// All that quantization knows between calibration and codes. A [`Step`] may change any of it.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The prepared float network.
+    pub graph: Graph,
+    /// What calibration has seen of it.
+    pub observer: &'a Observer,
+    /// What the user asked for.
+    pub scheme: Scheme,
+    /// The range of each activation.
+    pub ranges: Vec<Option<Range>>,
+    /// How each number becomes a code.
+    pub params: Params,
+    /// The codes that are not the nearest ones.
+    pub rounding: Rounding,
+}
+
+/// One improvement of a [`Session`].
+pub trait Step {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+
+    /// Changes the session.
+    ///
+    /// # Errors
+    /// The node for which it cannot be done.
+    fn run(&self, session: &mut Session) -> Result<Report>;
+}
+
+/// What a [`Step`] changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// Name of the step.
+    pub step: &'static str,
+    /// One entry for each tensor that is not what it was.
+    pub changes: Vec<Change>,
+}
+
+/// A tensor that a [`Step`] changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Name of the node that reads it.
+    pub node: String,
+    /// Name of the tensor, as it was before if it had one.
+    pub tensor: String,
+    /// The largest change of a number in it.
+    pub largest: f32,
+}
+
+impl Report {
+    /// The largest change of all.
+    pub fn largest(&self) -> f32 {
+        self.changes.iter().fold(0.0, |largest, change| largest.max(change.largest))
+    }
+}
+
+/// The steps that are run unless others are asked for, in order.
+pub fn default_steps() -> Vec<Box<dyn Step>> {
+    vec![Box::new(BiasCorrection)]
+}
+
+impl<'a> Session<'a> {
+    /// Begins with the parameters that follow from the ranges that `calibrator` chooses.
+    ///
+    /// # Errors
+    /// An observer that has seen nothing, a calibrator that makes no sense, and those of
+    /// [`choose_params`].
+    pub fn new(
+        graph: Graph,
+        observer: &'a Observer,
+        calibrator: Calibrator,
+        scheme: Scheme,
+    ) -> Result<Self> {
+        calibrator.check()?;
+        if observer.samples() == 0 {
+            bail!(Invalid, "calibration has seen no samples");
+        }
+        let ranges = observer.ranges(calibrator);
+        let params = choose_params(&graph, &ranges, scheme)?;
+        Ok(Self { graph, observer, scheme, ranges, params, rounding: Rounding::default() })
+    }
+
+    /// Runs `steps`, one after the other.
+    ///
+    /// # Errors
+    /// That of the first step that fails.
+    pub fn run(&mut self, steps: &[Box<dyn Step>]) -> Result<Vec<Report>> {
+        steps.iter().map(|step| step.run(self)).collect()
+    }
+
+    /// The quantized graph as the session stands.
+    ///
+    /// # Errors
+    /// Those of [`apply`].
+    pub fn quantized(&self) -> Result<Graph> {
+        apply(&self.graph, &self.params, &self.rounding)
+    }
+}
