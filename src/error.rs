@@ -1,31 +1,26 @@
 //! One error type. Operators and readers say *what* is wrong; [`Context`] adds *where*. Its text is one
 //! line, whatever the names in it.
 
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 use crate::text::{escaped, printable};
 
 /// Everything that can go wrong in this library.
 #[non_exhaustive]
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum Error {
     /// The operating system refused to read or write.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     /// A file, or a model in it, contradicts its own format.
-    #[error("{}", escaped(.0))]
     Invalid(String),
     /// A legal model or file that this project does not implement.
-    #[error("unsupported: {}", escaped(.0))]
     Unsupported(String),
     /// Shapes that do not fit together.
-    #[error("{}", escaped(.0))]
     Shape(String),
     /// A number outside the range in which the arithmetic is exact.
-    #[error("{}", escaped(.0))]
     Range(String),
     /// The place of an error: a node of the graph.
-    #[error("in node \"{}\" ({}): {error}", printable(node), printable(op))]
     InNode {
         /// Name of the node.
         node: String,
@@ -35,7 +30,6 @@ pub enum Error {
         error: Box<Error>,
     },
     /// The place of an error: a file.
-    #[error("{}: {error}", escaped(&path.to_string_lossy()))]
     InFile {
         /// The file.
         path: PathBuf,
@@ -43,13 +37,46 @@ pub enum Error {
         error: Box<Error>,
     },
     /// The place of an error: a sample of the data.
-    #[error("sample {sample}: {error}")]
     InSample {
         /// Its number, from 0.
         sample: usize,
         /// What happened there.
         error: Box<Error>,
     },
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Unsupported(what) => write!(f, "unsupported: {}", escaped(what)),
+            Self::Invalid(what) | Self::Shape(what) | Self::Range(what) => {
+                write!(f, "{}", escaped(what))
+            }
+            Self::InNode { node, op, error } => {
+                write!(f, "in node \"{}\" ({}): {error}", printable(node), printable(op))
+            }
+            Self::InFile { path, error } => {
+                write!(f, "{}: {error}", escaped(&path.to_string_lossy()))
+            }
+            Self::InSample { sample, error } => write!(f, "sample {sample}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl Error {

@@ -1,96 +1,98 @@
 //! Post-training quantization of ONNX networks to integers.
 //!
 //! ```text
-//!  float.onnx ──import──► Graph ──passes──► Graph ──calibrate──► ranges
-//!                        (real)  fold,     (real)   data streams,   │
-//!                                fuse               not stored      ▼
-//!  int8.onnx ◄──export── quantized Graph ◄───────── quantize ───────┘
+//!  float.onnx ──import──► Graph ──passes──► Graph ──observe──► statistics ──choose──► Params ──apply─┐
+//!                        (real)  fold,     (real)  samples    mergeable       ▲                     │
+//!                                fuse              streamed                   └ steps               ▼
+//!  int8.onnx ◄──export── quantized Graph ◄───────────────────────────────────────────────────────────┘
 //!     │   (QDQ)                │
 //!     └──────import────────────┤   a quantized model from elsewhere enters here, too
-//!                              └──lower──► IntGraph ──► exec
+//!                              └──lower──► IntGraph ──► engine, C, Rust
 //! ```
 //!
-//! | stage | module | from → to |
-//! |---|---|---|
-//! | import, export | [`onnx`] | ONNX file ↔ [`graph::Graph`] |
-//! | passes | [`passes`] | `Graph` → `Graph`, fewer nodes |
-//! | calibrate | [`calibrate`] | `Graph`, samples → [`calibrate::Observer`], which can be merged → ranges |
-//! | quantize | [`quantize`](mod@quantize) | `Graph`, ranges or `Observer`, [`quant::Scheme`] → [`quantize::Params`] → quantized `Graph` |
-//! | lower | [`lower`](mod@lower) | quantized `Graph` → [`lower::IntGraph`] |
-//! | run | [`exec`] | either graph, samples → results |
-//! | judge | [`analyze`] | results → accuracy, noise |
+//! | what to do | with |
+//! |---|---|
+//! | from a float file to a quantized one | [`Quantizer`]; [`Scheme`] and [`Calibrator`] are its choices, [`quantize::Step`]s its improvements |
+//! | take any model file to where it runs, and judge it | [`Model`], [`Executor`], [`Evaluation`] |
+//! | run an integer network fast | [`Engine`] |
+//! | see what a file holds and who can run it | [`Inspection`] |
+//! | bring data | [`Dataset`], or anything that is [`Samples`] |
+//! | write source code for other machines | [`emit`] |
+//! | prove that all of them compute the same | [`compare`] |
 //!
-//! Below them: [`arith`], the integer arithmetic; [`ops`], the operators; [`quant`], scales and zero
-//! points; [`tensor`], [`kernels`], [`error`] and [`text`]. Beside them: [`data`], which reads samples.
-//! `docs/semantics.md` says what every operator computes, to the bit. [`model::Model::load`] takes a file
-//! of either kind, quantized here or elsewhere, to where it can be run.
+//! The stages, one by one: [`graph`], the network; [`calibrate`], ranges from data; [`quant`], scales and
+//! zero points; [`quantize`](mod@quantize), parameters and codes; [`exec`], what runs. `docs/semantics.md`
+//! says what every operator computes, to the bit. [`naive_conv`] is all of it on one convolution.
 //!
 //! The whole pipeline, on the bundled network:
 //!
 //! ```
-//! use naive_ptq::calibrate::{Calibrator, Observer};
-//! use naive_ptq::data::{Dataset, Preprocess};
-//! use naive_ptq::exec::{float::FloatExecutor, int::IntExecutor};
-//! use naive_ptq::quant::{Preset, Scheme};
-//! use naive_ptq::{lower::lower, onnx, passes, quantize::quantize_corrected};
+//! use naive_ptq::{Dataset, Model, Preprocess, Quantizer, Workers};
 //!
 //! # fn main() -> naive_ptq::Result<()> {
 //! let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion");
 //! let preprocess = Preprocess { scale: 1.0 / 255.0, ..Preprocess::default() };
-//! let data = Dataset::open(folder.join("calib.npz"), &preprocess)?;
+//! let [calib, test] = ["calib.npz", "test.npz"].map(|name| folder.join(name));
+//! let calib = Dataset::open(calib, &preprocess)?.take(20);
+//! let test = Dataset::open(test, &preprocess)?.take(20);
 //!
-//! let mut graph = onnx::load(&folder.join("float.onnx"))?;
-//! passes::prepare(&mut graph);
-//!
-//! let float = FloatExecutor::new(&graph);
-//! let mut observer = Observer::new(&graph);
-//! for i in 0..20 {
-//!     float.run(&[data.sample(i)?], |v, x| observer.see(v, x))?;
-//! }
-//! let scheme = Scheme::new(Preset::Scale, true);
-//! let calibrator = Calibrator::Percentile(99.99);
-//! let quantized = quantize_corrected(&graph, &observer, calibrator, scheme)?;
-//! let file: Vec<u8> = onnx::export(&quantized);
-//!
-//! let integer = lower(&quantized)?;
-//! let run = IntExecutor::new(&integer);
-//! let codes = run.run_codes(&[data.sample(0)?], |_, _| Ok(()))?;
-//! assert_eq!(codes[0].shape(), [1, 10]);
+//! let float = folder.join("float.onnx");
+//! let quantized = Quantizer::new(&float)?.calibrate(&calib)?.quantize()?;
+//! # let int8 = std::env::temp_dir().join(format!("naive_ptq_{}.onnx", std::process::id()));
+//! quantized.write(&int8)?;
 //!
 //! // Nothing but the file is needed to get the same integers.
-//! let mut again = onnx::import(&file, None)?;
-//! passes::prepare(&mut again);
-//! assert_eq!(lower(&again)?, integer);
+//! let model = Model::load(&int8)?;
+//! assert_eq!(model, Model::Int(quantized.integer));
+//! let judged = model.evaluate(Some(&Model::load(&float)?), &test, Workers::default())?;
+//! assert!(judged.agreement > Some(0.8));
+//! # std::fs::remove_file(&int8)?;
 //! # Ok(())
 //! # }
 //! ```
 #![deny(unsafe_code)]
 
 pub mod analyze;
-pub mod arith;
 pub mod calibrate;
-pub mod codes;
 pub mod compare;
 pub mod data;
 pub mod emit;
 pub mod error;
 pub mod exec;
 pub mod graph;
-pub mod kernels;
-pub mod lower;
-pub mod memory;
 pub mod model;
-pub mod onnx;
-pub mod ops;
-pub mod passes;
+pub mod naive_conv;
 pub mod quant;
 pub mod quantize;
 pub mod tensor;
-#[cfg(test)]
-pub(crate) mod testing;
+
+// What the program and the tests need besides: no promise that it stays.
+#[doc(hidden)]
+pub mod codes;
+#[doc(hidden)]
+pub mod kernels;
+#[doc(hidden)]
+pub mod lower;
+#[doc(hidden)]
+pub mod onnx;
+#[doc(hidden)]
+pub mod ops;
+#[doc(hidden)]
+pub mod passes;
+#[doc(hidden)]
 pub mod text;
 
-pub use data::{Dataset, Preprocess};
+pub(crate) mod arith;
+pub(crate) mod memory;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use analyze::{Evaluation, Inspection};
+pub use calibrate::{Calibrator, Observer};
+pub use data::{Dataset, Preprocess, Samples, Workers};
 pub use error::{Error, Result};
-pub use quantize::Quantizer;
+pub use exec::engine::Engine;
+pub use model::{Executor, Model};
+pub use quant::{Preset, Scheme, Width};
+pub use quantize::{Quantized, Quantizer, Summary};
 pub use tensor::Tensor;

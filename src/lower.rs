@@ -2,6 +2,8 @@
 //! scales, zero points, weights and biases of the quantized graph, so that a model that was written
 //! to a file and read again becomes the identical integer graph.
 
+use serde::Serialize;
+
 use crate::codes::Codes;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
@@ -71,28 +73,26 @@ pub struct IntGraph {
 }
 
 /// An accumulator of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accumulator<'a> {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Accumulator {
     /// Name of the node.
-    pub node: &'a str,
+    pub node: String,
     /// No input makes it larger than this, or smaller than the negative of this.
     pub bound: i64,
-}
-
-impl Accumulator<'_> {
     /// Bits of the type that it needs.
-    pub fn bits(self) -> u32 {
-        if is_wide(self.bound) { 64 } else { 32 }
-    }
+    pub bits: u32,
 }
 
 impl IntGraph {
     /// The accumulator that can grow largest; without sums that always have 64 bits.
-    pub fn widest_accumulator(&self) -> Option<Accumulator<'_>> {
+    pub fn widest_accumulator(&self) -> Option<Accumulator> {
         let nodes = self.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
-        let accumulators =
-            nodes.filter_map(|n| Some(Accumulator { node: &n.name, bound: n.op.acc_bound()? }));
-        accumulators.max_by_key(|accumulator| accumulator.bound)
+        let bounds = nodes.filter_map(|n| Some((&n.name, n.op.acc_bound()?)));
+        bounds.max_by_key(|&(_, bound)| bound).map(|(node, bound)| Accumulator {
+            node: node.clone(),
+            bound,
+            bits: if is_wide(bound) { 64 } else { 32 },
+        })
     }
 }
 

@@ -175,6 +175,7 @@ impl QuantParams {
 }
 
 /// Where scales may lie.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// Power-of-two scales; symmetric, but for activations that are never negative: every rescaling is a
@@ -185,6 +186,7 @@ pub enum Preset {
 }
 
 /// What the user asked for.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme {
     /// Where scales may lie.
@@ -216,15 +218,20 @@ impl Range {
 impl Default for Scheme {
     /// Any scale, one for each output channel, 8 bits.
     fn default() -> Self {
-        Self::new(Preset::Scale, true)
+        Self::new(Preset::Scale)
     }
 }
 
 impl Scheme {
-    /// Activations and weights of 8 bits.
-    pub const fn new(preset: Preset, per_channel: bool) -> Self {
+    /// Activations and weights of 8 bits, a weight scale for each output channel.
+    pub const fn new(preset: Preset) -> Self {
         let width = Width::W8;
-        Self { preset, per_channel, activation_width: width, weight_width: width }
+        Self { preset, per_channel: true, activation_width: width, weight_width: width }
+    }
+
+    /// The same with one scale for the whole of a weight.
+    pub const fn per_tensor(self) -> Self {
+        Self { per_channel: false, ..self }
     }
 
     /// The same with activations and weights of so many bits.
@@ -305,8 +312,8 @@ fn floor_log2(x: f32) -> i32 {
 mod tests {
     use super::*;
 
-    const SHIFT: Scheme = Scheme::new(Preset::Shift, false);
-    const SCALE: Scheme = Scheme::new(Preset::Scale, false);
+    const SHIFT: Scheme = Scheme::new(Preset::Shift).per_tensor();
+    const SCALE: Scheme = Scheme::new(Preset::Scale).per_tensor();
 
     #[test]
     fn codes_by_hand() {

@@ -25,12 +25,12 @@ use tools::{
     scratch, text, vectors,
 };
 
-const SCALE: Scheme = Scheme::new(Preset::Scale, true);
+const SCALE: Scheme = Scheme::new(Preset::Scale);
 const SCHEMES: [(&str, Scheme); 4] = [
     ("scale", SCALE),
-    ("shift", Scheme::new(Preset::Shift, false)),
+    ("shift", Scheme::new(Preset::Shift).per_tensor()),
     ("scale, 16 bits", SCALE.with_widths(Width::W16, Width::W8)),
-    ("shift, 16 bits", Scheme::new(Preset::Shift, true).with_widths(Width::W16, Width::W16)),
+    ("shift, 16 bits", Scheme::new(Preset::Shift).with_widths(Width::W16, Width::W16)),
 ];
 const STRICT: &str = "-std=c99 -pedantic -Wall -Wextra -Wconversion -Werror";
 const CHECKED: &str = "-DNET_TRACE -DNET_ASSERT";

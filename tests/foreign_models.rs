@@ -120,7 +120,7 @@ fn models_of_other_tools() {
         let x: Vec<_> =
             (0..100).map(|seed| pseudo_random(&[1, 3, 16, 16], seed).map(|x| 2.0 * x)).collect();
         let seen = observe(&graph, &x);
-        let graph = quantized(&graph, &seen, Scheme::new(Preset::Scale, true));
+        let graph = quantized(&graph, &seen, Scheme::new(Preset::Scale));
         let int = lower(&graph).unwrap();
 
         let Some(python) = python("numpy, onnx, onnxruntime") else { continue };

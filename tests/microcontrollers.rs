@@ -22,7 +22,7 @@ use tools::{
 
 const ARM: [&str; 3] = ["make", "arm-none-eabi-gcc", "qemu-system-arm"];
 const RISCV: [&str; 3] = ["make", "riscv64-unknown-elf-gcc", "qemu-system-riscv32"];
-const SCALE: Scheme = Scheme::new(Preset::Scale, true);
+const SCALE: Scheme = Scheme::new(Preset::Scale);
 
 /// The bundled network, and what calibration sees of it.
 static FASHION: LazyLock<(Graph, Observer)> = LazyLock::new(|| {

@@ -13,8 +13,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use conv::naive_conv::{Experiment, Geometry, choose_shift, convolve, quantize};
 use conv::{Options, check, dump};
+use naive_ptq::naive_conv::{Experiment, Geometry, choose_shift, convolve, quantize};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tempfile::{TempDir, tempdir};
@@ -120,7 +120,7 @@ fn a_dump_replaces_one_of_other_width() {
 
 #[test]
 fn the_deployed_part_knows_no_float() {
-    let source = include_str!("../examples/naive_conv.rs");
+    let source = include_str!("../src/naive_conv.rs");
     let block = |start: &str| {
         let block = &source[source.find(start).unwrap()..];
         &block[..block.find("\n}\n").unwrap()]

@@ -147,10 +147,7 @@ fn every_code_of_the_bundled_network_is_that_of_onnx_runtime() {
         report(&format!("fashion {name}"), equal, other);
         // ONNX Runtime rounds `acc · M` to `f32` before it rounds to a code, which can make a tie of what
         // is none. A power of two rounds nothing.
-        let share = match scheme.preset {
-            Preset::Shift => 0.0,
-            Preset::Scale => 1e-5,
-        };
+        let share = if scheme.preset == Preset::Shift { 0.0 } else { 1e-5 };
         assert!(equal.different as f64 <= share * equal.codes as f64, "{name}: {equal:?}");
         assert!(equal.largest <= 1, "{name}: {equal:?}");
         let all = equal.plus(other);
@@ -169,7 +166,7 @@ fn codes_of_16_bits_are_those_of_onnx_runtime() {
     for (preset, weights) in
         [(Preset::Scale, Width::W8), (Preset::Scale, Width::W16), (Preset::Shift, Width::W16)]
     {
-        let scheme = Scheme::new(preset, true).with_widths(Width::W16, weights);
+        let scheme = Scheme::new(preset).with_widths(Width::W16, weights);
         let (equal, other) = compare(&python, &quantized(&graph, &seen, scheme), &x[..50]);
         report(&format!("fashion {preset:?} 16 and {weights} bits"), equal, other);
         assert!(equal.largest <= 1, "{scheme:?}: {equal:?}");
@@ -266,7 +263,7 @@ fn integers_keep_the_accuracy() {
     let graph = prepared(&fashion("float.onnx"));
     let seen = observe(&graph, &fashion_samples("calib.npz").0);
     let (x, labels) = fashion_samples("test.npz");
-    let scheme = Scheme::new(Preset::Scale, true);
+    let scheme = Scheme::new(Preset::Scale);
     let integer = lower(&quantized(&graph, &seen, scheme)).unwrap();
     let (float, integers) = (FloatExecutor::new(&graph), IntExecutor::new(&integer));
     let outputs: (Vec<_>, Vec<_>) = x

@@ -100,12 +100,12 @@ pub fn stats(data: &[u8]) -> bool {
     let Ok(observer) = Observer::from_json(text, graph) else { return false };
     let again = Observer::from_json(&observer.to_json(graph), graph);
     assert_eq!(again.ok().as_ref(), Some(&observer));
-    for calibrator in calibrators(Scheme::new(Preset::Scale, true)) {
+    for calibrator in calibrators(Scheme::new(Preset::Scale)) {
         for range in observer.ranges(calibrator).into_iter().flatten() {
             assert!(range.lo <= range.hi && range.hi - range.lo < f32::MAX, "{range:?}");
         }
         let quantized =
-            quantize_corrected(graph, &observer, calibrator, Scheme::new(Preset::Shift, false));
+            quantize_corrected(graph, &observer, calibrator, Scheme::new(Preset::Shift).per_tensor());
         if let Ok(quantized) = quantized {
             let _ = lower(&quantized);
         }
@@ -180,7 +180,8 @@ fn quantized(graph: &Arc<Graph>, rng: &mut Rng) -> Option<Graph> {
         Err(error) => panic!("statistics cannot be read: {error}"),
     }
     let preset = if rng.one_in(2) { Preset::Scale } else { Preset::Shift };
-    let scheme = Scheme::new(preset, rng.one_in(2));
+    let scheme = Scheme::new(preset);
+    let scheme = if rng.one_in(2) { scheme } else { scheme.per_tensor() };
     let calibrator = *rng.pick(&calibrators(scheme));
     quantize_corrected(graph, &observer, calibrator, scheme).ok()
 }

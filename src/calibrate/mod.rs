@@ -17,6 +17,7 @@ use crate::tensor::Tensor;
 use histogram::Histogram;
 
 /// How a range is chosen from what was seen.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Calibrator {
     /// Everything that was seen.

@@ -47,7 +47,7 @@ mod tests {
         let mut seen = Histogram::default();
         seen.add(&x).unwrap();
         for preset in [Preset::Scale, Preset::Shift] {
-            let scheme = Scheme::new(preset, false);
+            let scheme = Scheme::new(preset).per_tensor();
             let hi = range(&seen, scheme).hi;
             assert!((0.99..2.0).contains(&hi), "{preset:?} {hi}");
         }

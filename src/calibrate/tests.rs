@@ -92,7 +92,7 @@ fn what_is_seen_has_the_same_bits_on_every_machine() {
 fn shards_in_any_split_and_order_give_the_bits_of_one_pass() {
     let graph = network();
     let whole = observed(&graph, 0..10);
-    let scheme = Scheme::new(Preset::Scale, true);
+    let scheme = Scheme::new(Preset::Scale);
     for shards in
         [vec![0..5, 5..10], vec![9..10, 0..1, 1..9], (0..10).map(|i| i..i + 1).rev().collect()]
     {

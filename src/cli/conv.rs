@@ -1,4 +1,4 @@
-//! `naive-ptq conv`: the tutorial of `examples/naive_conv.rs`, and its results as files.
+//! `naive-ptq conv`: the tutorial of `src/naive_conv.rs`, and its results as files.
 //!
 //! The files are those of the project's predecessor, so that either side can check the other:
 //!
@@ -13,10 +13,6 @@
 //! Shifts and codes must fit together and each number its type; so a dump of the predecessor passes
 //! unless a code lies in the second half of the twofold range that it clipped to.
 
-#[allow(dead_code)] // its `main` belongs to the example
-#[path = "../../examples/naive_conv.rs"]
-pub mod naive_conv;
-
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -27,8 +23,8 @@ use naive_ptq::data::update_folder;
 use naive_ptq::text::escaped;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use naive_conv::Options;
-use naive_conv::{Experiment, Geometry, deploy, tell_loss};
+pub use naive_ptq::naive_conv::Options;
+use naive_ptq::naive_conv::{Experiment, Geometry, deploy, tell_loss};
 
 const CONV: &str = "conv.json";
 const INFO: &str = "quant_conv_info.json";

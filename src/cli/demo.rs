@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use naive_ptq::analyze::LayerReport;
 use naive_ptq::calibrate::{Calibrator, Observer, observe};
 use naive_ptq::data::{Dataset, Preprocess, Workers, write_atomic};
 use naive_ptq::exec::float::FloatExecutor;
@@ -53,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "Batch norms fold into the weights before them and ReLUs fuse into the nodes before them;"
     );
     say!("{} nodes remain:\n", graph.nodes.len());
-    say!("{}", inspect::nodes(&graph));
+    say!("{}", inspect::nodes(&layers(&graph)));
 
     chapter("2. How good it is in float")?;
     let float = Model::Float(graph.clone().into());
@@ -111,6 +112,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     say!("      --scale 0.00392156862745098");
     say!("  naive-ptq conv --check {}", dump.display());
     Ok(consistent)
+}
+
+fn layers(graph: &Graph) -> Vec<LayerReport> {
+    graph.nodes.iter().map(|node| LayerReport::new(graph, node)).collect()
 }
 
 fn chapter(title: &str) -> anyhow::Result<()> {
@@ -178,7 +183,8 @@ fn compare_schemes(
     let mut table = Table::new(&["scheme", "top-1 %", "agreement %", "output SQNR dB"]);
     let mut best: Option<(f64, Graph)> = None;
     for (name, preset, per_channel, corrected, calibrator) in rows {
-        let scheme = Scheme::new(preset, per_channel);
+        let scheme = Scheme::new(preset);
+        let scheme = if per_channel { scheme } else { scheme.per_tensor() };
         let quantized = match corrected {
             true => quantize_corrected(graph, observer, calibrator, scheme)?,
             false => quantize(graph, &observer.ranges(calibrator), scheme)?,
@@ -206,7 +212,7 @@ fn compare_schemes(
 
 /// Prints how close the accumulators can come to overflow, for any input at all.
 fn prove_bounds(integer: &IntGraph) -> anyhow::Result<()> {
-    let Accumulator { node, bound } = integer.widest_accumulator().context("no accumulator")?;
+    let Accumulator { node, bound, .. } = integer.widest_accumulator().context("no accumulator")?;
     say!(
         "No input can drive an accumulator beyond ±{bound} (\"{node}\"); 32 bits hold ±{}.",
         i32::MAX

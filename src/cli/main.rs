@@ -33,7 +33,7 @@ use clap::{Parser, Subcommand};
 ///
 /// Exit status: 0 if all went well, 1 if a check failed, 2 on an error.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Begin with:\n  naive-ptq demo")]
+#[command(version = env!("NAIVE_PTQ_VERSION"), after_help = "Begin with:\n  naive-ptq demo")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{check_outputs, write_atomic};
+use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::{Scheme, Width};
 use naive_ptq::quantize::Quantizer;
 use naive_ptq::text::printable;
@@ -122,9 +123,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let outputs = args.output.iter().chain(&args.calib_stats);
     check_outputs(&outputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
-    let per_channel = args.granularity == GranularityArg::Channel;
-    let scheme = Scheme::new(args.scheme.into(), per_channel)
-        .with_widths(args.activations.width(), args.weights.width());
+    let scheme =
+        Scheme::new(args.scheme.into()).with_widths(args.activations.width(), args.weights.width());
+    let scheme = match args.granularity {
+        GranularityArg::Channel => scheme,
+        GranularityArg::Tensor => scheme.per_tensor(),
+    };
     let calibrator = match args.calibrator {
         None if args.activations.width() != Width::W8 => Calibrator::of(scheme),
         None | Some(CalibratorArg::Percentile) => Calibrator::Percentile(args.percentile),
@@ -175,10 +179,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (count, largest) = (report.changes.len(), report.largest());
         say!("{}: {count} tensors changed, by at most {largest:.3e}", report.step);
     }
-    if let (Some(bound), Some(of), Some(node)) =
-        (summary.acc_bound, summary.acc_bits, &summary.acc_node)
-    {
-        let bits = (bound as f64).log2() + 1.0;
+    if let Some(Accumulator { node, bound, bits: of }) = &summary.accumulator {
+        let bits = (*bound as f64).log2() + 1.0;
         let node = printable(node);
         say!("largest accumulator: ±{bound} ({bits:.1} of {of} bits) in node \"{node}\"");
     }

@@ -15,8 +15,10 @@
 //! ignored.
 
 mod atomic;
+#[cfg_attr(not(feature = "images"), path = "no_images.rs")]
 mod images;
 pub mod npy;
+#[cfg(feature = "npz")]
 pub mod npz;
 mod preprocess;
 mod rows;
@@ -24,7 +26,9 @@ mod samples;
 mod temporary;
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Read};
+#[cfg(feature = "npz")]
+use std::io::{Cursor, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,6 +89,7 @@ impl Dataset {
     ///
     /// # Errors
     /// Those of [`Dataset::open`].
+    #[cfg(feature = "npz")]
     pub fn from_npz_bytes(bytes: &[u8], preprocess: &Preprocess) -> Result<Self> {
         preprocess.validate()?;
         Self::from_npz(Cursor::new(bytes), None, preprocess)
@@ -116,6 +121,12 @@ impl Dataset {
         }
     }
 
+    #[cfg(not(feature = "npz"))]
+    fn from_npz(_: impl Read, _: Option<File>, _: &Preprocess) -> Result<Self> {
+        bail!(Unsupported, "a .npz, by a build without the feature \"npz\"")
+    }
+
+    #[cfg(feature = "npz")]
     fn from_npz(
         reader: impl Read + Seek,
         file: Option<File>,
@@ -255,7 +266,7 @@ fn check_labels(y: &Array, count: usize) -> Result<()> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "npz"))]
 mod tests {
     use zip::CompressionMethod;
 

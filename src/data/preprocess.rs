@@ -3,12 +3,15 @@
 //! A float network fed with differently prepared data loses accuracy just as a badly quantized one
 //! does, so this is one explicit set of options, and each has a default that changes nothing.
 
+#[cfg(feature = "images")]
 use image::RgbImage;
+#[cfg(feature = "images")]
 use image::imageops::{self, FilterType};
 
 use crate::error::{Result, bail};
 use crate::tensor::Tensor;
 
+#[cfg(feature = "images")]
 /// A resized image beyond this is taken for a mistake.
 const MAX_PIXELS: u64 = 1 << 26;
 
@@ -150,6 +153,7 @@ impl Preprocess {
     }
 
     /// `image`, cut and resized.
+    #[cfg(feature = "images")]
     pub(super) fn frame(&self, mut image: RgbImage) -> Result<RgbImage> {
         if let Some(fraction) = self.crop_fraction {
             let shorter = image.width().min(image.height());
@@ -172,6 +176,7 @@ impl Preprocess {
 }
 
 /// Resized to `side` pixels of the shorter side.
+#[cfg(feature = "images")]
 fn resize(image: &RgbImage, side: u32, filter: Filter) -> Result<RgbImage> {
     let (width, height) = image.dimensions();
     let scaled = |n: u32| u64::from(n) * u64::from(side) / u64::from(width.min(height).max(1));
@@ -188,6 +193,7 @@ fn resize(image: &RgbImage, side: u32, filter: Filter) -> Result<RgbImage> {
 }
 
 /// The centre square, its corner rounded half to even as torchvision does.
+#[cfg(feature = "images")]
 fn centre(image: RgbImage, side: u32) -> Result<RgbImage> {
     let (width, height) = image.dimensions();
     let Some((x, y)) = width.checked_sub(side).zip(height.checked_sub(side)) else {
@@ -197,7 +203,7 @@ fn centre(image: RgbImage, side: u32) -> Result<RgbImage> {
     Ok(imageops::crop_imm(&image, half(x), half(y), side, side).to_image())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "images"))]
 mod tests {
     use image::Rgb;
 

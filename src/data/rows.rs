@@ -76,7 +76,7 @@ impl Rows {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "npz"))]
 mod tests {
     use std::io::Write;
 

@@ -23,7 +23,7 @@
 //! # passes::prepare(&mut graph);
 //! # let mut observer = Observer::new(&graph);
 //! # FloatExecutor::new(&graph).run(&[data.sample(0)?], |v, x| observer.see(v, x))?;
-//! # let scheme = Scheme::new(Preset::Scale, true);
+//! # let scheme = Scheme::new(Preset::Scale);
 //! # let integer = lower(&quantize_corrected(&graph, &observer, Calibrator::MinMax, scheme)?)?;
 //! // `integer` is an `IntGraph`, as from `lower` or from `Model::load`.
 //! let engine = Engine::new(&integer, Options::default())?;

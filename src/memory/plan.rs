@@ -101,6 +101,7 @@ impl Plan {
     ///
     /// # Errors
     /// What is wrong, and with which buffers.
+    #[cfg(test)]
     pub fn check(
         &self,
         buffers: &[Buffer],

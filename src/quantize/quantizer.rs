@@ -11,7 +11,7 @@ use crate::data::{Samples, Workers, write_atomic};
 use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
-use crate::lower::IntGraph;
+use crate::lower::{Accumulator, IntGraph};
 use crate::onnx::{self, InputShapes};
 use crate::quant::Scheme;
 use crate::tensor::Tensor;
@@ -190,12 +190,10 @@ pub struct Summary {
     pub bytes: usize,
     /// Size of the float file; 0 if there is none.
     pub float_bytes: u64,
-    /// The largest accumulator that any input can make, without those that always have 64 bits.
+    /// The bound of `accumulator`.
     pub acc_bound: Option<i64>,
-    /// Bits of the type that it needs.
-    pub acc_bits: Option<u32>,
-    /// Its node.
-    pub acc_node: Option<String>,
+    /// The accumulator that can grow largest, without sums that always have 64 bits.
+    pub accumulator: Option<Accumulator>,
     /// What each step changed.
     pub steps: Vec<Report>,
 }
@@ -220,9 +218,8 @@ impl Quantized {
             nodes: self.integer.nodes.len(),
             bytes: self.bytes.len(),
             float_bytes: float.map_or(0, |m| m.len()),
-            acc_bound: widest.map(|widest| widest.bound),
-            acc_bits: widest.map(|widest| widest.bits()),
-            acc_node: widest.map(|widest| widest.node.to_owned()),
+            acc_bound: widest.as_ref().map(|widest| widest.bound),
+            accumulator: widest,
             steps: self.steps.clone(),
         })
     }

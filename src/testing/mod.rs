@@ -43,13 +43,13 @@ pub type Fractions<T> = Tensor<(T, T)>;
 
 /// Every preset and granularity with 8 bits, and wider codes.
 pub const SCHEMES: [Scheme; 7] = [
-    Scheme::new(Preset::Shift, false),
-    Scheme::new(Preset::Shift, true),
-    Scheme::new(Preset::Scale, false),
-    Scheme::new(Preset::Scale, true),
-    Scheme::new(Preset::Scale, true).with_widths(Width::W16, Width::W8),
-    Scheme::new(Preset::Scale, false).with_widths(Width::W16, Width::W16),
-    Scheme::new(Preset::Shift, true).with_widths(Width::W8, Width::W16),
+    Scheme::new(Preset::Shift).per_tensor(),
+    Scheme::new(Preset::Shift),
+    Scheme::new(Preset::Scale).per_tensor(),
+    Scheme::new(Preset::Scale),
+    Scheme::new(Preset::Scale).with_widths(Width::W16, Width::W8),
+    Scheme::new(Preset::Scale).per_tensor().with_widths(Width::W16, Width::W16),
+    Scheme::new(Preset::Shift).with_widths(Width::W8, Width::W16),
 ];
 
 /// Relative error allowed to sums of `f32`, in units of the sum of the magnitudes.

@@ -26,10 +26,10 @@ pub use skip::{is_set, programs, skip, tools_required};
 use tempfile::TempDir;
 
 pub const SCHEMES: [(&str, Scheme); 4] = [
-    ("shift/tensor", Scheme::new(Preset::Shift, false)),
-    ("shift/channel", Scheme::new(Preset::Shift, true)),
-    ("scale/tensor", Scheme::new(Preset::Scale, false)),
-    ("scale/channel", Scheme::new(Preset::Scale, true)),
+    ("shift/tensor", Scheme::new(Preset::Shift).per_tensor()),
+    ("shift/channel", Scheme::new(Preset::Shift)),
+    ("scale/tensor", Scheme::new(Preset::Scale).per_tensor()),
+    ("scale/channel", Scheme::new(Preset::Scale)),
 ];
 
 /// A Python that has `modules`; `None`, with a visible note, if there is none. `NAIVE_PTQ_PYTHON` names

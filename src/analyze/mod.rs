@@ -1,6 +1,7 @@
 //! What quantization costs: accuracy, agreement with the float network, signal-to-noise ratio.
 
 mod coverage;
+mod inspect;
 
 use serde::Serialize;
 
@@ -9,6 +10,8 @@ pub use coverage::{Coverage, Refused, coverage};
 use crate::graph::Graph;
 use crate::quant::Scheme;
 use crate::tensor::Tensor;
+
+pub use inspect::{Inspection, LayerReport, LoweredReport, QuantReport, Ram, Refusal, ValueReport};
 
 /// Signal-to-quantization-noise ratio: `10 · log10(Σ reference² / Σ (reference − x)²)` in dB.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,0 +1,223 @@
+//! What a model holds, and what it takes to run it.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::without_integer_form;
+use crate::emit::{self, C, Rust, Target};
+use crate::error::Result;
+use crate::graph::{Graph, Node, ValueId};
+use crate::lower::{Accumulator, IntGraph, IntNode, lower};
+use crate::quant::{QuantParams, Scheme};
+use crate::quantize::prepare;
+
+/// The facts of a model file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// Name of the network.
+    pub name: String,
+    /// Whether it means integers.
+    pub quantized: bool,
+    /// Where an integer network can run.
+    pub targets: [&'static str; 3],
+    /// Nodes that no target takes.
+    pub refused: Vec<Refusal>,
+    /// RAM of a quantized network.
+    pub ram_bytes: Ram,
+    /// Constants of a quantized network.
+    pub constant_bytes: Option<usize>,
+    /// What the caller gives.
+    pub inputs: Vec<ValueReport>,
+    /// What the caller gets.
+    pub outputs: Vec<ValueReport>,
+    /// Elements of all constants.
+    pub parameters: usize,
+    /// Multiply-accumulates of one run.
+    pub macs: u64,
+    /// Most activation codes that are needed at one time.
+    pub peak_live_elements: usize,
+    /// Nodes once batch norms are folded and activations fused.
+    pub prepared_nodes: usize,
+    /// The nodes: of the file, or once prepared if it is quantized.
+    pub nodes: Vec<LayerReport>,
+    /// The nodes as integers compute them, in a quantized network.
+    pub lowered: Option<Vec<LoweredReport>>,
+    /// The accumulator that can grow largest; without sums that always have 64 bits.
+    pub accumulator: Option<Accumulator>,
+}
+
+/// A node without an integer form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Its name.
+    pub node: String,
+    /// Why, with the node's name.
+    pub reason: String,
+}
+
+/// RAM on each target, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ram {
+    /// In C.
+    pub c: Option<usize>,
+    /// In Rust.
+    pub rust: Option<usize>,
+}
+
+/// A value of the network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ValueReport {
+    /// Its name.
+    pub name: String,
+    /// Sizes of its axes, in ONNX's order.
+    pub shape: Vec<usize>,
+    /// How its codes are read.
+    pub quant: Option<QuantReport>,
+}
+
+/// How codes are read: `real = scale · (code − zero_point)`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QuantReport {
+    /// One for all, or one for each channel.
+    pub scale: Vec<f64>,
+    /// The code of real 0.
+    pub zero_point: i32,
+    /// Bits of a code.
+    pub bits: u32,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Its name.
+    pub name: String,
+    /// Its operator.
+    pub operator: &'static str,
+    /// Products that are summed.
+    pub macs: u64,
+    /// Elements of its constants.
+    pub parameters: usize,
+    /// Its arguments.
+    pub inputs: Vec<ValueReport>,
+    /// Its result.
+    pub output: ValueReport,
+    /// No input makes its accumulator larger than this.
+    pub acc_bound: Option<i64>,
+}
+
+/// A node of the integer network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoweredReport {
+    /// Its name.
+    pub name: String,
+    /// Its integer operator.
+    pub operator: &'static str,
+    /// Its result.
+    pub output: ValueReport,
+    /// How the codes of its weight are read.
+    pub weight: Option<QuantReport>,
+    /// Products that are summed.
+    pub macs: u64,
+    /// No input makes its accumulator larger than this.
+    pub acc_bound: Option<i64>,
+}
+
+impl Inspection {
+    /// Inspects an imported network.
+    ///
+    /// # Errors
+    /// The node of a quantized network that has no integer form.
+    pub fn new(graph: &Graph) -> Result<Self> {
+        let mut prepared = graph.clone();
+        prepare(&mut prepared)?;
+        let integer = prepared.has_codes().then(|| lower(&prepared)).transpose()?;
+        let graph = if integer.is_some() { &prepared } else { graph };
+        let refused = match &integer {
+            Some(_) => vec![],
+            None => without_integer_form(&prepared, Scheme::default()),
+        };
+        let bounds = integer.iter().flat_map(|g| &g.nodes);
+        let bounds: HashMap<&str, Option<i64>> =
+            bounds.map(|n| (n.name.as_str(), n.op.acc_bound())).collect();
+        let nodes = graph.nodes.iter().map(|node| LayerReport {
+            acc_bound: bounds.get(node.name.as_str()).copied().flatten(),
+            ..LayerReport::new(graph, node)
+        });
+        let value = |&v: &ValueId| ValueReport::new(graph, v);
+        Ok(Self {
+            name: graph.name.clone(),
+            quantized: integer.is_some(),
+            targets: ["engine", "c", "rust"],
+            refused: refused.into_iter().map(|(node, reason)| Refusal { node, reason }).collect(),
+            ram_bytes: Ram {
+                c: integer.as_ref().map(|g| C.memory(g).size),
+                rust: integer.as_ref().map(|g| Rust.memory(g).size),
+            },
+            constant_bytes: integer.as_ref().map(emit::constant_bytes),
+            inputs: graph.inputs.iter().map(value).collect(),
+            outputs: graph.outputs.iter().map(value).collect(),
+            parameters: graph.parameters(),
+            macs: graph.nodes.iter().map(|n| graph.macs(n)).sum(),
+            peak_live_elements: prepared.peak_live_elements(),
+            prepared_nodes: prepared.nodes.len(),
+            nodes: nodes.collect(),
+            lowered: integer.as_ref().map(|integer| lowered(graph, integer)),
+            accumulator: integer.as_ref().and_then(IntGraph::widest_accumulator),
+        })
+    }
+}
+
+impl ValueReport {
+    fn new(graph: &Graph, v: ValueId) -> Self {
+        let value = &graph.values[v];
+        let quant = value.quant.as_ref().map(QuantReport::new);
+        Self { name: value.name.clone(), shape: value.shape.clone(), quant }
+    }
+}
+
+impl QuantReport {
+    fn new(quant: &QuantParams) -> Self {
+        let scale = quant.scale.iter().map(|&scale| scale as f64).collect();
+        Self { scale, zero_point: quant.zero_point, bits: quant.width.bits() }
+    }
+}
+
+impl LayerReport {
+    /// What is known of `node` of `graph` before it is lowered.
+    pub fn new(graph: &Graph, node: &Node) -> Self {
+        let constants = node.inputs.iter().filter_map(|&v| graph.values[v].constant.as_ref());
+        Self {
+            name: node.name.clone(),
+            operator: node.op.name(),
+            macs: graph.macs(node),
+            parameters: constants.map(|c| c.shape().iter().product::<usize>()).sum(),
+            inputs: node.inputs.iter().map(|&v| ValueReport::new(graph, v)).collect(),
+            output: ValueReport::new(graph, node.output),
+            acc_bound: None,
+        }
+    }
+}
+
+fn lowered(graph: &Graph, integer: &IntGraph) -> Vec<LoweredReport> {
+    let originals: HashMap<&str, &Node> =
+        graph.nodes.iter().map(|n| (n.name.as_str(), n)).collect();
+    let report = |node: &IntNode| {
+        let value = &integer.values[node.output];
+        let original = originals.get(node.name.as_str());
+        let weight = original.and_then(|n| graph.values[*n.inputs.get(1)?].quant.as_ref());
+        LoweredReport {
+            name: node.name.clone(),
+            operator: node.op.name(),
+            output: ValueReport {
+                name: value.name.clone(),
+                shape: value.shape.clone(),
+                quant: Some(QuantReport::new(&value.quant)),
+            },
+            weight: weight.map(QuantReport::new),
+            macs: original.map(|n| graph.macs(n)).unwrap_or_default(),
+            acc_bound: node.op.acc_bound(),
+        }
+    };
+    integer.nodes.iter().map(report).collect()
+}
