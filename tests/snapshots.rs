@@ -1,4 +1,4 @@
-//! What `inspect` prints, and the commonest errors, word by word: `tests/snapshots/`. Where a change is
+//! What `inspect` prints, what `deploy` writes, and the commonest errors, word by word: `tests/snapshots/`. Where a change is
 //! meant, `NAIVE_PTQ_UPDATE=1` writes them anew.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)] // in helpers of tests, too
@@ -37,6 +37,27 @@ fn inspect_prints_what_it_printed() {
     for scheme in ["scale_channel", "scale_16_8", "shift_tensor"] {
         let text = printed(&golden, &format!("inspect convolutions.{scheme}.onnx"));
         compare(&format!("inspect_{scheme}.txt"), &text);
+    }
+}
+
+/// What only this network has; the code of the operators lies beside them.
+#[test]
+fn deploy_writes_what_it_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = root().join("tests/golden/linear.scale_channel.onnx");
+    for (target, files) in [
+        ("c", &["net.h", "net.c", "vectors.h", "Makefile"][..]),
+        ("rust", &["src/lib.rs", "tests/vectors.rs"]),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_naive-ptq"));
+        command.arg("deploy").arg(&model).args(["--test-vectors", "1", "--target", target]);
+        command.args(["-o", target]).current_dir(folder.path());
+        assert!(command.output().unwrap().status.success());
+        for file in files {
+            let text = std::fs::read_to_string(folder.path().join(target).join(file)).unwrap();
+            let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+            compare(&format!("deployed_{name}.txt"), &text);
+        }
     }
 }
 
