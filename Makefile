@@ -20,7 +20,7 @@ help:
 	@echo "docs     the documentation of the library"
 	@echo "msrv     compile with Rust $(MSRV), the oldest promised"
 	@echo "package  what would be published builds outside this folder, and runs"
-	@echo "miri     the team of threads under Miri (a nightly toolchain)"
+	@echo "miri     the team of threads and portable kernels under Miri (a nightly toolchain)"
 	@echo "replay   the fuzzed functions on their seeds and some thousand changes of them"
 	@echo "fuzz     the same under libFuzzer, each target for SECONDS=30 (a nightly toolchain)"
 	@echo "crates   how many crates the library pulls in without the command line"
@@ -62,7 +62,7 @@ package:
 # Leaks are meant: of several panics at once one is passed on, and to drop the others might panic.
 miri:
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" $(CARGO) +nightly miri test --lib --no-default-features \
-	    --target-dir target/miri -- team
+	    --target-dir target/miri -- team kernels::float kernels::scalar
 
 replay:
 	cd fuzz && $(CARGO) test -q

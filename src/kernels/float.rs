@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn products_of_matrices_are_the_same_bits_everywhere() {
         let mut rng = Rng(3);
-        for [m, k, n] in [
+        let sizes = [
             [1, 40, 33],
             [33, 40, 1],
             [5, 7, 50],
@@ -498,7 +498,8 @@ mod tests {
             [1, 1, 1],
             [3, 0, 2],
             [0, 3, 2],
-        ] {
+        ];
+        for [m, k, n] in sizes.into_iter().filter(|[m, _, n]| !cfg!(miri) || m * n <= 33) {
             let (a, b, c) =
                 (numbers(&mut rng, m * k), numbers(&mut rng, k * n), numbers(&mut rng, m * n));
             for a_strides in [(k, 1), (1, m)] {

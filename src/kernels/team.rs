@@ -151,7 +151,10 @@ impl Team {
                 let mut first = panic.lock().unwrap_or_else(PoisonError::into_inner);
                 match *first {
                     None => *first = Some(payload),
-                    Some(_) => forget(payload), // to drop it might panic
+                    // To drop it might panic, too; and so on.
+                    Some(_) => {
+                        catch_unwind(AssertUnwindSafe(|| drop(payload))).unwrap_or_else(forget)
+                    }
                 }
             }
         });

@@ -126,14 +126,10 @@ impl Conv {
         y: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let Window {
-            kernel: [kh, kw],
-            stride: [sh, sw],
-            dilation: [dh, dw],
-            pads: [top, left, ..],
-            ..
-        } = self.window;
-        let ([h, w], [oh, ow]) = (g.size, g.out);
+        let Window { kernel: [kh, kw], stride, dilation: [dh, dw], pads, .. } = self.window;
+        let ([h, w], [oh, ow], [top, left, ..]) = (g.size, g.out, pads);
+        // A longer step is never taken.
+        let [sh, sw] = [0, 1].map(|axis| stride[axis].min(padded[axis]));
         let pitch = padded[1].div_ceil(sw);
         let plane = padded[0].div_ceil(sh) * pitch;
         let at = |y: usize, x: usize| (y % sh * sw + x % sw) * plane + y / sh * pitch + x / sw;

@@ -245,5 +245,8 @@ fn reals_are_summed_in_one_order() {
     let large = window([2, 2], [900, 700], [700, 900], [1500, 1000, 2000, 700]);
     for (group, in_ch) in [(1, 2), (2, 1)] {
         assert!(equal(Conv { window: large, group }, [1, in_ch * group, 3, 2], 1, true));
+        // A step that is never taken.
+        let far = window([1, 1], [1 << 40, 1 << 30], [1, 1], [0; 4]);
+        assert!(equal(Conv { window: far, group }, [1, in_ch * group, 3, 2], 1, true));
     }
 }
