@@ -6,7 +6,7 @@ use crate::ops::Window;
 use crate::ops::add::Add;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
-use crate::quantize::quantize;
+use crate::testing::quantize::quantize;
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 
 /// A convolution whose result is used again, and is an output too; two inputs.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::exec::int::IntExecutor;
 use crate::ops::add::Add;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
@@ -8,8 +7,9 @@ use crate::ops::reshape::Reshape;
 use crate::ops::transpose::Transpose;
 use crate::ops::{LAST, Window};
 use crate::quant::{Granularity, Width};
-use crate::quantize::quantize;
 use crate::tensor::Tensor;
+use crate::testing::exec::int::IntExecutor;
+use crate::testing::quantize::quantize;
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
 
 fn conv() -> Op {

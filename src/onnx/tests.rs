@@ -19,9 +19,10 @@ use super::proto::{
     TypeProto, ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::*;
+use crate::Result;
 use crate::graph::{Constant, Graph};
-use crate::lower::lower;
-use crate::{Result, passes};
+use crate::testing::lower::lower;
+use crate::testing::passes;
 use damaged::survive;
 use quantized::qdq;
 

@@ -6,7 +6,6 @@ mod files;
 
 use super::*;
 use crate::arith::Multiplier;
-use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
 use crate::lower::{IntNode, lower};
 use crate::ops::add::{Add, AddInt};
@@ -19,8 +18,9 @@ use crate::ops::reshape::Reshape;
 use crate::ops::{IntOp, Op, Window};
 use crate::passes;
 use crate::quant::{QuantParams, Width};
-use crate::quantize::quantize;
 use crate::tensor::strides;
+use crate::testing::calibrate::{Calibrator, Observer};
+use crate::testing::quantize::quantize;
 use crate::testing::random_graphs::random_network;
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, skip};
 

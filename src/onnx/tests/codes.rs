@@ -2,9 +2,9 @@
 //! the same integers.
 
 use super::*;
-use crate::exec::int::IntExecutor;
-use crate::lower::IntGraph;
 use crate::testing::Rng;
+use crate::testing::exec::int::IntExecutor;
+use crate::testing::lower::IntGraph;
 
 /// A tensor of codes with its parameters. The zero point is that of `int8`.
 struct Codes {
@@ -159,7 +159,7 @@ impl Layer {
 
 fn lowered(model: &ModelProto) -> IntGraph {
     let mut graph = read(model).unwrap();
-    crate::quantize::prepare(&mut graph).unwrap();
+    crate::testing::quantize::prepare(&mut graph).unwrap();
     lower(&graph).unwrap()
 }
 

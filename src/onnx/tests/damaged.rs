@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::exec::float::FloatExecutor;
-use crate::exec::int::IntExecutor;
 use crate::ops::Op;
 use crate::tensor::Tensor;
+use crate::testing::exec::float::FloatExecutor;
+use crate::testing::exec::int::IntExecutor;
 
 /// Reads, prepares, lowers and runs; whatever happens, it happens without a panic, and soon.
 pub fn survive(bytes: &[u8]) -> Result<()> {
@@ -20,7 +20,7 @@ pub fn survive(bytes: &[u8]) -> Result<()> {
 
 fn survive_at_leisure(bytes: &[u8]) -> Result<()> {
     let mut graph = import(bytes, None)?;
-    crate::quantize::prepare(&mut graph)?;
+    crate::testing::quantize::prepare(&mut graph)?;
     graph.check()?;
     let size = |g: &Graph| g.values.iter().map(|v| v.shape.iter().product::<usize>()).max();
     if size(&graph) > Some(1 << 20) {

@@ -1,9 +1,9 @@
 //! Operators that become several nodes, against the formulas of ONNX.
 
 use super::*;
-use crate::exec::float::FloatExecutor;
 use crate::quant::Width;
 use crate::tensor::Tensor;
+use crate::testing::exec::float::FloatExecutor;
 use crate::testing::{Rng, at, tabulate};
 
 fn int64(name: &str, data: &[i64]) -> TensorProto {
@@ -369,11 +369,11 @@ fn argmax_and_its_cast() {
     graph(&mut quantized).node[2] = argmax("xd", "y");
     graph(&mut quantized).node.truncate(3);
     let mut graph = read(&quantized).unwrap();
-    crate::quantize::complete_params(&mut graph).unwrap();
+    crate::testing::quantize::complete_params(&mut graph).unwrap();
     let y = &graph.values[graph.outputs[0]];
     assert_eq!(y.quant, Some(crate::quant::QuantParams::per_tensor(1.0, -128, Width::W8)));
     let mut again = import(&export(&graph), None).unwrap();
-    crate::quantize::prepare(&mut again).unwrap();
+    crate::testing::quantize::prepare(&mut again).unwrap();
     assert_eq!(lower(&again).unwrap(), lower(&graph).unwrap());
     // On codes, too.
     let on_codes = edited(quantized, |g| g.node[2].input[0] = "xq".into());

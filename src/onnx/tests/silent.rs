@@ -17,7 +17,7 @@ fn dq(i: &str, s: &str, z: &str, o: &str) -> NodeProto {
 #[track_caller]
 fn not_lowered(model: &ModelProto, expected: &str) {
     let mut graph = read(model).unwrap();
-    crate::quantize::prepare(&mut graph).unwrap();
+    crate::testing::quantize::prepare(&mut graph).unwrap();
     let error = lower(&graph).unwrap_err().to_string();
     assert!(error.contains(expected), "{error:?} does not say {expected:?}");
 }
@@ -180,7 +180,7 @@ fn a_bias_between_real_values_stays_real() {
         real("b", &[2], &[1.0, 2.0]),
     ];
     let mut graph = read(&model(nodes, constants)).unwrap();
-    crate::quantize::prepare(&mut graph).unwrap();
+    crate::testing::quantize::prepare(&mut graph).unwrap();
     let error = lower(&graph).unwrap_err().to_string();
     assert!(error.contains("is not quantized"), "{error}");
 }

@@ -1,8 +1,8 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Op;
 use crate::quant::Range;
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// `y[i] = a[i] ± b[i]`
@@ -61,7 +61,7 @@ fn shapes_that_do_not_fit_are_refused() {
 }
 
 /// The shapes of both arguments and the largest magnitudes of arguments and result.
-fn quantized([a, b, y]: [f32; 3]) -> crate::graph::Graph {
+fn quantized([a, b, y]: [f32; 3]) -> crate::testing::graph::Graph {
     let float = case(ADD, &[&[4], &[4]]).graph(0);
     let ranges = [a, b, y].map(|hi| Some(Range { lo: -hi, hi }));
     quantize(&float, &ranges, SCHEMES[0]).unwrap()

@@ -1,8 +1,8 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Op;
 use crate::quant::Width;
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// The first or last index with the largest element.

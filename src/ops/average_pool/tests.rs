@@ -1,8 +1,8 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Op;
 use crate::quant::Range;
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// The sum over each window, by the number of its elements.

@@ -31,7 +31,7 @@ fn all_256_codes() {
             let float = case.clone().clamp(clamp.lo, clamp.hi).graph(seed as u64);
             let inputs = random_inputs(&float, &mut Rng(seed as u64), 3.0);
             let (_, ranges) = run_float(&float, &inputs);
-            let of_8_bits = |graph: &crate::graph::Graph| {
+            let of_8_bits = |graph: &crate::testing::graph::Graph| {
                 graph.values[0].quant.as_ref().unwrap().width == Width::W8
             };
             for graph in quantizations(&float, &ranges).filter(of_8_bits) {

@@ -1,10 +1,10 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Attribute;
 use crate::ops::Op;
 use crate::ops::{Window, max_pool::MaxPool, softmax::Softmax};
 use crate::quant::{QuantParams, Range, Width};
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// Along `axis`, the arguments one behind the other.

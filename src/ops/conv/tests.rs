@@ -1,8 +1,8 @@
 use super::*;
 use crate::codes::CodeTensor;
-use crate::graph::{Constant, Graph};
-use crate::lower::lower;
 use crate::ops::{IntOp, Op};
+use crate::testing::graph::{Constant, Graph};
+use crate::testing::lower::lower;
 use crate::testing::*;
 
 /// `y[n, o] = bias[o] + Σ x[n, c] · weight[o, c]` over the taps of each position.

@@ -1,8 +1,8 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::{IntOp, Op};
 use crate::quant::Range;
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// `y[.., i, j] = Σ_k a[.., i, k] · b[.., k, j]`

@@ -1,9 +1,9 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Input;
 use crate::ops::Op;
 use crate::quant::Range;
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// The sum over all elements that differ along the averaged axes only, by their number.

@@ -1,9 +1,9 @@
 use super::*;
-use crate::graph::{Constant, Graph};
-use crate::lower::lower;
 use crate::ops::Op;
 use crate::quant::Range;
-use crate::quantize::quantize;
+use crate::testing::graph::{Constant, Graph};
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 fn define(_: &Op, inputs: &[Tensor<f64>]) -> Fractions<f64> {

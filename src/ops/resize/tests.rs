@@ -1,8 +1,8 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::Op;
 use crate::quant::Range;
-use crate::quantize::quantize;
+use crate::testing::lower::lower;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 /// Input position of output position `o`, as an exact fraction. Scales are multiples of `2^-12` here.
@@ -325,7 +325,7 @@ fn linear_between_scales_far_apart_is_refused() {
     lower(&graph).unwrap();
 }
 
-fn lowering(graph: &crate::graph::Graph) -> Lowering<'_> {
+fn lowering(graph: &crate::testing::graph::Graph) -> Lowering<'_> {
     let operand = |v: usize| crate::ops::Operand {
         shape: &graph.values[v].shape,
         order: Order::ChannelsLast,

@@ -1,8 +1,8 @@
 use super::*;
-use crate::graph::Graph;
-use crate::lower::lower;
 use crate::ops::{IntOp, Op};
 use crate::quant::Width;
+use crate::testing::graph::Graph;
+use crate::testing::lower::lower;
 use crate::testing::*;
 
 /// Where the elements lie that one softmax runs over, that at `position` among them.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::lower::lower;
 use crate::ops::{FIRST, IntOp, LAST, Op};
+use crate::testing::lower::lower;
 use crate::testing::*;
 
 /// `y[i[perm[0]], i[perm[1]], ..] = x[i]`.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ops::Op;
 use crate::quant::{QuantParams, Range};
-use crate::quantize::quantize;
+use crate::testing::quantize::quantize;
 use crate::testing::*;
 
 const ALL: [Unary; 20] = [

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::Model;
 use crate::onnx;
 use crate::ops::Lowering;
 use crate::ops::concat::Concat;
+use crate::testing::model::Model;
 use crate::testing::random_files::random_file;
 
 /// All engines against the reference, layer by layer.
