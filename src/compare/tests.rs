@@ -149,8 +149,11 @@ fn each_flipped_bit_is_found() {
             // Of two, either may be the odd one.
             assert_eq!(found.opinions.len(), 2, "{what}");
             match count {
-                2 => assert!(found.opinions.iter().any(|o| o.of == [name.clone()]), "{what}"),
-                _ => assert_eq!(found.opinions[0].of, [name.clone()], "{what}"),
+                2 => assert!(
+                    found.opinions.iter().any(|o| o.of == std::slice::from_ref(&name)),
+                    "{what}"
+                ),
+                _ => assert_eq!(found.opinions[0].of, std::slice::from_ref(&name), "{what}"),
             }
             let by = found.opinions.iter().map(|o| o.of.len()).sum::<usize>();
             assert_eq!(by, count, "{what}");

@@ -141,7 +141,6 @@ impl Layer {
                     shape: shape.to_vec(),
                     quant: Some(QuantParams::per_tensor(scale, zero as i32, width)),
                     constant: codes.map(tensor),
-                    ..Value::default()
                 })
             };
         let x = add("x", &shapes[0], 1.0, self.x_zero, self.widths[0], None);
@@ -260,10 +259,10 @@ fn sums_that_reach_the_bound_are_exact() {
             });
             assert!(largest <= bound as i128, "{what}: {largest} is beyond {bound}");
             let got = IntExecutor::new(&int).run_codes(&real, |_, _| Ok(())).unwrap();
-            assert_eq!(got, [expected.clone()], "{what}: reference");
+            assert_eq!(got, std::slice::from_ref(&expected), "{what}: reference");
             for (engine, session) in engines.iter().zip(&mut sessions) {
                 let got = engine.run_codes(session, &real).unwrap();
-                assert_eq!(got, [expected.clone()], "{what}: {:?}", engine.options());
+                assert_eq!(got, std::slice::from_ref(&expected), "{what}: {:?}", engine.options());
                 if largest == i32::MAX as i128 {
                     let path = engine.layers().next().unwrap().path;
                     *reached.entry(path).or_insert(0) += h * w;
