@@ -214,7 +214,7 @@ fn is_computed_alike(integers: &Arc<IntGraph>, rng: &mut Rng) -> bool {
         }
     }
     if rng.one_in(4) && !integers.inputs.is_empty() && !integers.outputs.is_empty() {
-        for target in emit::TARGETS {
+        for target in TARGETS {
             target.files(integers, "net", &[]).expect(target.name());
         }
     }
