@@ -1,6 +1,6 @@
 //! Operators that are others in disguise: each becomes a few nodes of the graph.
 
-use super::import::{Importer, Known, take_type};
+use super::importer::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
 use super::shapes::squeezed;
 use crate::error::{Result, bail};

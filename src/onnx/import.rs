@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use super::external::Folder;
+use super::importer::{Importer, InputShapes, Known, check_size};
 use super::proto::{
     AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto,
     ValueInfoProto, attribute_type as at, data_type as dt,
@@ -15,13 +16,11 @@ use super::reader;
 use super::shapes::fold;
 use super::signature;
 use super::tensors::{Numbers, widened};
-use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Folding, Graph, Names, Node, Value, ValueId};
-use crate::ops::clip::Clip;
+use crate::graph::{Constant, Folding, Graph, Names, Value};
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
-use crate::tensor::{MAX_RANK, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// Versions of the operator set that are known.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
@@ -94,12 +93,6 @@ pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
     }
     unknown
 }
-
-/// Largest number of elements of an activation: 1 GiB as `f32`.
-const MAX_ELEMENTS: usize = 1 << 28;
-
-/// Shapes of inputs whose axes the file leaves open, by name; the one called "" serves any input.
-pub type InputShapes = BTreeMap<String, Shape>;
 
 /// Reads a model file; external data is looked for beside it.
 ///
@@ -204,52 +197,7 @@ fn is_onnx_domain(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
-/// What a name in the file stands for.
-#[derive(Clone, Debug)]
-pub(super) enum Known {
-    /// A value of the graph: an activation, or a real constant.
-    Value(ValueId),
-    /// A constant of integers: a shape, or codes of a bias that await their DequantizeLinear.
-    Ints(Tensor<i64>, i32),
-    /// See [`Numbers::Narrow`].
-    Narrow(CodeTensor, i32),
-    /// The codes of a value of the graph, which has parameters, and their type in the file.
-    Codes(ValueId, i32),
-    /// A value of the graph that is made of integers in the file: only an output, or for a Cast.
-    Index(ValueId),
-}
-
-pub(super) struct Importer<'a> {
-    pub(super) graph: Graph,
-    opset: i64,
-    pub(super) names: Names,
-    known: HashMap<String, Known>,
-    /// See [`read_as_real`].
-    pub(super) read_as_real: HashSet<&'a str>,
-    pub(super) outputs: HashSet<&'a str>,
-    /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
-    pub(super) offsets: HashMap<ValueId, Vec<i64>>,
-    input_shapes: &'a InputShapes,
-    /// Number of inputs whose first axis is open.
-    open_batches: usize,
-    /// Whether another axis of an input is open.
-    open_axes: bool,
-    /// What constants computed here may still take.
-    pub(super) folding: Folding,
-}
-
 impl<'a> Importer<'a> {
-    pub(super) fn add_value(&mut self, value: Value) -> ValueId {
-        self.names.take(&value.name);
-        self.graph.add_value(value)
-    }
-
-    pub(super) fn rename(&mut self, v: ValueId, name: String) {
-        self.names.free(&self.graph.values[v].name);
-        self.names.take(&name);
-        self.graph.values[v].name = name;
-    }
-
     fn graph(
         &mut self,
         proto: &'a GraphProto,
@@ -386,13 +334,6 @@ impl<'a> Importer<'a> {
         self.define(name, Known::Value(v))
     }
 
-    pub(super) fn define(&mut self, name: &str, known: Known) -> Result<()> {
-        match self.known.insert(name.into(), known) {
-            Some(_) => bail!(Invalid, "\"{name}\" is defined twice"),
-            None => Ok(()),
-        }
-    }
-
     fn define_constant(&mut self, name: &str, numbers: Numbers) -> Result<()> {
         let known = match numbers {
             Numbers::Real(t) => Known::Value(self.add_value(Value::real(name, t))),
@@ -400,24 +341,6 @@ impl<'a> Importer<'a> {
             Numbers::Narrow(t, data_type) => Known::Narrow(t, data_type),
         };
         self.define(name, known)
-    }
-
-    pub(super) fn get(&self, name: &str) -> Result<&Known> {
-        match self.known.get(name) {
-            Some(known) => Ok(known),
-            None => bail!(Invalid, "input \"{name}\" is not computed before it is used"),
-        }
-    }
-
-    /// The codes of a constant called `name`, and their type.
-    pub(super) fn codes(&self, name: &str) -> Option<(CodeTensor, i32)> {
-        match self.known.get(name)? {
-            Known::Ints(t, data_type) => {
-                Some((CodeTensor::I32(t.map(|&code| code as i32)), *data_type))
-            }
-            Known::Narrow(t, data_type) => Some((t.clone(), *data_type)),
-            Known::Value(_) | Known::Codes(..) | Known::Index(_) => None,
-        }
     }
 
     fn node(&mut self, proto: &NodeProto, name: &str) -> Result<()> {
@@ -537,15 +460,6 @@ impl<'a> Importer<'a> {
         self.define(output, known)
     }
 
-    /// Gives the value behind an output of the model the output's name.
-    pub(super) fn name_output(&mut self, v: ValueId, output: &str) -> Result<()> {
-        if self.graph.inputs.contains(&v) {
-            bail!(Unsupported, "output \"{output}\" is an input");
-        }
-        self.rename(v, output.into());
-        Ok(())
-    }
-
     fn operator(
         &mut self,
         proto: &NodeProto,
@@ -600,27 +514,6 @@ impl<'a> Importer<'a> {
         }
         self.define(output, if is_index { Known::Index(v) } else { Known::Value(v) })
     }
-
-    /// Adds a node and its result, called `output`; a result that is constant is computed now.
-    pub(super) fn emit(
-        &mut self,
-        name: &str,
-        op: Op,
-        inputs: Vec<ValueId>,
-        output: &str,
-    ) -> Result<ValueId> {
-        let shapes: Vec<&[usize]> =
-            inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
-        let shape = op.infer_shape(&shapes)?;
-        check_size(output, &shape)?;
-        let v = self.add_value(Value { name: output.into(), shape, ..Value::default() });
-        let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
-        match self.graph.constant_result(&node, &mut self.folding) {
-            Some(result) => self.graph.values[v].constant = Some(Constant::Real(result)),
-            None => self.graph.nodes.push(node),
-        }
-        Ok(v)
-    }
 }
 
 /// Names of values that somebody reads, under this or another name, without quantizing them first.
@@ -641,18 +534,6 @@ fn read_as_real(proto: &GraphProto) -> HashSet<&str> {
         original.iter().filter(|(_, x)| names.contains(*x)).map(|(&y, _)| y).collect();
     names.extend(copies);
     names
-}
-
-fn check_size(name: &str, shape: &[usize]) -> Result<()> {
-    if shape.len() > MAX_RANK {
-        bail!(Unsupported, "\"{name}\" has {} axes, more than {MAX_RANK}", shape.len());
-    }
-    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    match elements {
-        Some(1..=MAX_ELEMENTS) => Ok(()),
-        Some(0) => bail!(Unsupported, "\"{name}\" of shape {shape:?} is empty"),
-        _ => bail!(Unsupported, "\"{name}\" of shape {shape:?} has more than 2^28 elements"),
-    }
 }
 
 fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {
@@ -692,11 +573,6 @@ fn check_kind(proto: &AttributeProto) -> Result<()> {
         true => bail!(Invalid, "attribute \"{}\" holds something of another type", proto.name),
         false => Ok(()),
     }
-}
-
-/// Takes an attribute that is the number of a data type.
-pub(super) fn take_type(node: &mut OnnxNode, name: &str) -> Result<Option<i32>> {
-    Ok(node.take_int(name)?.map(|number| i32::try_from(number).unwrap_or(-1)))
 }
 
 fn size_text(dim: &Dimension) -> String {

@@ -4,6 +4,7 @@ mod decompose;
 mod export;
 mod external;
 mod import;
+mod importer;
 pub mod proto;
 mod quantized;
 mod reader;
@@ -15,4 +16,5 @@ mod tensors;
 mod tests;
 
 pub use export::export;
-pub use import::{IMPORTED_ONLY, InputShapes, import, import_with, load, load_with, unknown_types};
+pub use import::{IMPORTED_ONLY, import, import_with, load, load_with, unknown_types};
+pub use importer::InputShapes;

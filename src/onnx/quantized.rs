@@ -1,7 +1,7 @@
 //! QuantizeLinear and DequantizeLinear, which say how a value's codes are read, and operators that
 //! work on codes directly (`QLinear…`, `QGemm`): the two forms of a quantized ONNX file.
 
-use super::import::{Importer, Known};
+use super::importer::{Importer, Known};
 use super::proto::{NodeProto, data_type as dt};
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};

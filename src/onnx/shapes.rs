@@ -1,7 +1,7 @@
 //! Arithmetic on shapes: what exporters write to compute sizes at run time is constant here, and is
 //! computed while the file is read.
 
-use super::import::take_type;
+use super::importer::take_type;
 use super::proto::data_type as dt;
 use super::tensors::Numbers;
 use crate::error::{Result, bail};

@@ -1,0 +1,137 @@
+//! What is known while a file is read: its names, and the graph as far as it goes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::codes::CodeTensor;
+use crate::error::{Result, bail};
+use crate::graph::{Constant, Folding, Graph, Names, Node, Value, ValueId};
+use crate::ops::clip::Clip;
+use crate::ops::{OnnxNode, Op};
+use crate::tensor::{MAX_RANK, Shape, Tensor};
+
+/// Largest number of elements of an activation: 1 GiB as `f32`.
+const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Shapes of inputs whose axes the file leaves open, by name; the one called "" serves any input.
+pub type InputShapes = BTreeMap<String, Shape>;
+
+/// What a name in the file stands for.
+#[derive(Clone, Debug)]
+pub(super) enum Known {
+    /// A value of the graph: an activation, or a real constant.
+    Value(ValueId),
+    /// A constant of integers: a shape, or codes of a bias that await their DequantizeLinear.
+    Ints(Tensor<i64>, i32),
+    /// See [`Numbers::Narrow`](super::tensors::Numbers::Narrow).
+    Narrow(CodeTensor, i32),
+    /// The codes of a value of the graph, which has parameters, and their type in the file.
+    Codes(ValueId, i32),
+    /// A value of the graph that is made of integers in the file: only an output, or for a Cast.
+    Index(ValueId),
+}
+
+/// A network while it is read.
+pub(super) struct Importer<'a> {
+    pub(super) graph: Graph,
+    /// The version of the operator set.
+    pub(super) opset: i64,
+    pub(super) names: Names,
+    pub(super) known: HashMap<String, Known>,
+    /// Names of values that somebody reads, under this or another name, without quantizing them first.
+    pub(super) read_as_real: HashSet<&'a str>,
+    pub(super) outputs: HashSet<&'a str>,
+    /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
+    pub(super) offsets: HashMap<ValueId, Vec<i64>>,
+    pub(super) input_shapes: &'a InputShapes,
+    /// Number of inputs whose first axis is open.
+    pub(super) open_batches: usize,
+    /// Whether another axis of an input is open.
+    pub(super) open_axes: bool,
+    /// What constants computed here may still take.
+    pub(super) folding: Folding,
+}
+
+impl Importer<'_> {
+    pub(super) fn add_value(&mut self, value: Value) -> ValueId {
+        self.names.take(&value.name);
+        self.graph.add_value(value)
+    }
+
+    pub(super) fn rename(&mut self, v: ValueId, name: String) {
+        self.names.free(&self.graph.values[v].name);
+        self.names.take(&name);
+        self.graph.values[v].name = name;
+    }
+
+    pub(super) fn define(&mut self, name: &str, known: Known) -> Result<()> {
+        match self.known.insert(name.into(), known) {
+            Some(_) => bail!(Invalid, "\"{name}\" is defined twice"),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<&Known> {
+        match self.known.get(name) {
+            Some(known) => Ok(known),
+            None => bail!(Invalid, "input \"{name}\" is not computed before it is used"),
+        }
+    }
+
+    /// The codes of a constant called `name`, and their type.
+    pub(super) fn codes(&self, name: &str) -> Option<(CodeTensor, i32)> {
+        match self.known.get(name)? {
+            Known::Ints(t, data_type) => {
+                Some((CodeTensor::I32(t.map(|&code| code as i32)), *data_type))
+            }
+            Known::Narrow(t, data_type) => Some((t.clone(), *data_type)),
+            Known::Value(_) | Known::Codes(..) | Known::Index(_) => None,
+        }
+    }
+
+    /// Gives the value behind an output of the model the output's name.
+    pub(super) fn name_output(&mut self, v: ValueId, output: &str) -> Result<()> {
+        if self.graph.inputs.contains(&v) {
+            bail!(Unsupported, "output \"{output}\" is an input");
+        }
+        self.rename(v, output.into());
+        Ok(())
+    }
+
+    /// Adds a node and its result, called `output`; a result that is constant is computed now.
+    pub(super) fn emit(
+        &mut self,
+        name: &str,
+        op: Op,
+        inputs: Vec<ValueId>,
+        output: &str,
+    ) -> Result<ValueId> {
+        let shapes: Vec<&[usize]> =
+            inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
+        let shape = op.infer_shape(&shapes)?;
+        check_size(output, &shape)?;
+        let v = self.add_value(Value { name: output.into(), shape, ..Value::default() });
+        let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
+        match self.graph.constant_result(&node, &mut self.folding) {
+            Some(result) => self.graph.values[v].constant = Some(Constant::Real(result)),
+            None => self.graph.nodes.push(node),
+        }
+        Ok(v)
+    }
+}
+
+pub(super) fn check_size(name: &str, shape: &[usize]) -> Result<()> {
+    if shape.len() > MAX_RANK {
+        bail!(Unsupported, "\"{name}\" has {} axes, more than {MAX_RANK}", shape.len());
+    }
+    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    match elements {
+        Some(1..=MAX_ELEMENTS) => Ok(()),
+        Some(0) => bail!(Unsupported, "\"{name}\" of shape {shape:?} is empty"),
+        _ => bail!(Unsupported, "\"{name}\" of shape {shape:?} has more than 2^28 elements"),
+    }
+}
+
+/// Takes an attribute that is the number of a data type.
+pub(super) fn take_type(node: &mut OnnxNode, name: &str) -> Result<Option<i32>> {
+    Ok(node.take_int(name)?.map(|number| i32::try_from(number).unwrap_or(-1)))
+}
