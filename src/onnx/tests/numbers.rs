@@ -1,7 +1,7 @@
 //! Numbers that are none, and limits in whatever form.
 
 use super::*;
-use crate::quantize::prepare;
+use crate::testing::quantize::prepare;
 
 #[test]
 fn constants_that_are_no_numbers_are_refused_by_name() {
