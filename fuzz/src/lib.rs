@@ -104,8 +104,12 @@ pub fn stats(data: &[u8]) -> bool {
         for range in observer.ranges(calibrator).into_iter().flatten() {
             assert!(range.lo <= range.hi && range.hi - range.lo < f32::MAX, "{range:?}");
         }
-        let quantized =
-            quantize_corrected(graph, &observer, calibrator, Scheme::new(Preset::Shift).per_tensor());
+        let quantized = quantize_corrected(
+            graph,
+            &observer,
+            calibrator,
+            Scheme::new(Preset::Shift).per_tensor(),
+        );
         if let Ok(quantized) = quantized {
             let _ = lower(&quantized);
         }
