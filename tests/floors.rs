@@ -1,6 +1,8 @@
 //! The house has floors: a module uses those below it and none above, and no two lean on each other.
 //! Every path in the source counts, not only those in `use` lines.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests, too
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

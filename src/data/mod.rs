@@ -266,7 +266,8 @@ fn check_labels(y: &Array, count: usize) -> Result<()> {
     }
 }
 
-#[cfg(all(test, feature = "npz"))]
+#[cfg(test)]
+#[cfg(feature = "npz")]
 mod tests {
     use zip::CompressionMethod;
 

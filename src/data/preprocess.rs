@@ -203,7 +203,8 @@ fn centre(image: RgbImage, side: u32) -> Result<RgbImage> {
     Ok(imageops::crop_imm(&image, half(x), half(y), side, side).to_image())
 }
 
-#[cfg(all(test, feature = "images"))]
+#[cfg(test)]
+#[cfg(feature = "images")]
 mod tests {
     use image::Rgb;
 

@@ -76,7 +76,8 @@ impl Rows {
     }
 }
 
-#[cfg(all(test, feature = "npz"))]
+#[cfg(test)]
+#[cfg(feature = "npz")]
 mod tests {
     use std::io::Write;
 
