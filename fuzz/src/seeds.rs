@@ -10,10 +10,10 @@ use naive_ptq::graph::Graph;
 use naive_ptq::quantize::prepare;
 use naive_ptq::{Tensor, onnx};
 
-use crate::conv::naive_conv::Geometry;
 use crate::conv::{self, Options};
 use crate::network;
 use crate::rng::Rng;
+use naive_ptq::naive_conv::Geometry;
 
 /// Names and contents.
 pub type Files = Vec<(String, Vec<u8>)>;
