@@ -290,7 +290,7 @@ fn what_the_arithmetic_does_not_cover_is_refused() {
     of_layer(&on_codes(&|g| replaced(g, int8("w_z", &[2], &[0, 1]))), "2 zero points for 3 scales");
     of_layer(
         &on_codes(&|g| replaced(g, real("w_s", &[2], &[0.5; 2]))),
-        "expected 3 scales for shape",
+        "3 zero points for 2 scales",
     );
     of_layer(
         &on_codes(&|g| replaced(g, int8("bias_q", &[3], &[0; 3]))),

@@ -288,7 +288,7 @@ fn what_is_not_known_is_refused() {
         (with("keep_aspect_ratio_policy", text("not_larger")), "\"not_larger\""),
         (with("axes", ints(&[2, 3])), "expected scales or sizes for axes [2, 3], got 4"),
         (with("axes", ints(&[0, 1, 2, 4])), "axes [0, 1, 2, 4]"),
-        (node(13, &[], &[]), "got None"),
+        (node(13, &[], &[]), "for axes [0, 1, 2, 3], got 0"),
         (node(13, &[None, double.clone(), integers(&[1, 2, 8, 8])], &[]), "both scales and sizes"),
         (node(13, &[None, None, integers(&[1, 2, -8, 8])], &[]), "-8 is not a size"),
         (node(13, &[None, Some(Input::Activation(vec![4]))], &[]), "input 2 must be a constant"),
