@@ -406,7 +406,7 @@ fn bad_arguments_are_refused() {
     fs::write(&file, "").unwrap();
     for (arguments, text) in [
         ("--bits 12", "expected 8 or 16 bits, got 12"),
-        ("--samples 0", "at least 1"),
+        ("--samples 0", "0 is not in 1..=1000000"),
         ("--stride 0", "stride 0"),
         ("--in-ch 0", "input shape [1, 0, 20, 30]"),
         ("--kernel 21", "kernel [21, 21] exceeds the padded input [20, 30]"),
