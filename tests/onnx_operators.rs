@@ -133,7 +133,7 @@ fn external_data_is_read_from_the_models_folder_only() {
     assert_eq!(load("many_files").unwrap(), inside);
     for name in ["above", "absolute"] {
         let error = load(name).unwrap_err().to_string();
-        assert!(error.contains("lies outside the model's folder: "), "{error}");
+        assert!(error.contains("lies outside the model's folder"), "{error}");
     }
     std::fs::write(dir.path().join("one_file.data"), [0; 40]).unwrap();
     let error = load("one_file").unwrap_err().to_string();
