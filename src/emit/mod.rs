@@ -247,7 +247,7 @@ fn check(graph: &IntGraph, name: &str) -> Result<()> {
 /// Refuses a name that is no identifier.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::Error::Invalid) with the name.
+/// [`Error::Invalid`] with the name.
 pub fn check_name(name: &str) -> Result<()> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_lowercase());

@@ -2,7 +2,7 @@
 //! [`IntExecutor`], whatever the machine and the number of threads.
 //!
 //! All activations lie in one block of memory, the arena of a [`Session`], at the places that
-//! [`memory`](crate::memory) has found. The constants are packed for the kernels of the chosen [`Isa`].
+//! `memory` has found. The constants are packed for the kernels of the chosen [`Isa`].
 //! Between 8-bit codes, these nodes have kernels of their own: convolutions and linear layers with sums of
 //! 32 bits, additions, products of two activations, global means, max pools, tables, and what only moves
 //! codes. Every other node is computed by its operator's reference, and so is a network of 16-bit codes.

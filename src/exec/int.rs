@@ -40,7 +40,7 @@ impl IntExecutor {
     }
 
     /// Computes the codes of the outputs, in ONNX's axis order; `observe` sees the codes of every
-    /// input and every node's result, in the order of memory ([`IntValue::layout`]).
+    /// input and every node's result, in the order of memory ([`IntValue::order`]).
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if `inputs` do not fit the graph's, and whatever `observe` returns.
