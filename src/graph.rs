@@ -401,16 +401,19 @@ impl Graph {
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) with the names of the node and the constant.
     pub fn check_numbers(&self) -> Result<()> {
-        let check = |v: ValueId| match self.real_constant(v) {
-            Some(t) => match t.data().iter().find(|x| !x.is_finite()) {
-                Some(bad) => bail!(Range, "constant \"{}\" holds {bad}", self.values[v].name),
-                None => Ok(()),
-            },
-            None => Ok(()),
-        };
+        let mut checked = vec![false; self.values.len()];
         for node in &self.nodes {
-            let checked = node.inputs.iter().try_for_each(|&v| check(v));
-            checked.in_node(&node.name, node.op.name())?;
+            for &v in &node.inputs {
+                // Once, however many nodes read it.
+                let Some(t) = self.real_constant(v).filter(|_| !checked[v]) else { continue };
+                checked[v] = true;
+                if let Some(bad) = t.data().iter().find(|x| !x.is_finite()) {
+                    let name = &self.values[v].name;
+                    let no_number =
+                        || -> Result<()> { bail!(Range, "constant \"{name}\" holds {bad}") };
+                    return no_number().in_node(&node.name, node.op.name());
+                }
+            }
         }
         Ok(())
     }
