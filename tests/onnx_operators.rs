@@ -140,5 +140,5 @@ fn external_data_is_read_from_the_models_folder_only() {
     assert!(error.contains("\"Conv_0_0\"") && error.contains("which has 40"), "{error}");
     std::fs::remove_file(dir.path().join("one_file.data")).unwrap();
     let error = load("one_file").unwrap_err().to_string();
-    assert!(error.contains("one_file.data: No such file"), "{error}");
+    assert!(error.contains("\"one_file.data\": No such file"), "{error}");
 }
