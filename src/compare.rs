@@ -361,7 +361,7 @@ fn difference(
         let node = graph.nodes.iter().find(|node| node.output == v);
         Some(Difference {
             sample,
-            layer: node.map(|node| node.name.clone()),
+            layer: node.map(|node| node.origin.clone()),
             tensor: graph.values[v].name.clone(),
             index,
             opinions: opinions(candidates, &said),

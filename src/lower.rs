@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::codes::Codes;
-use crate::error::{Context, Result, bail};
+use crate::error::{Context, Error, Result, bail};
 use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::product::is_wide;
@@ -49,6 +49,9 @@ impl IntValue {
 pub struct IntNode {
     /// As in the graph; a change of order is called after the value that it moves, and the new order.
     pub name: String,
+    /// Name of the node of the graph that it comes from; a change of order comes from the first node that
+    /// needs it.
+    pub origin: String,
     /// What is computed, with its constants.
     pub op: IntOp,
     /// Arguments that are not part of `op`.
@@ -58,7 +61,7 @@ pub struct IntNode {
 }
 
 /// The network in integers only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IntGraph {
     /// Name of the network.
     pub name: String,
@@ -87,7 +90,7 @@ impl IntGraph {
     /// The accumulator that can grow largest; without sums that always have 64 bits.
     pub fn widest_accumulator(&self) -> Option<Accumulator> {
         let nodes = self.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
-        let bounds = nodes.filter_map(|n| Some((&n.name, n.op.acc_bound()?)));
+        let bounds = nodes.filter_map(|n| Some((&n.origin, n.op.acc_bound()?)));
         bounds.max_by_key(|&(_, bound)| bound).map(|(node, bound)| Accumulator {
             node: node.clone(),
             bound,
@@ -101,7 +104,22 @@ impl IntGraph {
 /// # Errors
 /// The node, and why its constants do not fit the arithmetic; or the value that is not quantized.
 pub fn lower(graph: &Graph) -> Result<IntGraph> {
-    lower_with(graph, graph.values.iter().map(|v| v.constant.clone()).collect())
+    lower_with(graph, constants(graph), &mut |_, error| Err(error))
+}
+
+/// As [`lower`], but goes on behind what has no integer form: that, each with the name of the node, or of the
+/// value if no node is to blame. Only if there is nothing of the kind, the graph is whole.
+pub fn lower_all(graph: &Graph) -> (IntGraph, Vec<(String, Error)>) {
+    let mut refused = Vec::new();
+    let lowered = lower_with(graph, constants(graph), &mut |name, error| {
+        refused.push((name.into(), error));
+        Ok(())
+    });
+    (lowered.unwrap_or_default(), refused)
+}
+
+fn constants(graph: &Graph) -> Vec<Option<Constant>> {
+    graph.values.iter().map(|v| v.constant.clone()).collect()
 }
 
 /// As [`lower`], without a copy of the weights.
@@ -110,23 +128,21 @@ pub fn lower(graph: &Graph) -> Result<IntGraph> {
 /// As for [`lower`].
 pub fn lower_owned(mut graph: Graph) -> Result<IntGraph> {
     let constants = graph.values.iter_mut().map(|v| v.constant.take()).collect();
-    lower_with(&graph, constants)
+    lower_with(&graph, constants, &mut |_, error| Err(error))
 }
 
-fn lower_with(graph: &Graph, constants: Vec<Option<Constant>>) -> Result<IntGraph> {
+fn lower_with(
+    graph: &Graph,
+    constants: Vec<Option<Constant>>,
+    refuse: &mut dyn FnMut(&str, Error) -> Result<()>,
+) -> Result<IntGraph> {
     let mut lowerer = Lowerer {
         index: Index::new(graph),
         graph,
         constants,
         ids: vec![None; graph.values.len()],
         moved: vec![None; graph.values.len()],
-        int: IntGraph {
-            name: graph.name.clone(),
-            values: Vec::new(),
-            nodes: Vec::new(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-        },
+        int: IntGraph { name: graph.name.clone(), ..IntGraph::default() },
     };
     let mut spatial = vec![false; graph.values.len()];
     for node in graph.nodes.iter().filter(|n| n.op.wants() == Wants::Is(Order::ChannelsLast)) {
@@ -134,15 +150,25 @@ fn lower_with(graph: &Graph, constants: Vec<Option<Constant>>) -> Result<IntGrap
     }
     for &input in &graph.inputs {
         let order = if spatial[input] { Order::ChannelsLast } else { Order::Plain };
-        let id = lowerer.add_value(input, order)?;
-        lowerer.int.inputs.push(id);
+        match lowerer.add_value(input, order) {
+            Ok(id) => lowerer.int.inputs.push(id),
+            // Its readers say so.
+            Err(_) if lowerer.index.uses(input) > 0 => {}
+            Err(error) => refuse(&graph.values[input].name, error)?,
+        }
     }
     for node in &graph.nodes {
-        lowerer.node(node).in_node(&node.name, node.op.name())?;
+        if let Err(error) = lowerer.node(node).in_node(&node.name, node.op.name()) {
+            refuse(&node.name, error)?;
+        }
     }
     for &output in &graph.outputs {
-        let id = lowerer.value(output)?;
-        lowerer.int.outputs.push(id);
+        match lowerer.value(output) {
+            Ok(id) => lowerer.int.outputs.push(id),
+            // So does the node that computes it.
+            Err(_) if lowerer.index.producer(output).is_some() => {}
+            Err(error) => refuse(&graph.values[output].name, error)?,
+        }
     }
     Ok(lowerer.int)
 }
@@ -216,8 +242,8 @@ impl Lowerer<'_> {
         }
     }
 
-    /// The integer value of `v` in `order`; the codes are moved if they have to be.
-    fn value_in(&mut self, v: ValueId, order: Order) -> Result<ValueId> {
+    /// The integer value of `v` in `order`; the codes are moved if they have to be, for node `origin`.
+    fn value_in(&mut self, v: ValueId, order: Order, origin: &str) -> Result<ValueId> {
         let id = self.value(v)?;
         let from = &self.int.values[id];
         if from.order == order || from.shape.len() != 4 || layouts_coincide(&from.shape) {
@@ -235,11 +261,22 @@ impl Lowerer<'_> {
         let output = self.int.values.len();
         match (&from.constant, &mut moved.constant) {
             (Some(codes), Some(moved)) => op.eval(&[codes], moved),
-            _ => self.int.nodes.push(IntNode { name, op, inputs: vec![id], output }),
+            _ => self.push(name, origin, op, vec![id], output),
         }
         self.int.values.push(moved);
         self.moved[v] = Some(output);
         Ok(output)
+    }
+
+    fn push(
+        &mut self,
+        name: String,
+        origin: &str,
+        op: IntOp,
+        inputs: Vec<ValueId>,
+        output: ValueId,
+    ) {
+        self.int.nodes.push(IntNode { name, origin: origin.into(), op, inputs, output });
     }
 
     fn node(&mut self, node: &Node) -> Result<()> {
@@ -248,7 +285,7 @@ impl Lowerer<'_> {
         let wanted = node.op.wants();
         let inputs = activations.into_iter().map(|v| match wanted {
             Wants::Inherit | Wants::Transpose => self.value(v),
-            Wants::Is(order) => self.value_in(v, order),
+            Wants::Is(order) => self.value_in(v, order, &node.name),
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
         let order = match (wanted, &node.op) {
@@ -273,7 +310,7 @@ impl Lowerer<'_> {
         let clamp = code_limits(node.clamp, &y.quant);
         if !moves_codes || (x == y.quant && clamp == y.quant.code_range()) {
             let op = self.lower_op(node, &inputs, output, clamp)?;
-            self.int.nodes.push(IntNode { name, op, inputs, output });
+            self.push(name, &node.name, op, inputs, output);
             return Ok(());
         }
         // The codes are moved as they are, and then become others.
@@ -281,8 +318,8 @@ impl Lowerer<'_> {
         let (moved, table) = (self.int.values.len(), TableInt::of(&x, &y.quant, clamp, |x| x));
         self.int.values.push(IntValue { name: format!("{}.moved", y.name), quant: x, ..y });
         let op = self.lower_op(node, &inputs, moved, everything)?;
-        self.int.nodes.push(IntNode { name: format!("{name}.moved"), op, inputs, output: moved });
-        self.int.nodes.push(IntNode { name, op: IntOp::Clip(table), inputs: vec![moved], output });
+        self.push(format!("{name}.moved"), &node.name, op, inputs, moved);
+        self.push(name, &node.name, IntOp::Clip(table), vec![moved], output);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::emit::{Target, refusal};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::graph::{Graph, Node};
-use crate::lower::{IntGraph, lower};
+use crate::lower::{IntGraph, lower, lower_all};
 use crate::quant::{Range, Scheme};
 use crate::quantize::quantize;
 
@@ -15,12 +15,12 @@ pub struct Coverage {
     /// "engine", or the name of a target.
     pub target: &'static str,
     /// Nodes that it does not take.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<Refusal>,
 }
 
 /// A node that is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refused {
+pub struct Refusal {
     /// Its name.
     pub node: String,
     /// Why, with the node's name.
@@ -28,36 +28,73 @@ pub struct Refused {
 }
 
 /// What the engine, which takes whatever has an integer form, and each of `targets` do not take of a prepared
-/// float graph.
+/// graph.
 ///
-/// A node is quantized and lowered by itself, as if all activations were in −16..16. What depends on
-/// their true ranges shows only when the network is quantized.
+/// A quantized graph is lowered. Of a float graph each node is quantized after `scheme` and lowered by itself, as
+/// if all activations were in −16..16: what depends on their true ranges shows only when the network is quantized.
 pub fn coverage(graph: &Graph, scheme: Scheme, targets: &[&dyn Target]) -> Vec<Coverage> {
+    if graph.has_codes() {
+        let (integer, refused) = lower_all(graph);
+        return coverage_of_integers(&integer, refused, targets);
+    }
     let alone = |node: &Node| {
         let alone = graph.alone(node);
         let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); alone.values.len()];
         lower(&quantize(&alone, &ranges, scheme)?)
     };
-    let lowered: Vec<(&Node, Result<IntGraph>)> =
-        graph.nodes.iter().map(|node| (node, alone(node))).collect();
-    let refused = |target: Option<&&dyn Target>| {
-        let reason = |(node, lowered): &(&Node, Result<IntGraph>)| {
-            let reason = match lowered {
-                Err(error) => Some(error.to_string()),
-                Ok(int) => target.and_then(|target| refuses(*target, int)),
-            };
-            Some(Refused { node: node.name.clone(), reason: reason? })
-        };
-        lowered.iter().filter_map(reason).collect()
-    };
-    let engine = Coverage { target: "engine", refused: refused(None) };
-    let others = targets.iter().map(|t| Coverage { target: t.name(), refused: refused(Some(t)) });
-    [engine].into_iter().chain(others).collect()
+    let mut survey = Survey::new(targets);
+    for node in &graph.nodes {
+        match alone(node) {
+            Ok(integer) => survey.ask(&integer),
+            Err(error) => survey.has_no_form(&node.name, &error),
+        }
+    }
+    survey.0.into_iter().map(|(_, coverage)| coverage).collect()
 }
 
-/// Why `target` does not take an integer network, if it does not.
-fn refuses(target: &dyn Target, int: &IntGraph) -> Option<String> {
-    let node = int.nodes.iter().find(|node| !target.takes(&node.op))?;
-    let refused: Result<()> = Err(refusal(target)).in_node(&node.name, node.op.name());
-    refused.err().map(|error| error.to_string())
+/// That of a graph which was lowered, except for what was `refused`.
+pub(super) fn coverage_of_integers(
+    integer: &IntGraph,
+    refused: Vec<(String, Error)>,
+    targets: &[&dyn Target],
+) -> Vec<Coverage> {
+    let mut survey = Survey::new(targets);
+    refused.iter().for_each(|(node, error)| survey.has_no_form(node, error));
+    survey.ask(integer);
+    survey.0.into_iter().map(|(_, coverage)| coverage).collect()
+}
+
+/// What is known so far; the engine is no target.
+struct Survey<'a>(Vec<(Option<&'a dyn Target>, Coverage)>);
+
+impl<'a> Survey<'a> {
+    fn new(targets: &[&'a dyn Target]) -> Self {
+        let targets = targets.iter().map(|&target| (Some(target), target.name()));
+        let all = [(None, "engine")].into_iter().chain(targets);
+        Self(all.map(|(place, target)| (place, Coverage { target, refused: vec![] })).collect())
+    }
+
+    /// Nobody takes `node`.
+    fn has_no_form(&mut self, node: &str, error: &Error) {
+        for (_, coverage) in &mut self.0 {
+            coverage.refused.push(Refusal { node: node.into(), reason: error.to_string() });
+        }
+    }
+
+    /// Asks each target for each node.
+    fn ask(&mut self, integer: &IntGraph) {
+        for (target, coverage) in &mut self.0 {
+            let Some(target) = target else { continue };
+            for node in integer.nodes.iter().filter(|node| !target.takes(&node.op)) {
+                let refused: Result<()> =
+                    Err(refusal(*target)).in_node(&node.origin, node.op.name());
+                let reasons = refused.err().map(|error| error.to_string());
+                let (node, refused) = (&node.origin, &mut coverage.refused);
+                // Of several operators that a node becomes, the first one that is refused says enough.
+                if refused.last().is_none_or(|last| last.node != *node) {
+                    refused.extend(reasons.map(|reason| Refusal { node: node.clone(), reason }));
+                }
+            }
+        }
+    }
 }

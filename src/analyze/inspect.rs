@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::without_integer_form;
-use crate::emit::{self, C, Rust, Target};
+use super::Coverage;
+use super::coverage::{coverage, coverage_of_integers};
+use crate::emit::{self, C, Rust, TARGETS, Target};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
-use crate::lower::{Accumulator, IntGraph, IntNode, lower};
+use crate::lower::{Accumulator, IntGraph, IntNode, lower_all};
 use crate::quant::{QuantParams, Scheme};
 use crate::quantize::prepare;
 
@@ -19,10 +20,8 @@ pub struct Inspection {
     pub name: String,
     /// Whether it means integers.
     pub quantized: bool,
-    /// Where an integer network can run.
-    pub targets: [&'static str; 3],
-    /// Nodes that no target takes.
-    pub refused: Vec<Refusal>,
+    /// Where an integer network can run, and the nodes that are refused there.
+    pub coverage: Vec<Coverage>,
     /// RAM of a quantized network.
     pub ram_bytes: Ram,
     /// Constants of a quantized network.
@@ -45,15 +44,6 @@ pub struct Inspection {
     pub lowered: Option<Vec<LoweredReport>>,
     /// The accumulator that can grow largest; without sums that always have 64 bits.
     pub accumulator: Option<Accumulator>,
-}
-
-/// A node without an integer form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refusal {
-    /// Its name.
-    pub node: String,
-    /// Why, with the node's name.
-    pub reason: String,
 }
 
 /// RAM on each target, in bytes.
@@ -111,6 +101,8 @@ pub struct LayerReport {
 pub struct LoweredReport {
     /// Its name.
     pub name: String,
+    /// Name of the node of the graph that it comes from.
+    pub origin: String,
     /// Its integer operator.
     pub operator: &'static str,
     /// Its result.
@@ -127,16 +119,20 @@ impl Inspection {
     /// Inspects an imported network.
     ///
     /// # Errors
-    /// The node of a quantized network that has no integer form.
+    /// The node of a quantized network whose bias cannot be quantized, or one with a constant that is no number.
     pub fn new(graph: &Graph) -> Result<Self> {
         let mut prepared = graph.clone();
         prepare(&mut prepared)?;
-        let integer = prepared.has_codes().then(|| lower(&prepared)).transpose()?;
-        let graph = if integer.is_some() { &prepared } else { graph };
-        let refused = match &integer {
-            Some(_) => vec![],
-            None => without_integer_form(&prepared, Scheme::default()),
+        let (coverage, integer) = match prepared.has_codes() {
+            false => (coverage(&prepared, Scheme::default(), TARGETS), None),
+            true => {
+                let (integer, refused) = lower_all(&prepared);
+                let whole = refused.is_empty();
+                let coverage = coverage_of_integers(&integer, refused, TARGETS);
+                (coverage, whole.then_some(integer))
+            }
         };
+        let graph = if integer.is_some() { &prepared } else { graph };
         let bounds = integer.iter().flat_map(|g| &g.nodes);
         let bounds: HashMap<&str, Option<i64>> =
             bounds.map(|n| (n.name.as_str(), n.op.acc_bound())).collect();
@@ -148,8 +144,7 @@ impl Inspection {
         Ok(Self {
             name: graph.name.clone(),
             quantized: integer.is_some(),
-            targets: ["engine", "c", "rust"],
-            refused: refused.into_iter().map(|(node, reason)| Refusal { node, reason }).collect(),
+            coverage,
             ram_bytes: Ram {
                 c: integer.as_ref().map(|g| C.memory(g).size),
                 rust: integer.as_ref().map(|g| Rust.memory(g).size),
@@ -208,6 +203,7 @@ fn lowered(graph: &Graph, integer: &IntGraph) -> Vec<LoweredReport> {
         let weight = original.and_then(|n| graph.values[*n.inputs.get(1)?].quant.as_ref());
         LoweredReport {
             name: node.name.clone(),
+            origin: node.origin.clone(),
             operator: node.op.name(),
             output: ValueReport {
                 name: value.name.clone(),

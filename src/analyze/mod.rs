@@ -5,13 +5,11 @@ mod inspect;
 
 use serde::Serialize;
 
-pub use coverage::{Coverage, Refused, coverage};
+pub use coverage::{Coverage, Refusal, coverage};
 
-use crate::graph::Graph;
-use crate::quant::Scheme;
 use crate::tensor::Tensor;
 
-pub use inspect::{Inspection, LayerReport, LoweredReport, QuantReport, Ram, Refusal, ValueReport};
+pub use inspect::{Inspection, LayerReport, LoweredReport, QuantReport, Ram, ValueReport};
 
 /// Signal-to-quantization-noise ratio: `10 · log10(Σ reference² / Σ (reference − x)²)` in dB.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -95,13 +93,6 @@ impl Evaluation {
     }
 }
 
-/// Nodes of a prepared float graph that have no integer form, each with the reason: those that
-/// [`coverage`] says the engine does not take.
-pub fn without_integer_form(graph: &Graph, scheme: Scheme) -> Vec<(String, String)> {
-    let refused = coverage(graph, scheme, &[]).into_iter().flat_map(|engine| engine.refused);
-    refused.map(|refused| (refused.node, refused.reason)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,12 +118,10 @@ mod tests {
         let y = net.node(Op::PRelu(PRelu), &[x, slope]);
         let z = net.node(Op::Clip(Clip::RELU), &[y]);
         let graph = net.finish(&[z]);
-        let found = without_integer_form(&graph, SCHEMES[3]);
+        let found = coverage(&graph, SCHEMES[3], &[]).remove(0).refused;
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0].0 == "n0" && found[0].1.contains("must be a quantized constant"),
-            "{found:?}"
-        );
+        let Refusal { node, reason } = &found[0];
+        assert!(node == "n0" && reason.contains("must be a quantized constant"), "{found:?}");
     }
 
     #[test]

@@ -62,11 +62,7 @@ fn text(facts: &Inspection) -> String {
     let (count, parameters, macs) = (facts.nodes.len(), facts.parameters, facts.macs);
     text += &format!("\n{count} nodes, {parameters} parameters, {macs} MACs");
     text += &format!("\n{} activation codes are live at one time", facts.peak_live_elements);
-    text += &match facts.refused.len() {
-        0 => format!("\nengine, C and Rust take all {} nodes", facts.prepared_nodes),
-        n => format!("\nengine, C and Rust do not take {n} of {} nodes:", facts.prepared_nodes),
-    };
-    facts.refused.iter().for_each(|refusal| text += &format!("\n  {}", refusal.reason));
+    text += &coverage(facts);
     if let (Some(c), Some(rust), Some(constants)) =
         (facts.ram_bytes.c, facts.ram_bytes.rust, facts.constant_bytes)
     {
@@ -83,6 +79,29 @@ fn text(facts: &Inspection) -> String {
         text += &format!(
             "\nlargest accumulator: ±{bound} in \"{node}\", {share:.4} of the limit of {bits} bits\n"
         );
+    }
+    text
+}
+
+/// Who takes which nodes; those that refuse the same ones are named together.
+fn coverage(facts: &Inspection) -> String {
+    let mut text = String::new();
+    let count = facts.prepared_nodes;
+    for group in facts.coverage.chunk_by(|a, b| a.refused == b.refused) {
+        let names: Vec<&str> = group.iter().map(|coverage| coverage.target).collect();
+        let (names, many) = match &names[..] {
+            [name] => (name.to_string(), false),
+            [names @ .., last] => (format!("{} and {last}", names.join(", ")), true),
+            [] => continue,
+        };
+        let refused = &group[0].refused;
+        text += &match (refused.len(), many) {
+            (0, true) => format!("\n{names} take all {count} nodes"),
+            (0, false) => format!("\n{names} takes all {count} nodes"),
+            (n, true) => format!("\n{names} do not take {n} of {count} nodes:"),
+            (n, false) => format!("\n{names} does not take {n} of {count} nodes:"),
+        };
+        refused.iter().for_each(|refusal| text += &format!("\n  {}", refusal.reason));
     }
     text
 }

@@ -143,7 +143,7 @@ fn each_flipped_bit_is_found() {
             let found = comparison.difference.clone().unwrap_or_else(|| panic!("{what}"));
             assert!(!comparison.equal, "{what}");
             let node = graph.nodes.iter().find(|node| node.output == v).unwrap();
-            assert_eq!(found.layer.as_ref(), Some(&node.name), "{what}");
+            assert_eq!(found.layer.as_ref(), Some(&node.origin), "{what}");
             assert_eq!((found.sample, found.index), (sample, index), "{what}");
             assert_eq!((&found.tensor, comparison.equal_samples), (&value.name, sample), "{what}");
             // Of two, either may be the odd one.

@@ -115,7 +115,7 @@ pub(crate) fn emitters<'a, L: Operators>(
 ) -> Result<Vec<&'a dyn Emit<L>>> {
     let emitter = |node: &'a IntNode| match L::find(&node.op) {
         Some(emitter) => Ok(emitter),
-        None => Err(refusal(target)).in_node(&node.name, node.op.name()),
+        None => Err(refusal(target)).in_node(&node.origin, node.op.name()),
     };
     graph.nodes.iter().map(emitter).collect()
 }

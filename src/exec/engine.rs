@@ -200,7 +200,7 @@ impl Engine {
         for node in &graph.nodes {
             let inputs = node.inputs.iter().map(|&v| source(v)).collect::<Result<Vec<_>>>()?;
             let Source::Arena(begin, len) = source(node.output)? else {
-                bail!(Invalid, "the result of \"{}\" is a constant", node.name);
+                bail!(Invalid, "the result of \"{}\" is a constant", node.origin);
             };
             let step = Step::new(node, inputs, begin..begin + len, options, &mut alone);
             engine.scratch = engine.scratch.max(step.sizes());
@@ -338,7 +338,7 @@ impl Engine {
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
         let wide = self.wide.iter().flat_map(|reference| &reference.graph().nodes);
         let of_reference = wide.map(|node| Layer {
-            name: &node.name,
+            name: &node.origin,
             operator: node.op.name(),
             path: "reference",
             failed: None,

@@ -28,7 +28,7 @@ pub fn export_checked(quantized: &Graph) -> Result<(Vec<u8>, IntGraph)> {
     let pairs = integer.nodes.iter().zip(&read.nodes);
     let differs = pairs.map(|(a, b)| (a, a == b)).find(|(_, same)| !same);
     let last = integer.nodes.last();
-    let node = differs.map(|(node, _)| node).or(last).map_or("", |node| node.name.as_str());
+    let node = differs.map(|(node, _)| node).or(last).map_or("", |node| node.origin.as_str());
     bail!(
         Unsupported,
         "the quantized file would be read as another network, from node \"{node}\" on"

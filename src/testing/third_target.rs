@@ -11,10 +11,12 @@ use crate::lower::{IntGraph, lower};
 use crate::memory::Memory;
 use crate::ops::add::{Add, AddInt};
 use crate::ops::clip::Clip;
+use crate::ops::conv::Conv;
 use crate::ops::language::{Emit, Language, Source, ToValue, Value};
 use crate::ops::mul::{Mul, MulInt};
+use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
-use crate::ops::{IntOp, Op};
+use crate::ops::{IntOp, Op, Window};
 use crate::quant::Range;
 use crate::quantize::quantize;
 
@@ -90,9 +92,23 @@ impl Target for Listing {
     }
 }
 
-fn integers(float: &Graph) -> IntGraph {
+fn quantized(float: &Graph) -> Graph {
     let ranges = vec![Some(Range { lo: -1.0, hi: 1.0 }); float.values.len()];
-    lower(&quantize(float, &ranges, SCHEMES[3]).unwrap()).unwrap()
+    quantize(float, &ranges, SCHEMES[3]).unwrap()
+}
+
+fn integers(float: &Graph) -> IntGraph {
+    lower(&quantized(float)).unwrap()
+}
+
+fn targets() -> Vec<&'static dyn Target> {
+    TARGETS.iter().copied().chain([&Listing as _]).collect()
+}
+
+/// Names of the nodes that the engine, C, Rust and [`Listing`] refuse.
+fn refused(graph: &Graph) -> Vec<Vec<String>> {
+    let coverage = coverage(graph, SCHEMES[3], &targets()).into_iter();
+    coverage.map(|c| c.refused.into_iter().map(|refusal| refusal.node).collect()).collect()
 }
 
 #[test]
@@ -117,8 +133,8 @@ fn a_target_refuses_each_operator_that_it_does_not_have_by_the_nodes_name() {
     let limited = net.node(Op::Clip(Clip::RELU), &[sum]);
     let shares = net.node(Op::Softmax(Softmax { axis: 1 }), &[limited]);
     let float = net.finish(&[shares]);
-    let targets: Vec<&dyn Target> = TARGETS.iter().copied().chain([&Listing as _]).collect();
-    let coverage = coverage(&float, SCHEMES[3], &targets);
+    let of = |graph: &Graph| coverage(graph, SCHEMES[3], &targets());
+    let coverage = of(&float);
     let names: Vec<&str> = coverage.iter().map(|c| c.target).collect();
     assert_eq!(names, ["engine", "c", "rust", "listing"]);
     assert!(coverage[..3].iter().all(|c| c.refused.is_empty()), "{coverage:?}");
@@ -127,6 +143,30 @@ fn a_target_refuses_each_operator_that_it_does_not_have_by_the_nodes_name() {
     let expected =
         "in node \"n1\" (Clip): unsupported: target \"listing\" does not have this operator";
     assert_eq!(coverage[3].refused[0].reason, expected);
+    assert_eq!(coverage, of(&quantized(&float)));
     let message = Listing.files(&integers(&float), "net", &[]).unwrap_err().to_string();
     assert_eq!(message, expected);
+}
+
+/// Operators that lowering adds are refused in the name of the node that they come from, once.
+#[test]
+fn what_a_node_becomes_is_refused_by_the_nodes_name() {
+    let mut net = Net::new(1);
+    let x = net.input(&[1, 2, 3, 3]);
+    let weight = net.random(&[2, 2, 1, 1]);
+    let (window, group) = (Window::new([1, 1]), 1);
+    let y = net.node(Op::Conv(Conv { window, group }), &[x, weight]);
+    let flat = net.node(Op::Reshape(Reshape { shape: vec![1, 18] }), &[y]);
+    let mut graph = quantized(&net.finish(&[flat]));
+    // Codes are moved, and become others: three operators.
+    let quant = graph.values[flat].quant.as_mut().unwrap();
+    quant.scale[0] *= 2.0;
+    let integer = lower(&graph).unwrap();
+    let origins: Vec<&str> = integer.nodes.iter().map(|node| &*node.origin).collect();
+    assert_eq!(origins, ["n0", "n1", "n1", "n1"]);
+    assert_eq!(refused(&graph), [vec![], vec![], vec![], vec!["n0".to_string(), "n1".into()]]);
+    // What has no integer form ends nothing: what stands behind it is asked for, too.
+    graph.values[y].quant = None;
+    let all = ["n0".to_string(), "n1".into()];
+    assert_eq!(refused(&graph), [&all[..]; 4]);
 }

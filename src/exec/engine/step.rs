@@ -191,7 +191,7 @@ impl Step {
             true => units.div_ceil(threads),
             false => units,
         };
-        let (name, operator) = (node.name.clone(), node.op.name());
+        let (name, operator) = (node.origin.clone(), node.op.name());
         let part = (part * unit).max(1);
         Self { name, operator, macs, kind, failed: None, inputs, value: node.output, output, part }
     }
@@ -537,7 +537,8 @@ mod tests {
             IntOp::Slice(PickInt { shape: vec![8], offsets: offsets.to_vec(), fill: 0 })
         };
         let op = picks([0, 1, 2, 3, 4, 5, 6, 7]);
-        let node = IntNode { name: "node".into(), op, inputs: vec![0], output: 1 };
+        let node =
+            IntNode { name: "node".into(), origin: "node".into(), op, inputs: vec![0], output: 1 };
         let (inputs, mut alone) = (vec![Source::Arena(64, 8)], Team::new(1).unwrap());
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let options = Options { isa, ..Options::default() };

@@ -61,7 +61,8 @@ fn value(shape: &[usize], zero_point: i32, channels_last: bool) -> IntValue {
 fn graph_of(op: IntOp, values: Vec<IntValue>) -> IntGraph {
     let inputs: Vec<usize> = (0..values.len() - 1).collect();
     let output = inputs.len();
-    let node = IntNode { name: "node".into(), op, inputs: inputs.clone(), output };
+    let node =
+        IntNode { name: "node".into(), origin: "node".into(), op, inputs: inputs.clone(), output };
     IntGraph { name: "one".into(), values, nodes: vec![node], inputs, outputs: vec![output] }
 }
 
