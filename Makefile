@@ -59,13 +59,15 @@ package:
 	    CARGO_TARGET_DIR="$(CURDIR)/target" $(CARGO) run --release --locked \
 	    --manifest-path $$folder/package/Cargo.toml -- demo --out $$folder/demo && rm -r $$folder
 
-# Leaks are meant: of several panics at once one is passed on, and to drop the others might panic.
+# Leaks are meant: of several panics at once one is passed on, and to drop the others might panic. The
+# stack of a panic that a test expects takes Miri half a minute to name.
 miri:
-	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" $(CARGO) +nightly miri test --lib --no-default-features \
+	RUST_BACKTRACE=0 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" $(CARGO) +nightly miri test --lib --no-default-features \
 	    --target-dir target/miri -- team kernels::float kernels::scalar
 
+# In the folder of the other tests, which have built the same dependencies.
 replay:
-	cd fuzz && $(CARGO) test -q
+	cd fuzz && $(CARGO) test -q --locked --target-dir ../target
 
 fuzz:
 	fuzz/run $(or $(SECONDS),30)
