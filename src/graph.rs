@@ -11,7 +11,7 @@ use crate::error::{Context, Result, bail};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::quant::QuantParams;
-use crate::tensor::{Shape, Tensor, checked_len};
+use crate::tensor::{Shape, Tensor, checked_len, see};
 
 /// Index of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
@@ -98,6 +98,12 @@ impl Default for Folding {
 }
 
 impl Folding {
+    /// Adds as much as a constant of `elements` that the file holds takes: it may be computed with once.
+    pub fn allow(&mut self, elements: usize) {
+        self.elements = self.elements.saturating_add(elements);
+        self.work = self.work.saturating_add(elements as u64);
+    }
+
     /// Takes what a constant of `shape` needs, which takes `work` steps to compute.
     ///
     /// # Errors
@@ -141,6 +147,7 @@ impl Names {
     pub fn fresh(&mut self, wanted: String) -> String {
         let mut name = wanted.clone();
         while self.0.contains_key(&name) {
+            see(1);
             let next = self.0.entry(wanted.clone()).or_insert(1);
             name = format!("{wanted}_{next}");
             *next += 1;
@@ -171,6 +178,7 @@ pub struct Index {
 impl Index {
     /// That of `graph`.
     pub fn new(graph: &Graph) -> Self {
+        see(graph.nodes.len());
         let mut index = Self {
             producer: vec![None; graph.values.len()],
             uses: vec![0; graph.values.len()],
@@ -256,6 +264,7 @@ impl Graph {
 
     /// Values that are not constants, in the order in which they are computed.
     pub fn activations(&self) -> impl Iterator<Item = ValueId> {
+        see(self.nodes.len());
         self.inputs.iter().copied().chain(self.nodes.iter().map(|n| n.output))
     }
 
@@ -295,10 +304,12 @@ impl Graph {
         const SMALL: usize = 1 << 16;
         let arguments = node.inputs.iter().map(|&v| self.real_constant(v));
         let arguments = arguments.collect::<Option<Vec<_>>>()?;
-        let largest = arguments.iter().map(|t| t.data().len()).max().unwrap_or(0);
+        let shapes = self.input_shapes(node);
+        let len = |shape: &[usize]| shape.iter().product::<usize>();
+        let largest = shapes.iter().map(|shape| len(shape)).max().unwrap_or(0);
         let shape = &self.values[node.output].shape;
-        let work = node.op.work(&self.input_shapes(node), shape);
-        if shape.iter().product::<usize>() > SMALL.max(largest) {
+        let work = node.op.work(&shapes, shape);
+        if len(shape) > SMALL.max(largest) {
             return None;
         }
         folding.take(shape, work).ok()?;
@@ -348,11 +359,13 @@ impl Graph {
 
     /// `true` if any value is quantized: then the graph means integers.
     pub fn has_codes(&self) -> bool {
+        see(self.values.len());
         self.values.iter().any(|v| v.quant.is_some())
     }
 
     /// Removes values that nothing refers to.
     pub fn remove_unused_values(&mut self) {
+        see(self.values.len());
         let mut used: Vec<bool> = vec![false; self.values.len()];
         let nodes = self.nodes.iter().flat_map(|n| n.inputs.iter().chain([&n.output]));
         for &v in self.inputs.iter().chain(&self.outputs).chain(nodes) {
@@ -373,6 +386,7 @@ impl Graph {
     /// # Errors
     /// The first violation, with the node's name.
     pub fn check(&self) -> Result<()> {
+        see(self.nodes.len());
         let mut names = HashSet::new();
         for value in &self.values {
             if !names.insert(value.name.as_str()) {
@@ -401,6 +415,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) with the names of the node and the constant.
     pub fn check_numbers(&self) -> Result<()> {
+        see(self.nodes.len());
         let mut checked = vec![false; self.values.len()];
         for node in &self.nodes {
             for &v in &node.inputs {

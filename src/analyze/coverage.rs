@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::graph::{Graph, Node};
 use crate::lower::{IntGraph, lower, lower_all};
 use crate::quant::{Range, Scheme};
-use crate::quantize::quantize;
+use crate::quantize::{Copies, quantize};
 
 /// A place where integer networks run, and what it does not take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +37,9 @@ pub fn coverage(graph: &Graph, scheme: Scheme, targets: &[&dyn Target]) -> Vec<C
         let (integer, refused) = lower_all(graph);
         return coverage_of_integers(&integer, refused, targets);
     }
-    let alone = |node: &Node| {
+    let mut copies = Copies::new(graph);
+    let mut alone = |node: &Node| {
+        copies.take(graph, node)?;
         let alone = graph.alone(node);
         let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); alone.values.len()];
         lower(&quantize(&alone, &ranges, scheme)?)

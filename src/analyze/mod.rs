@@ -97,8 +97,10 @@ impl Evaluation {
 mod tests {
     use super::*;
     use crate::ops::Op;
+    use crate::ops::add::Add;
     use crate::ops::clip::Clip;
     use crate::ops::prelu::PRelu;
+    use crate::tensor::SEEN;
     use crate::testing::{Net, SCHEMES};
 
     #[test]
@@ -122,6 +124,21 @@ mod tests {
         assert_eq!(found.len(), 1);
         let Refusal { node, reason } = &found[0];
         assert!(node == "n0" && reason.contains("must be a quantized constant"), "{found:?}");
+    }
+
+    #[test]
+    fn nodes_behind_too_many_users_of_a_constant_are_named() {
+        let mut net = Net::new(0);
+        let (x, w) = (net.input(&[1 << 20]), net.constant(Tensor::from_vec(vec![1.0; 1 << 20])));
+        let add = Op::Add(Add { subtract: false });
+        let y = (0..1000).fold(x, |y, _| net.node(add.clone(), &[y, w]));
+        let before = SEEN.get();
+        let graph = net.finish(&[y]);
+        let found = &coverage(&graph, SCHEMES[3], &[])[0].refused;
+        let elements = SEEN.get() - before;
+        assert!(elements < 1 << 30, "{elements} elements were looked at");
+        assert_eq!((found.len(), &*found[0].node), (1000 - 65, "n65"));
+        assert!(found[0].reason.contains("has too many users"), "{found:?}");
     }
 
     #[test]

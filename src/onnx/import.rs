@@ -207,7 +207,8 @@ impl<'a> Importer<'a> {
         let mut folder = Folder::new(dir);
         for tensor in initializers {
             let name = tensor.name.clone();
-            self.define_constant(&name, Numbers::read(tensor, &mut folder)?)?;
+            let numbers = Numbers::read(tensor, &mut folder)?;
+            self.define_stored(&name, numbers)?;
         }
         // Until IR version 3 initializers were listed among the inputs.
         let inputs = proto.input.iter().filter(|input| !self.known.contains_key(&input.name));
@@ -226,7 +227,10 @@ impl<'a> Importer<'a> {
         }
         for output in &proto.output {
             match self.known.get(&output.name) {
-                Some(&(Known::Value(v) | Known::Index(v))) => self.graph.outputs.push(v),
+                Some(&(Known::Value(v) | Known::Index(v))) => {
+                    self.check_output(v, &output.name)?;
+                    self.graph.outputs.push(v);
+                }
                 Some(_) => bail!(Unsupported, "output \"{}\" is not real", output.name),
                 None => bail!(Invalid, "output \"{}\" is never computed", output.name),
             }
@@ -334,6 +338,12 @@ impl<'a> Importer<'a> {
         self.define(name, Known::Value(v))
     }
 
+    /// Of the file: it may be computed with once at the least.
+    fn define_stored(&mut self, name: &str, numbers: Numbers) -> Result<()> {
+        self.folding.allow(numbers.len());
+        self.define_constant(name, numbers)
+    }
+
     fn define_constant(&mut self, name: &str, numbers: Numbers) -> Result<()> {
         let known = match numbers {
             Numbers::Real(t) => Known::Value(self.add_value(Value::real(name, t))),
@@ -421,7 +431,7 @@ impl<'a> Importer<'a> {
         {
             node.attributes.remove("value");
             let numbers = Numbers::read((**tensor).clone(), &mut Folder::none())?;
-            return self.define_constant(output, numbers);
+            return self.define_stored(output, numbers);
         }
         let numbers = match node.attributes.pop_first() {
             Some((name, value)) => match (name.as_str(), value) {

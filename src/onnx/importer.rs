@@ -90,11 +90,18 @@ impl Importer<'_> {
 
     /// Gives the value behind an output of the model the output's name.
     pub(super) fn name_output(&mut self, v: ValueId, output: &str) -> Result<()> {
-        if self.graph.inputs.contains(&v) {
-            bail!(Unsupported, "output \"{output}\" is an input");
-        }
+        self.check_output(v, output)?;
         self.rename(v, output.into());
         Ok(())
+    }
+
+    /// Refuses an output that nothing computes.
+    pub(super) fn check_output(&self, v: ValueId, output: &str) -> Result<()> {
+        // Values of inputs have been added in their order.
+        match self.graph.inputs.binary_search(&v) {
+            Ok(_) => bail!(Unsupported, "output \"{output}\" is an input"),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Adds a node and its result, called `output`; a result that is constant is computed now.

@@ -76,6 +76,8 @@ impl Importer<'_> {
         let written = self.params(scale, zero_point.first(), axis, declared, v)?;
         let data_type = written.data_type;
         if let Some(real) = self.graph.real_constant(v) {
+            let len = real.data().len() as u64;
+            self.folding.take(real.shape(), len)?;
             let constant = Some(Constant::Codes(written.quantized(real)?));
             let (name, shape) = (self.names.fresh(output.into()), real.shape().to_vec());
             let quant = Some(written.params);
@@ -130,6 +132,7 @@ impl Importer<'_> {
     ) -> Result<ValueId> {
         if let Some((codes, data_type)) = self.codes(codes) {
             let (name, shape) = (self.names.fresh(name.into()), codes.shape().to_vec());
+            self.folding.take(&shape, 0)?;
             // Its shape is needed to read the parameters.
             let constant = Some(Constant::Codes(CodeTensor::default()));
             let v = self.add_value(Value { name, shape, constant, quant: None });
@@ -157,7 +160,7 @@ impl Importer<'_> {
 
     /// Scale and zero point of the codes of `v`. `codes` is their type, where it is known.
     fn params(
-        &self,
+        &mut self,
         scale_name: &str,
         zero_point: Option<&String>,
         axis: i64,
@@ -165,10 +168,11 @@ impl Importer<'_> {
         v: ValueId,
     ) -> Result<Written> {
         let scale = match self.get(scale_name)? {
-            Known::Value(v) => self.graph.real_constant(*v),
+            Known::Value(v) => self.graph.real_constant(*v).cloned(),
             _ => None,
         };
         let Some(scale) = scale else { bail!(Unsupported, "the scale must be a constant") };
+        self.folding.take(scale.shape(), 0)?;
         let (zero_points, data_type) = match zero_point.filter(|name| !name.is_empty()) {
             None => (None, codes.unwrap_or(dt::UINT8)),
             Some(name) => match self.get(name)? {
@@ -323,6 +327,7 @@ impl Importer<'_> {
         let scale = w.scale.iter().map(|w| x.scale[0] * w).collect();
         let quant = Some(QuantParams { scale, zero_point: 0, width: Width::W32, granularity });
         let (name, shape) = (self.names.fresh(format!("{name}.{bias}")), codes.shape().to_vec());
+        self.folding.take(&shape, 0)?;
         let constant = Some(Constant::Codes(codes));
         Ok(self.add_value(Value { name, shape, constant, quant }))
     }

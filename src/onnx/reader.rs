@@ -161,7 +161,9 @@ impl Buf for Reader {
     fn advance(&mut self, count: usize) {
         let buffered = count.min(self.chunk().len());
         self.used += buffered;
-        self.skip(count - buffered);
+        if count > buffered {
+            self.skip(count - buffered);
+        }
         self.refill();
     }
 
@@ -212,6 +214,19 @@ mod tests {
             }
         }
         assert_eq!(read(&path).unwrap(), known);
+    }
+
+    /// A pipe has no place to go to.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_in_the_buffer_is_left_out_without_the_file() {
+        let (end, _) = std::io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(end));
+        let mut reader = Reader { file, buffer: vec![1, 2, 3], used: 0, rest: 1, error: None };
+        reader.advance(2);
+        assert_eq!((reader.chunk(), reader.rest, reader.error.is_none()), (&[3][..], 1, true));
+        reader.advance(2);
+        assert!(reader.error.is_some());
     }
 
     #[test]

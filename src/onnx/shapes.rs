@@ -186,11 +186,13 @@ fn pick(
     room.take(&shape)?;
     Ok(match node.inputs[0].take() {
         Some(Input::Ints(t)) => {
-            let data = indices.map(|i| t.data()[i]).collect();
+            let all = t.data();
+            let data = indices.map(|i| all[i]).collect();
             Numbers::Ints(Tensor::new(shape, data)?, dt::INT64)
         }
         Some(Input::Real(t)) => {
-            let data = indices.map(|i| t.data()[i]).collect();
+            let all = t.data();
+            let data = indices.map(|i| all[i]).collect();
             Numbers::Real(Tensor::new(shape, data)?)
         }
         _ => bail!(Invalid, "the input is missing"),
@@ -202,6 +204,7 @@ fn gather(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), x.len())?;
     let Some(&size) = x.get(axis) else { bail!(Shape, "axis {axis} of shape {x:?}") };
     let indices = take_ints(node, 1)?;
+    room.as_large(indices.shape())?;
     let positions = indices.data().iter().map(|&i| {
         let from_front = if i < 0 { i.saturating_add(size as i64) } else { i };
         match usize::try_from(from_front) {
@@ -352,7 +355,8 @@ fn elementwise<T: Copy, U: Copy, V>(
     let steps = |s: &[usize]| broadcast_strides(s, &strides(s), &shape);
     let ia = strided_indices(shape.clone(), steps(a.shape()));
     let ib = strided_indices(shape.clone(), steps(b.shape()));
-    let data: Option<Vec<V>> = ia.zip(ib).map(|(i, j)| f(a.data()[i], b.data()[j])).collect();
+    let (a, b) = (a.data(), b.data());
+    let data: Option<Vec<V>> = ia.zip(ib).map(|(i, j)| f(a[i], b[j])).collect();
     match data {
         Some(data) => Tensor::new(shape, data),
         None => bail!(Invalid, "overflow, or a division by zero, in shape arithmetic"),

@@ -43,6 +43,16 @@ pub(super) fn widened(codes: &CodeTensor, data_type: i32) -> Tensor<i64> {
 }
 
 impl Numbers {
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        let shape = match self {
+            Self::Real(t) => t.shape(),
+            Self::Ints(t, _) => t.shape(),
+            Self::Narrow(t, _) => t.shape(),
+        };
+        shape.iter().product()
+    }
+
     /// Reads `proto`; external data is looked for in `folder`.
     pub(super) fn read(proto: TensorProto, folder: &mut Folder) -> Result<Self> {
         let shape = shape(&proto)?;

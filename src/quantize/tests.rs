@@ -249,3 +249,20 @@ fn what_was_not_calibrated_is_refused() {
     let percentile = session(Calibrator::Percentile(0.0));
     assert_eq!(percentile, "percentile 0: expected more than 0, at most 100");
 }
+
+/// Each reads codes of its own.
+#[test]
+fn a_constant_has_not_too_many_users() {
+    let graph = |users: usize| {
+        let mut net = Net::new(0);
+        let (x, w) = (net.input(&[1 << 20]), net.constant(Tensor::from_vec(vec![1.0; 1 << 20])));
+        let y = (0..users).fold(x, |y, _| net.node(ADD, &[y, w]));
+        net.finish(&[y])
+    };
+    let chosen =
+        |graph: &Graph| choose_params(graph, &vec![symmetric(1.0); graph.values.len()], SCHEMES[3]);
+    assert!(chosen(&graph(65)).is_ok());
+    let error = refused(chosen(&graph(1000)));
+    assert!(error.starts_with("in node \"n65\" (Add): unsupported: constant \""), "{error}");
+    assert!(error.contains("has too many users"), "{error}");
+}

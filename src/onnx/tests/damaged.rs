@@ -1,20 +1,19 @@
 //! Files that were whole once.
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::ops::Op;
-use crate::tensor::Tensor;
+use crate::tensor::{SEEN, Tensor};
 use crate::testing::exec::float::FloatExecutor;
 use crate::testing::exec::int::IntExecutor;
 
-/// Reads, prepares, lowers and runs; whatever happens, it happens without a panic, and soon.
+/// Reads, prepares, lowers and runs; whatever happens, it happens without a panic, and without much work.
 pub fn survive(bytes: &[u8]) -> Result<()> {
-    let start = Instant::now();
+    let before = SEEN.get();
     let result = survive_at_leisure(bytes);
-    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    let seen = SEEN.get() - before;
+    assert!(seen < 1 << 28, "{seen} elements and nodes were looked at");
     result
 }
 

@@ -56,6 +56,15 @@ fn quantization_in_two_ways() {
     refused(&real_input, "input \"x\" is not made of codes");
 }
 
+/// Nothing computes it, so it has no codes of its own.
+#[test]
+fn an_output_that_is_an_input() {
+    for outputs in [["y", "x"], ["x", "y"]] {
+        let direct = edited(conv(vec![]), |g| g.output = outputs.map(output).into());
+        refused(&direct, "output \"x\" is an input");
+    }
+}
+
 #[test]
 fn used_with_and_without_quantization() {
     let mixed = edited(qdq(), |g| {

@@ -15,7 +15,9 @@ use float::{Group, Scratch, biases};
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
-use super::{IntOperator, Lowering, Operator, Order, Role, Wants, Window, expect_inputs, nhwc};
+use super::{
+    IntOperator, Lowering, Operator, Order, Role, Wants, Window, elements, expect_inputs, nhwc,
+};
 use crate::arith::Products;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -98,6 +100,21 @@ impl Operator for Conv {
     fn macs(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
         let per_output: usize = inputs[1][1..].iter().product();
         output.iter().product::<usize>() as u64 * per_output as u64
+    }
+
+    /// Beside the products, a group of an image takes as long as some hundred of them, and its planes may be
+    /// written out with padding.
+    fn work(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
+        let Window { kernel, stride, dilation, .. } = self.window;
+        let seen = |axis: usize| {
+            let results = (output[2 + axis] as u64).saturating_sub(1);
+            let taps = (kernel[axis] as u64 - 1).saturating_mul(dilation[axis] as u64);
+            results.saturating_mul(stride[axis] as u64).saturating_add(taps).saturating_add(1)
+        };
+        let planes = elements(&inputs[0][..2]).saturating_mul(seen(0).saturating_mul(seen(1)));
+        let groups = (inputs[0][0] * self.group) as u64;
+        let results = self.macs(inputs, output).saturating_add(elements(output));
+        results.saturating_add(planes).saturating_add(128 * groups)
     }
 
     fn role(&self, index: usize) -> Role {
