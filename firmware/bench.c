@@ -2,7 +2,7 @@
  * Runs a generated network on its test vectors, compares every byte, and measures the first inference.
  * Prints one line of JSON, after one line for each vector that differs. Exit status: 0 all equal, 1 not, 2 error.
  *
- * The network is a folder with net.c, net.h (NET_INPUT_SIZE, NET_OUTPUT_SIZE, net_code_t, net_run) and either
+ * The network is a folder with net.c, net.h (NET_INPUT_SIZE, NET_OUTPUT_SIZE, net_input_t, net_output_t, net_run) and either
  *   vectors.h    NET_VECTORS, net_inputs, net_outputs: linked into flash; or
  *   vectors.bin  input, output, input, output, ...: read from the host (the Makefile defines VECTORS_IN_FILE).
  */
@@ -11,15 +11,15 @@
 #include "semihosting.h"
 #include "stack.h"
 
-static net_code_t output[NET_OUTPUT_SIZE];
+static net_output_t output[NET_OUTPUT_SIZE];
 
 #ifdef VECTORS_IN_FILE
-static net_code_t input[NET_INPUT_SIZE];
-static net_code_t expected[NET_OUTPUT_SIZE];
+static net_input_t input[NET_INPUT_SIZE];
+static net_output_t expected[NET_OUTPUT_SIZE];
 #else
 #include "vectors.h"
-static const net_code_t *input;
-static const net_code_t *expected;
+static const net_input_t *input;
+static const net_output_t *expected;
 #endif
 
 static void fail(const char *why)

@@ -1,9 +1,12 @@
 /*
- * The integer arithmetic of `arith.rs`, in C99. The includer defines CODE_BITS, 8 or 16, the width of
- * every activation, and the types
- *   code_t    int8_t or int16_t: a code of an activation
- *   weight_t  int8_t or int16_t: a code of a weight
- *   acc_t     int32_t or int64_t: the type that the proven bound of every accumulator fits
+ * The integer arithmetic of `arith.rs`, in C99, and the types of the operators' files.
+ *
+ * A network includes those files once for each combination of types that its layers have. Before, it defines
+ *   X_BITS        8 or 16, the width of the codes of a layer's arguments
+ *   Y_BITS        8 or 16, that of its result
+ *   WEIGHT_BITS   8 or 16, that of its weights
+ *   ACC_BITS      32 or 64: so many bits the proven bound of every accumulator fits
+ * and all names that such a file defines end with these four numbers: see T.
  */
 #ifndef ARITH_H
 #define ARITH_H
@@ -15,8 +18,20 @@
    round down. A compiler that does otherwise stops here. */
 typedef char right_shift_rounds_down[(-1 >> 1) == -1 ? 1 : -1];
 
-#define CODE_MIN (-(1 << (CODE_BITS - 1)))
-#define CODE_MAX ((1 << (CODE_BITS - 1)) - 1)
+#define x_t INT_T(X_BITS)
+#define y_t INT_T(Y_BITS)
+#define weight_t INT_T(WEIGHT_BITS)
+#define acc_t INT_T(ACC_BITS)
+#define INT_T(bits) INT_T_(bits)
+#define INT_T_(bits) int##bits##_t
+
+#define T(name) T_(name, X_BITS, Y_BITS, WEIGHT_BITS, ACC_BITS)
+#define T_(name, x, y, weight, acc) T__(name, x, y, weight, acc)
+#define T__(name, x, y, weight, acc) name##_##x##_##y##_##weight##_##acc
+
+#define X_MIN (-(1 << (X_BITS - 1)))
+#define Y_MIN (-(1 << (Y_BITS - 1)))
+#define Y_MAX ((1 << (Y_BITS - 1)) - 1)
 
 /* A positive factor, taken exactly: significand * 2^-shift; significand in [2^23, 2^24), shift in [1, 62]. */
 struct multiplier {
@@ -42,30 +57,33 @@ static inline int64_t round_ratio(int64_t numerator, int64_t denominator, int32_
     return round_shift(2 * quotient + (rest != 0), shift + 1);
 }
 
-/* round_half_even(acc * m): the exact product, rounded once. Either |acc| < 2^38, or shift >= 17 and
-   |acc| < 2^53: then the low 16 bits of the product are kept as one sticky bit. */
-static inline int64_t rescale(acc_t acc, struct multiplier m)
+/* round_half_even(acc * m): the exact product, rounded once. */
+static inline int64_t rescale(int32_t acc, struct multiplier m)
 {
-    if (sizeof(acc_t) == 4 || m.shift < 17) {
-        return round_shift((int64_t)acc * m.significand, m.shift);
+    return round_shift((int64_t)acc * m.significand, m.shift);
+}
+
+/* As rescale. Either |acc| < 2^38, or shift >= 17 and |acc| < 2^53: then the low 16 bits of the product are
+   kept as one sticky bit. */
+static inline int64_t rescale_wide(int64_t acc, struct multiplier m)
+{
+    if (m.shift < 17) {
+        return round_shift(acc * m.significand, m.shift);
     }
     {
-        int64_t low = ((int64_t)acc & 0xFFFF) * m.significand;
-        int64_t high = ((int64_t)acc >> 16) * m.significand + (low >> 16);
+        int64_t low = (acc & 0xFFFF) * m.significand;
+        int64_t high = (acc >> 16) * m.significand + (low >> 16);
         return round_shift(2 * high + ((low & 0xFFFF) != 0), m.shift - 15);
     }
 }
 
-/* q as a code: limited to lo..hi. */
-static inline code_t clamp(int64_t q, int32_t lo, int32_t hi)
-{
-    return (code_t)(q < lo ? lo : q > hi ? hi : q);
-}
+/* The one of them for an acc_t. */
+#define RESCALE(acc, m) (ACC_BITS == 32 ? rescale((int32_t)(acc), m) : rescale_wide(acc, m))
 
-/* Turns an accumulator into an output code: rescale, add, clamp. */
-static inline code_t requantize(acc_t acc, struct multiplier m, int32_t zero_point, int32_t lo, int32_t hi)
+/* q, limited to lo..hi. */
+static inline int32_t clamp(int64_t q, int32_t lo, int32_t hi)
 {
-    return clamp(rescale(acc, m) + zero_point, lo, hi);
+    return (int32_t)(q < lo ? lo : q > hi ? hi : q);
 }
 
 /* Where element i of a row-major tensor of shape `shape` lies when its axes have `strides`. */

@@ -105,27 +105,48 @@ impl Codes {
 
 /// A code that [`Codes`] can hold.
 pub trait CodeType: Code {
-    /// The codes, if they are of this type; an integer graph has only one type of activations.
+    /// The codes, which are of this type.
     fn slice(codes: &Codes) -> &[Self];
+
+    /// `codes` under their own type: those of a node that only moves codes are of the type of its argument.
+    fn of<Y: CodeType>(codes: &mut [Y]) -> &mut [Self];
+
+    /// `codes` as what they are.
+    fn any(codes: &mut [Self]) -> AnyCodes<'_>;
 }
 
-impl CodeType for i8 {
-    fn slice(codes: &Codes) -> &[i8] {
-        match codes {
-            Codes::I8(codes) => codes,
-            Codes::I16(_) => unreachable!("16-bit codes among 8-bit ones"),
-        }
-    }
+/// Codes of either type.
+#[allow(missing_docs)]
+#[derive(Debug)]
+pub enum AnyCodes<'a> {
+    I8(&'a mut [i8]),
+    I16(&'a mut [i16]),
 }
 
-impl CodeType for i16 {
-    fn slice(codes: &Codes) -> &[i16] {
-        match codes {
-            Codes::I16(codes) => codes,
-            Codes::I8(_) => unreachable!("8-bit codes among 16-bit ones"),
+macro_rules! code_type {
+    ($($code:ty: $held:ident),*) => {$(
+        impl CodeType for $code {
+            fn slice(codes: &Codes) -> &[Self] {
+                match codes {
+                    Codes::$held(codes) => codes,
+                    other => unreachable!("{} among {}", other.type_name(), stringify!($code)),
+                }
+            }
+
+            fn of<Y: CodeType>(codes: &mut [Y]) -> &mut [Self] {
+                match Y::any(codes) {
+                    AnyCodes::$held(codes) => codes,
+                    _ => unreachable!("codes that only move become {}", stringify!($code)),
+                }
+            }
+
+            fn any(codes: &mut [Self]) -> AnyCodes<'_> {
+                AnyCodes::$held(codes)
+            }
         }
-    }
+    )*};
 }
+code_type!(i8: I8, i16: I16);
 
 /// The codes of a constant of the graph, in ONNX's axis order. Biases have 32 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,6 @@ use crate::exec::int::IntExecutor;
 use crate::graph::ValueId;
 use crate::kernels::isa::Isa;
 use crate::lower::IntGraph;
-use crate::memory::code_width;
 use crate::quant::Width;
 use crate::tensor::Tensor;
 use crate::text::printable;
@@ -146,15 +145,15 @@ impl InEngine {
     /// # Errors
     /// Those of [`Engine::new`].
     pub fn all(graph: &IntGraph, threads: &[usize]) -> crate::Result<Vec<Self>> {
-        let (isas, threads) = match code_width(graph) {
+        let (isas, threads) = match graph.widest() {
             Width::W8 => {
                 (Isa::ALL.into_iter().rev().filter(|isa| isa.is_available()).collect(), threads)
             }
             Width::W16 | Width::W32 => (vec![Isa::detect()], &[1][..]),
         };
-        let family = match code_width(graph) {
+        let family = match graph.widest() {
             Width::W8 => format!("engine ({}; {})", listed(&isas), threads_of(threads)),
-            width => format!("engine ({width} bits: the reference's code)"),
+            width => format!("engine (codes of {width} bits: the reference's code)"),
         };
         let results = graph.nodes.iter().map(|n| (n.output, graph.values[n.output].quant.width));
         let results: Vec<(ValueId, Width)> = results.collect();

@@ -2,14 +2,16 @@
 //! scales, zero points, weights and biases of the quantized graph, so that a model that was written
 //! to a file and read again becomes the identical integer graph.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::codes::Codes;
 use crate::error::{Context, Error, Result, bail};
 use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
-use crate::ops::clip::Clip;
+use crate::ops::clip::code_limits;
 use crate::ops::product::is_wide;
-use crate::ops::table::TableInt;
+use crate::ops::recode::RecodeInt;
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{
     FIRST, IntOp, Lowering, Op, Operand, Order, OutputParams, Role, Wants, layouts_coincide,
@@ -87,6 +89,11 @@ pub struct Accumulator {
 }
 
 impl IntGraph {
+    /// Width of the widest codes.
+    pub fn widest(&self) -> Width {
+        self.values.iter().map(|v| v.quant.width).max().unwrap_or_default()
+    }
+
     /// The accumulator that can grow largest; without sums that always have 64 bits.
     pub fn widest_accumulator(&self) -> Option<Accumulator> {
         let nodes = self.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
@@ -142,6 +149,7 @@ fn lower_with(
         constants,
         ids: vec![None; graph.values.len()],
         moved: vec![None; graph.values.len()],
+        recoded: HashMap::new(),
         int: IntGraph { name: graph.name.clone(), ..IntGraph::default() },
     };
     let mut spatial = vec![false; graph.values.len()];
@@ -173,16 +181,6 @@ fn lower_with(
     Ok(lowerer.int)
 }
 
-/// The codes to which `clamp` limits a result.
-fn code_limits(clamp: Clip, quant: &QuantParams) -> (i32, i32) {
-    let limit = |real: f32, none: i32| match real.is_finite() {
-        true => quant.quantize(real, 0),
-        false => none,
-    };
-    let (lowest, highest) = quant.code_range();
-    (limit(clamp.lo, lowest), limit(clamp.hi, highest))
-}
-
 struct Lowerer<'a> {
     graph: &'a Graph,
     index: Index,
@@ -191,6 +189,8 @@ struct Lowerer<'a> {
     /// The integer value of each value of the graph, and its copy in the other order.
     ids: Vec<Option<ValueId>>,
     moved: Vec<Option<ValueId>>,
+    /// The copies of an integer value in other codes.
+    recoded: HashMap<ValueId, Vec<ValueId>>,
     int: IntGraph,
 }
 
@@ -207,17 +207,6 @@ impl Lowerer<'_> {
         let quant = self.quant(value)?;
         if quant.width == Width::W32 || quant.scale.len() != 1 {
             bail!(Unsupported, "value \"{}\" needs 8 or 16 bits and one scale", value.name);
-        }
-        match self.int.values.first() {
-            Some(first) if first.quant.width != quant.width => bail!(
-                Unsupported,
-                "value \"{}\" has {} bits and \"{}\" has {}: activations of two widths",
-                first.name,
-                first.quant.width,
-                value.name,
-                quant.width
-            ),
-            _ => {}
         }
         let constant = match &self.constants[v] {
             None => None,
@@ -287,7 +276,7 @@ impl Lowerer<'_> {
             Wants::Inherit | Wants::Transpose => self.value(v),
             Wants::Is(order) => self.value_in(v, order, &node.name),
         });
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let mut inputs = inputs.collect::<Result<Vec<_>>>()?;
         let order = match (wanted, &node.op) {
             (Wants::Inherit, _) => {
                 let mut values = inputs.iter().map(|&id| &self.int.values[id]);
@@ -305,9 +294,10 @@ impl Lowerer<'_> {
         };
         let output = self.add_value(node.output, order)?;
         let (name, y) = (node.name.clone(), self.int.values[output].clone());
+        let clamp = code_limits(node.clamp, &y.quant);
+        self.to_one_width(node, &mut inputs, &y.quant);
         let x = self.int.values[inputs[0]].quant.clone();
         let moves_codes = node.op.output_params() == OutputParams::SameAsInput;
-        let clamp = code_limits(node.clamp, &y.quant);
         if !moves_codes || (x == y.quant && clamp == y.quant.code_range()) {
             let op = self.lower_op(node, &inputs, output, clamp)?;
             self.push(name, &node.name, op, inputs, output);
@@ -315,12 +305,58 @@ impl Lowerer<'_> {
         }
         // The codes are moved as they are, and then become others.
         let everything = x.code_range();
-        let (moved, table) = (self.int.values.len(), TableInt::of(&x, &y.quant, clamp, |x| x));
+        let (moved, recode) = (self.int.values.len(), RecodeInt::new(&x, &y.quant, clamp));
         self.int.values.push(IntValue { name: format!("{}.moved", y.name), quant: x, ..y });
         let op = self.lower_op(node, &inputs, moved, everything)?;
         self.push(format!("{name}.moved"), &node.name, op, inputs, moved);
-        self.push(name, &node.name, IntOp::Clip(table), vec![moved], output);
+        self.push(name, &node.name, IntOp::Recode(recode), vec![moved], output);
         Ok(())
+    }
+
+    /// Arguments of 8 bits become 16-bit ones beside others of 16, the same numbers with the same scale.
+    /// Where codes of 16 bits are to be copied, they become those of the result `y`.
+    fn to_one_width(&mut self, node: &Node, inputs: &mut [ValueId], y: &QuantParams) {
+        let width = |lowerer: &Self, id: ValueId| lowerer.int.values[id].quant.width;
+        if inputs.iter().all(|&id| width(self, id) == Width::W8) {
+            return;
+        }
+        for id in inputs.iter_mut() {
+            let quant = match node.op.output_params() {
+                OutputParams::Shared => y.clone(),
+                _ => QuantParams { width: Width::W16, ..self.int.values[*id].quant.clone() },
+            };
+            *id = self.recoded(*id, quant, &node.name);
+        }
+    }
+
+    /// The integer value `id` in codes of `quant`.
+    fn recoded(&mut self, id: ValueId, quant: QuantParams, origin: &str) -> ValueId {
+        let from = &self.int.values[id];
+        if from.quant == quant {
+            return id;
+        }
+        let known = self.recoded.get(&id).into_iter().flatten();
+        if let Some(&known) = known.clone().find(|&&v| self.int.values[v].quant == quant) {
+            return known;
+        }
+        let op = IntOp::Recode(RecodeInt::new(&from.quant, &quant, quant.code_range()));
+        let name = match self.recoded.get(&id).map_or(0, Vec::len) {
+            0 => format!("{}.recoded", from.name),
+            more => format!("{}.recoded{}", from.name, more + 1),
+        };
+        let mut to = IntValue { name: name.clone(), quant, ..from.clone() };
+        let output = self.int.values.len();
+        match &from.constant {
+            Some(codes) => {
+                let mut recoded = Codes::zeros(to.quant.width, codes.len());
+                op.eval(&[codes], &mut recoded);
+                to.constant = Some(recoded);
+            }
+            None => self.push(name, origin, op, vec![id], output),
+        }
+        self.int.values.push(to);
+        self.recoded.entry(id).or_default().push(output);
+        output
     }
 
     fn lower_op(

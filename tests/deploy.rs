@@ -192,25 +192,25 @@ fn the_header_is_good_for_cpp() {
             #include "net.h"
             #include "vectors.h"
 
-            static int differ(float scale, int32_t zero)
+            static int differ(float scale, int32_t zero, int32_t bits)
             {
-                const int32_t half = 1 << (8 * sizeof(net_code_t) - 1);
+                const int32_t half = 1 << (bits - 1);
                 const float infinity = std::numeric_limits<float>::infinity();
                 int wrong = 0;
                 for (int32_t i = -half; i < half; i++) {
-                    const net_code_t code = static_cast<net_code_t>(i);
-                    wrong += net_quantize(net_dequantize(code, scale, zero), scale, zero) != code;
+                    const int32_t code = i;
+                    wrong += net_quantize(net_dequantize(code, scale, zero), scale, zero, bits) != code;
                 }
-                wrong += net_quantize(infinity, scale, zero) != half - 1;
-                wrong += net_quantize(-infinity, scale, zero) != -half;
-                wrong += net_quantize(0.0f / (scale - scale), scale, zero) != zero;
+                wrong += net_quantize(infinity, scale, zero, bits) != half - 1;
+                wrong += net_quantize(-infinity, scale, zero, bits) != -half;
+                wrong += net_quantize(0.0f / (scale - scale), scale, zero, bits) != zero;
                 return wrong;
             }
 
             int main()
             {
-                int wrong = differ(NET_INPUT_SCALE, NET_INPUT_ZERO_POINT);
-                wrong += differ(NET_OUTPUT_SCALE, NET_OUTPUT_ZERO_POINT);
+                int wrong = differ(NET_INPUT_SCALE, NET_INPUT_ZERO_POINT, NET_INPUT_BITS);
+                wrong += differ(NET_OUTPUT_SCALE, NET_OUTPUT_ZERO_POINT, NET_OUTPUT_BITS);
                 for (int i = 0; i < NET_INPUT_SIZE; i++) {
                     net_input()[i] = net_inputs[0][i];
                 }
@@ -434,9 +434,9 @@ fn verify_finds_what_differs() {
     let start = format!("sample 0: layer \"{}\": \"{}\"[0] is ", layer(last), name(last));
     let got = line.strip_prefix(&start).unwrap_or_else(|| panic!("{line}, expected {start}"));
     // The reference is alone against two forms of C.
-    let got = got.strip_prefix(&format!("{} in reference, ", vector.output[0])).unwrap();
+    let got = got.strip_prefix(&format!("{} in reference, ", vector.outputs[0].get(0))).unwrap();
     let got: i32 = got.strip_suffix(" in c\n").unwrap().parse().unwrap();
-    assert!(got > vector.output[0] && got <= 127, "{line}");
+    assert!(got > vector.outputs[0].get(0) && got <= 127, "{line}");
 
     // The same in Rust: the last bias there is.
     let crate_folder = dir.path().join("crate");
@@ -448,7 +448,7 @@ fn verify_finds_what_differs() {
     let cargo = tampering(dir.path(), "cargo1", "src/lib.rs", &library, env!("CARGO"));
     let output = ptq_with(dir.path(), &format!("{verify} --targets rust"), &[("CARGO", &cargo)]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
-    let expected = vector.output[0];
+    let expected = vector.outputs[0].get(0);
     assert_eq!(stdout(&output), format!("{start}{got} in rust, {expected} in reference\n"));
 
     // One bit of one code of a layer: it is named, with those who say otherwise.

@@ -11,7 +11,7 @@ use naive_ptq::compare::{
     Candidate, How, InEngine, Outcome, Reference, Runner, Sample, Trace, compare,
 };
 use naive_ptq::data::{Temporary, write_folder};
-use naive_ptq::emit::{Build, TARGETS, Target, code_width};
+use naive_ptq::emit::{Build, TARGETS, Target};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 
@@ -185,14 +185,14 @@ impl Program {
     }
 
     fn run(&mut self, graph: &IntGraph, sample: &Sample) -> anyhow::Result<Trace> {
-        let width = code_width(graph);
-        let codes: Vec<i32> = sample.codes.iter().flat_map(|codes| codes.iter()).collect();
         let input = self.input.as_mut().context("no standard input")?;
-        input
-            .write_all(&to_bytes(&codes, width))
-            .and_then(|()| input.flush())
-            .context("the program ended")?;
+        for codes in &sample.codes {
+            let bytes = to_bytes(&codes.iter().collect::<Vec<_>>(), codes.width());
+            input.write_all(&bytes).context("the program ended")?;
+        }
+        input.flush().context("the program ended")?;
         let mut read = |v: usize| {
+            let width = graph.values[v].quant.width;
             let mut bytes = vec![0; graph.values[v].len() * width.bytes()];
             self.output.read_exact(&mut bytes).context("the program ended")?;
             anyhow::Ok(from_bytes(&bytes, width))

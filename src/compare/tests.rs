@@ -95,7 +95,7 @@ fn compared(graph: &IntGraph, all: &[Box<dyn Candidate>], layers: bool) -> Compa
 }
 
 fn wide(scheme: usize) -> bool {
-    code_width(&candidates(scheme).0) != Width::W8
+    candidates(scheme).0.widest() != Width::W8
 }
 
 #[test]

@@ -20,8 +20,8 @@ use crate::error::{Context, Error, Result, bail};
 use crate::exec::int::IntExecutor;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
+pub use crate::memory::Memory;
 use crate::memory::leaves_codes;
-pub use crate::memory::{Memory, code_width};
 pub use crate::ops::language::{C, Rust};
 use crate::ops::language::{Emit, Language};
 use crate::ops::{IntOp, Op, Order};
@@ -160,9 +160,39 @@ fn list(items: impl Iterator<Item = String>) -> String {
     text
 }
 
-/// Number of codes of `values` together.
-fn total(graph: &IntGraph, values: &[ValueId]) -> usize {
-    values.iter().map(|&v| graph.values[v].len()).sum()
+/// An input or an output of the network.
+struct Edge<'a> {
+    what: &'static str,
+    /// `what`, and behind it the number of those before it, if there are any.
+    name: String,
+    number: usize,
+    v: ValueId,
+    value: &'a IntValue,
+}
+
+impl Edge<'_> {
+    fn is_input(&self) -> bool {
+        self.what == "input"
+    }
+
+    /// Its codes in a test.
+    fn codes<'v>(&self, vector: &'v TestVector) -> &'v Codes {
+        let all = if self.is_input() { &vector.inputs } else { &vector.outputs };
+        &all[self.number]
+    }
+}
+
+/// Inputs, then outputs.
+fn edges(graph: &IntGraph) -> Vec<Edge<'_>> {
+    let edges = [("input", &graph.inputs), ("output", &graph.outputs)].into_iter();
+    let each = edges.flat_map(|(what, values)| {
+        values.iter().enumerate().map(move |(number, &v)| (what, number, v))
+    });
+    each.map(|(what, number, v)| {
+        let name = if number == 0 { what.into() } else { format!("{what}{number}") };
+        Edge { what, name, number, v, value: &graph.values[v] }
+    })
+    .collect()
 }
 
 /// Whether the node leaves all codes where they are under this plan: then nothing has to be done.
@@ -196,10 +226,10 @@ fn comment(name: &str) -> String {
 /// Inputs, outputs and, layer by layer, results of one run, as codes in the order of memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TestVector {
-    /// All inputs, one after the other.
-    pub input: Vec<i32>,
-    /// All outputs, one after the other.
-    pub output: Vec<i32>,
+    /// Each input.
+    pub inputs: Vec<Codes>,
+    /// Each output.
+    pub outputs: Vec<Codes>,
     /// The result of each node.
     pub layers: Vec<Codes>,
 }
@@ -220,12 +250,9 @@ impl TestVector {
             Some(codes) => Ok(codes.clone()),
             None => bail!(Invalid, "value \"{}\" is not computed", graph.values[v].name),
         };
-        let all = |values: &[ValueId]| -> Result<Vec<i32>> {
-            let lists = values.iter().map(|&v| Ok(codes(v)?.iter().collect::<Vec<_>>()));
-            Ok(lists.collect::<Result<Vec<_>>>()?.concat())
-        };
+        let all = |values: &[ValueId]| values.iter().map(|&v| codes(v)).collect::<Result<_>>();
         let layers = graph.nodes.iter().map(|n| codes(n.output)).collect::<Result<_>>()?;
-        Ok(Self { input: all(&graph.inputs)?, output: all(&graph.outputs)?, layers })
+        Ok(Self { inputs: all(&graph.inputs)?, outputs: all(&graph.outputs)?, layers })
     }
 }
 

@@ -9,12 +9,14 @@ use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::ops::concat::Concat;
 use crate::passes;
-use crate::quant::{Range, Scheme};
-use crate::quantize::quantize;
+use crate::quant::{Range, Scheme, Width};
+use crate::quantize::{Plan, quantize};
 use crate::testing::random_graphs::random_network;
-use crate::testing::{Net, PATTERNS, Rng, SCHEMES, check_c, pattern_codes, random_inputs, started};
+use crate::testing::{
+    Net, PATTERNS, Rng, SCHEMES, check_c, mixed_plan, pattern_codes, random_inputs, started,
+};
 
-use super::{C, Rust, TARGETS, Target, TestVector, check_name, code_width};
+use super::{C, Rust, TARGETS, Target, TestVector, check_name};
 
 fn quantized(seed: u64, scheme: Scheme) -> Graph {
     let mut float = random_network(seed, 9);
@@ -22,7 +24,11 @@ fn quantized(seed: u64, scheme: Scheme) -> Graph {
     let mut observer = Observer::new(&float);
     let x = random_inputs(&float, &mut Rng(seed), 1.0);
     FloatExecutor::new(&float).run(&x, |v, x| observer.see(v, x)).unwrap();
-    quantize(&float, &observer.ranges(Calibrator::MinMax), scheme).unwrap()
+    let plan = match seed % 2 {
+        0 => scheme.into(),
+        _ => mixed_plan(&float, scheme, &mut Rng(seed)),
+    };
+    quantize(&float, &observer.ranges(Calibrator::MinMax), plan).unwrap()
 }
 
 /// Whole networks of all operators: one memory, results written over arguments.
@@ -100,7 +106,6 @@ fn emitted_files_are_told_from_others() {
 fn plans_keep_what_is_still_read() {
     for seed in 0..40 {
         let int = lower(&quantized(seed, SCHEMES[seed as usize % SCHEMES.len()])).unwrap();
-        let bytes = code_width(&int).bytes();
         for memory in TARGETS.iter().map(|target| target.memory(&int)) {
             let last = |v: usize| match int.outputs.contains(&v) {
                 true => int.nodes.len(),
@@ -109,7 +114,7 @@ fn plans_keep_what_is_still_read() {
             for (i, node) in int.nodes.iter().enumerate() {
                 let place = |v: usize| {
                     let start = memory.values[v].unwrap();
-                    start..start + int.values[v].len() * bytes
+                    start..start + int.values[v].len() * int.values[v].quant.width.bytes()
                 };
                 let y = place(node.output);
                 assert!(y.end <= memory.size, "seed {seed}");
@@ -137,20 +142,25 @@ fn names_are_identifiers() {
     }
 }
 
-/// Several inputs lie one after the other in the caller's memory, and not in the network's.
+/// Each input and output has a place in the network's memory, and a type.
 #[test]
-fn several_inputs_and_constant_outputs_have_no_places_of_their_own() {
+fn several_inputs_have_places_of_their_own() {
     let mut net = Net::new(0);
     let (a, b) = (net.input(&[1, 5]), net.input(&[1, 40]));
     let y = net.node(Op::Concat(Concat { axis: 1 }), &[a, b]);
     let z = net.node(Op::Clip(Clip::RELU), &[a]);
     let float = net.finish(&[z, y]);
     let ranges = vec![Some(Range { lo: -1.0, hi: 1.0 }); float.values.len()];
-    let graph = quantize(&float, &ranges, SCHEMES[3]).unwrap();
+    let wide = SCHEMES[3].with_widths(Width::W16, Width::W8);
+    let plan = Plan { inputs: [(b, wide)].into(), ..SCHEMES[3].into() };
+    let graph = quantize(&float, &ranges, plan).unwrap();
     let files = C.files(&lower(&graph).unwrap(), "net", &[]).unwrap();
-    assert!(
-        files.iter().all(|(_, text)| !text.contains("net_input(") && !text.contains("net_output("))
-    );
+    let header = &files.iter().find(|(name, _)| name == "net.h").unwrap().1;
+    for line in
+        ["typedef int8_t net_input_t;", "typedef int16_t net_input1_t;", "net_output1(void);"]
+    {
+        assert!(header.contains(line), "{header}");
+    }
     let codes = PATTERNS.map(|p| pattern_codes(&graph, &mut Rng(0), p)).to_vec();
     check_c(&[(graph.clone(), codes)]);
     let nothing = Graph { inputs: vec![], ..graph };

@@ -55,7 +55,7 @@ use crate::kernels::elementwise::{interleave, quantize};
 use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
-use crate::memory::{Memory, code_width};
+use crate::memory::Memory;
 use crate::ops::Order;
 use crate::quant::Width;
 use crate::tensor::Tensor;
@@ -170,7 +170,7 @@ impl Engine {
             threads: 1,
             wide: None,
         };
-        if code_width(graph) != Width::W8 {
+        if graph.widest() != Width::W8 {
             engine.wide = Some(IntExecutor::new(graph));
             return Ok(engine);
         }

@@ -151,7 +151,6 @@ fn what_is_not_quantized_is_named() {
             |v| v.quant.as_mut().unwrap().width = Width::W32,
             "weights need 8 or 16 bits, got 32",
         ),
-        (x, |v| v.quant.as_mut().unwrap().width = Width::W16, "activations of two widths"),
         (added, real, "in node \"n1\" (Add): unsupported: value \"c2\" is not quantized"),
     ] {
         let mut graph = graph.clone();

@@ -27,6 +27,12 @@ impl Memory {
         Self::plan(graph, |_| 0, |_, _| false)
     }
 
+    /// As [`disjoint`](Self::disjoint), where values of another width take nothing.
+    pub fn of_width(graph: &IntGraph, width: Width) -> Self {
+        let bytes = |v: &IntValue| if v.quant.width == width { bytes(v) } else { 0 };
+        Self::plan_bytes(graph, bytes, |_| 0, |_, _| false)
+    }
+
     /// Node `i` takes `scratch(i)` bytes for itself, and may write its result over argument `k` if
     /// `writes_over(i, k)` and nobody reads that later.
     pub fn plan(
@@ -34,7 +40,15 @@ impl Memory {
         scratch: impl Fn(usize) -> usize,
         writes_over: impl Fn(usize, usize) -> bool,
     ) -> Self {
-        let bytes = |v: &IntValue| v.len() * code_width(graph).bytes();
+        Self::plan_bytes(graph, bytes, scratch, writes_over)
+    }
+
+    fn plan_bytes(
+        graph: &IntGraph,
+        bytes: impl Fn(&IntValue) -> usize,
+        scratch: impl Fn(usize) -> usize,
+        writes_over: impl Fn(usize, usize) -> bool,
+    ) -> Self {
         // Step 0 takes the inputs, step i + 1 computes node i, and the last one returns the outputs.
         let end = graph.nodes.len() + 1;
         let mut first = vec![None; graph.values.len()];
@@ -89,9 +103,9 @@ impl Memory {
     }
 }
 
-/// Bits of the codes of all activations.
-pub fn code_width(graph: &IntGraph) -> Width {
-    graph.values.first().map_or(Width::W8, |v| v.quant.width)
+/// Bytes of all codes of `value`.
+fn bytes(value: &IntValue) -> usize {
+    value.len() * value.quant.width.bytes()
 }
 
 /// Whether the node has the codes of its argument as its result, in the same order.

@@ -19,6 +19,7 @@ pub mod pad;
 pub mod pick;
 pub mod prelu;
 pub mod product;
+pub mod recode;
 pub mod reshape;
 pub mod resize;
 pub mod slice;
@@ -35,7 +36,7 @@ pub use onnx_node::{Attribute, Input, OnnxNode};
 pub use window::Window;
 
 use crate::arith::Multiplier;
-use crate::codes::{CodeTensor, CodeType, Codes};
+use crate::codes::{CodeTensor, CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
 use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strides};
@@ -111,8 +112,9 @@ pub trait Operator: Sized {
 
 /// The integer form of an operator: constants and the exact computation on codes.
 pub trait IntOperator {
-    /// Integer semantics: what every deployment of the model computes.
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]);
+    /// Integer semantics: what every deployment of the model computes. All arguments have codes of one width,
+    /// the result has those of any.
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]);
 
     /// Largest magnitude that any intermediate sum can take, for any input codes.
     fn acc_bound(&self) -> Option<i64> {
@@ -133,7 +135,7 @@ pub trait IntOperator {
 
 /// An operator without integer form: passes must have replaced it.
 impl IntOperator for std::convert::Infallible {
-    fn eval<X: CodeType>(&self, _: &[&[X]], _: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, _: &[&[X]], _: &mut [Y]) {
         match *self {}
     }
 }
@@ -329,6 +331,7 @@ ops! { $
     mul::Mul,
     pad::Pad,
     prelu::PRelu,
+    recode::Recode,
     reshape::Reshape,
     resize::Resize,
     slice::Slice,
@@ -415,19 +418,19 @@ impl Op {
 impl IntOp {
     /// See [`IntOperator::eval`].
     pub fn eval(&self, inputs: &[&Codes], y: &mut Codes) {
-        match y {
-            Codes::I8(y) => self.eval_typed(inputs, y),
-            Codes::I16(y) => self.eval_typed(inputs, y),
+        match inputs[0] {
+            Codes::I8(_) => self.eval_from::<i8>(inputs, y),
+            Codes::I16(_) => self.eval_from::<i16>(inputs, y),
         }
     }
 
-    fn eval_typed<X: CodeType>(&self, inputs: &[&Codes], y: &mut [X]) {
+    fn eval_from<X: CodeType>(&self, inputs: &[&Codes], y: &mut Codes) {
         let inputs: Vec<&[X]> = inputs.iter().map(|codes| X::slice(codes)).collect();
-        self.eval_slices(&inputs, y);
+        with_codes!(y, y => self.eval_slices(&inputs, y));
     }
 
     /// See [`IntOperator::eval`].
-    pub fn eval_slices<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    pub fn eval_slices<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         dispatch!(self: IntOp, op => op.eval(inputs, y))
     }
 

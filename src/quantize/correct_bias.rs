@@ -25,7 +25,7 @@ impl Step for BiasCorrection {
         let quantized = session.quantized()?;
         let changes = correct_bias(&mut session.graph, &quantized, session.observer);
         for &(index, _) in &changes {
-            session.params.choose_constants(&session.graph, index, session.scheme)?;
+            session.params.choose_constants(&session.graph, index, &session.plan)?;
         }
         let changes = changes.into_iter().map(|(_, change)| change).collect();
         Ok(Report { step: self.name(), changes })

@@ -7,6 +7,7 @@ mod complete;
 mod correct_bias;
 mod export;
 mod params;
+mod plan;
 mod quantizer;
 mod session;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Index};
 use crate::passes;
-use crate::quant::{QuantParams, Range, Scheme};
+use crate::quant::{QuantParams, Range};
 use crate::tensor::Tensor;
 
 pub use complete::complete_params;
@@ -28,6 +29,7 @@ pub use correct_bias::BiasCorrection;
 pub use export::export_checked;
 pub(crate) use params::Copies;
 pub use params::{Params, choose_params};
+pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};
 pub use session::{Change, Report, Session, Step, default_steps};
 
@@ -46,8 +48,8 @@ pub fn prepare(graph: &mut Graph) -> Result<()> {
 ///
 /// # Errors
 /// Those of [`choose_params`].
-pub fn quantize(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Graph> {
-    apply(graph, &choose_params(graph, ranges, scheme)?, &Rounding::default())
+pub fn quantize(graph: &Graph, ranges: &[Option<Range>], plan: impl Into<Plan>) -> Result<Graph> {
+    apply(graph, &choose_params(graph, ranges, &plan.into())?, &Rounding::default())
 }
 
 /// Quantizes a prepared float graph by the [`default_steps`].
@@ -58,9 +60,9 @@ pub fn quantize_corrected(
     graph: &Graph,
     observer: &Observer,
     calibrator: Calibrator,
-    scheme: Scheme,
+    plan: impl Into<Plan>,
 ) -> Result<Graph> {
-    let mut session = Session::new(graph.clone(), observer, calibrator, scheme)?;
+    let mut session = Session::new(graph.clone(), observer, calibrator, plan)?;
     session.run(&default_steps())?;
     session.quantized()
 }

@@ -1,5 +1,6 @@
 //! Ranges → scale and zero point of every activation and every constant.
 
+use super::Plan;
 use super::bias::bias_params;
 use super::weights::weight_params;
 use crate::error::{Context, Result, bail};
@@ -60,8 +61,8 @@ impl Params {
     ///
     /// # Errors
     /// The node, if its numbers have no codes.
-    pub fn choose_constants(&mut self, graph: &Graph, index: usize, scheme: Scheme) -> Result<()> {
-        let node = &graph.nodes[index];
+    pub fn choose_constants(&mut self, graph: &Graph, index: usize, plan: &Plan) -> Result<()> {
+        let (node, scheme) = (&graph.nodes[index], plan.of_node(index));
         self.constants[index] = vec![None; node.inputs.len()];
         self.values.resize(graph.values.len(), None);
         for (argument, &v) in node.inputs.iter().enumerate() {
@@ -90,21 +91,22 @@ impl Params {
 ///
 /// # Errors
 /// The node whose numbers have no codes (NaN, missing range), by name.
-pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], scheme: Scheme) -> Result<Params> {
+pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], plan: &Plan) -> Result<Params> {
     let ranges = &shared_ranges(graph, ranges);
     let values = graph.values.iter().map(|v| v.quant.clone()).collect();
     let mut params = Params { values, constants: vec![vec![]; graph.nodes.len()] };
     let mut copies = Copies::new(graph);
     graph.nodes.iter().try_for_each(|node| copies.take(graph, node))?;
     for &input in graph.inputs.iter().filter(|&&v| graph.values[v].quant.is_none()) {
-        params.values[input] = Some(scheme.activation(range_of(graph, ranges, input)?));
+        params.values[input] =
+            Some(plan.of_input(input).activation(range_of(graph, ranges, input)?));
     }
     for (index, node) in graph.nodes.iter().enumerate() {
         if params.values[node.output].is_none() {
-            let result = result_params(&params, graph, node, ranges, scheme);
+            let result = result_params(&params, graph, node, ranges, plan.of_node(index));
             params.values[node.output] = Some(result.in_node(&node.name, node.op.name())?);
         }
-        params.choose_constants(graph, index, scheme)?;
+        params.choose_constants(graph, index, plan)?;
     }
     Ok(params)
 }
@@ -143,7 +145,12 @@ fn constant_params(
     }
     let of = |argument| params.of(graph, index, argument);
     Ok(match node.op.role(argument) {
-        Role::Activation => scheme.activation(extent(real.data())),
+        Role::Activation => {
+            // Beside activations it has their width.
+            let widths = node.inputs.iter().filter_map(|&v| Some(params.values[v].as_ref()?.width));
+            let width = widths.max().unwrap_or(scheme.activation_width);
+            scheme.with_widths(width, scheme.weight_width).activation(extent(real.data()))
+        }
         Role::Weight { axis } => {
             let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
             let scales = [of(0)?.scale[0], output_scale(params, graph, node)?];

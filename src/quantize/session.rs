@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::params::{Params, choose_params};
-use super::{BiasCorrection, Rounding, apply};
+use super::{BiasCorrection, Plan, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
 use crate::error::{Result, bail};
 use crate::graph::Graph;
-use crate::quant::{Range, Scheme};
+use crate::quant::Range;
 
 /// All that quantization knows between calibration and codes. A [`Step`] may change any of it.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Session<'a> {
     /// What calibration has seen of it.
     pub observer: &'a Observer,
     /// What the user asked for.
-    pub scheme: Scheme,
+    pub plan: Plan,
     /// The range of each activation.
     pub ranges: Vec<Option<Range>>,
     /// How each number becomes a code.
@@ -80,15 +80,16 @@ impl<'a> Session<'a> {
         graph: Graph,
         observer: &'a Observer,
         calibrator: Calibrator,
-        scheme: Scheme,
+        plan: impl Into<Plan>,
     ) -> Result<Self> {
         calibrator.check()?;
         if observer.samples() == 0 {
             bail!(Invalid, "calibration has seen no samples");
         }
         let ranges = observer.ranges(calibrator);
-        let params = choose_params(&graph, &ranges, scheme)?;
-        Ok(Self { graph, observer, scheme, ranges, params, rounding: Rounding::default() })
+        let plan = plan.into();
+        let params = choose_params(&graph, &ranges, &plan)?;
+        Ok(Self { graph, observer, plan, ranges, params, rounding: Rounding::default() })
     }
 
     /// Runs `steps`, one after the other.

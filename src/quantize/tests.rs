@@ -215,7 +215,7 @@ fn parameters_and_rounding_are_data() {
     let (x, w, y) = (float.inputs[0], float.nodes[0].inputs[1], float.outputs[0]);
     let mut ranges = vec![None; float.values.len()];
     (ranges[x], ranges[y]) = (symmetric(1.0), symmetric(2.0));
-    let mut params = choose_params(&float, &ranges, SCHEMES[2]).unwrap();
+    let mut params = choose_params(&float, &ranges, &SCHEMES[2].into()).unwrap();
     let nearest = apply(&float, &params, &Rounding::default()).unwrap();
     assert_eq!(nearest, quantize(&float, &ranges, SCHEMES[2]).unwrap());
     let mut rounding = Rounding::default();
@@ -260,7 +260,7 @@ fn a_constant_has_not_too_many_users() {
         net.finish(&[y])
     };
     let chosen =
-        |graph: &Graph| choose_params(graph, &vec![symmetric(1.0); graph.values.len()], SCHEMES[3]);
+        |graph: &Graph| choose_params(graph, &vec![symmetric(1.0); graph.values.len()], &SCHEMES[3].into());
     assert!(chosen(&graph(65)).is_ok());
     let error = refused(chosen(&graph(1000)));
     assert!(error.starts_with("in node \"n65\" (Add): unsupported: constant \""), "{error}");

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::real_inputs;
 use super::skip::{skip, tools_required};
-use crate::emit::{self, C, Target, TestVector};
+use crate::codes::Codes;
+use crate::emit::{C, Target, TestVector};
 use crate::exec::int::IntExecutor;
 use crate::graph::Graph;
 use crate::lower::lower;
@@ -59,29 +60,58 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
         for codes in runs {
             let vector =
                 TestVector::new(&IntExecutor::new(&int), &real_inputs(graph, codes)).unwrap();
-            let bytes = |codes: &[i32]| {
-                let size = emit::code_width(&int).bytes();
-                let bytes = codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(size));
-                bytes.collect::<Vec<u8>>()
-            };
-            input.extend(bytes(&vector.input));
-            expected.push((format!("net {i}, {codes:?}"), bytes(&vector.output)));
+            input.extend(vector.inputs.iter().flat_map(bytes));
+            let outputs = vector.outputs.iter().flat_map(bytes).collect::<Vec<u8>>();
+            expected.push((format!("net {i}, {codes:?}"), outputs));
         }
         main += &format!("#include \"{name}.h\"\n");
-        // The network's own places must give the same.
-        let own = match (&int.inputs[..], &int.outputs[..]) {
-            ([_], [_]) => format!(
-                "memcpy({name}_input(), x, sizeof x); {name}_run({name}_input(), {name}_output());\n\
-                 if (memcmp({name}_output(), y, sizeof y) != 0) return 2;\n"
-            ),
-            _ => String::new(),
-        };
         let (upper, count) = (name.to_uppercase(), runs.len());
+        let edges = [("input", &int.inputs), ("output", &int.outputs)].into_iter();
+        let edges = edges.flat_map(|(what, values)| (0..values.len()).map(move |i| (what, i)));
+        let edges =
+            edges.map(|(what, i)| (what, if i == 0 { what.into() } else { format!("{what}{i}") }));
+        let edges: Vec<(&str, String)> = edges.collect();
+        let each = |of: &dyn Fn(&str, &str) -> String| -> Vec<String> {
+            edges
+                .iter()
+                .map(|(what, edge)| of(what, edge))
+                .filter(|text| !text.is_empty())
+                .collect()
+        };
+        let only = |which: &'static str, text: &'static str| {
+            move |what: &str, edge: &str| match what == which {
+                true => text.replace('@', edge),
+                false => String::new(),
+            }
+        };
+        let buffers = each(&|_, edge| {
+            format!("static {name}_{edge}_t {edge}[{upper}_{}_SIZE];", edge.to_uppercase())
+        });
+        let reads = each(&only("input", "if (fread(@, sizeof @, 1, stdin) != 1) return 1;"));
+        let writes = each(&only("output", "fwrite(@, sizeof @, 1, stdout);"));
         calls += &format!(
-            "{{ static {name}_code_t x[{upper}_INPUT_SIZE], y[{upper}_OUTPUT_SIZE]; int i;\n\
-             for (i = 0; i < {count}; i++) {{ if (fread(x, sizeof x, 1, stdin) != 1) return 1;\n\
-             {name}_run(x, y); fwrite(y, sizeof y, 1, stdout); {own} }} }}\n"
+            "{{ {} int i;\nfor (i = 0; i < {count}; i++) {{ {}\n{name}_run({}); {}\n",
+            buffers.concat(),
+            reads.concat(),
+            each(&|_, edge| edge.into()).join(", "),
+            writes.concat()
         );
+        // The network's own places must give the same.
+        if int.outputs.iter().all(|&v| int.values[v].constant.is_none()) {
+            let to = each(&|what, edge| match what {
+                "input" => format!("memcpy({name}_{edge}(), {edge}, sizeof {edge});"),
+                _ => String::new(),
+            });
+            let compare = each(&|what, edge| match what {
+                "output" => {
+                    format!("if (memcmp({name}_{edge}(), {edge}, sizeof {edge}) != 0) return 2;")
+                }
+                _ => String::new(),
+            });
+            let places = each(&|_, edge| format!("{name}_{edge}()")).join(", ");
+            calls += &format!("{} {name}_run({places}); {}\n", to.concat(), compare.concat());
+        }
+        calls += "} }\n";
     }
     write("main.c", &format!("{main}int main(void)\n{{\n{calls}return 0;\n}}\n"));
     let mut cc = Command::new("cc");
@@ -104,6 +134,12 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
     }
     assert!(output.status.success() && rest.is_empty(), "{}", output.status);
     writer.join().unwrap().unwrap();
+}
+
+/// The codes as they lie in memory, the low byte first.
+fn bytes(codes: &Codes) -> Vec<u8> {
+    let size = codes.width().bytes();
+    codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(size)).collect()
 }
 
 /// What a tool answers, or a visible skip if it is not there.

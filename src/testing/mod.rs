@@ -32,7 +32,7 @@ use crate::ops::max_pool::MaxPool;
 use crate::ops::resize::{Mode, Resize};
 use crate::ops::{Attribute, Input, OnnxNode, Op, Role, Window};
 use crate::quant::{Preset, Range, Scheme, Width};
-use crate::quantize::quantize;
+use crate::quantize::{Plan, quantize};
 use crate::tensor::Tensor;
 
 /// What a definition computes with: `f64`, and `i128` for the exact value on codes.
@@ -229,8 +229,8 @@ pub fn quantizations(float: &Graph, observed: &[Option<Range>]) -> impl Iterator
     const OUTPUTS: [(f32, f32); 5] =
         [(-0.5, 0.6), (0.0, 0.7), (-0.7, 0.0), (-1e-3, 1e-3), (-200.0, 100.0)];
     let choices = (0..SCHEMES.len() * INPUTS.len() * OUTPUTS.len())
-        .map(|i| (SCHEMES[i % N], i / N % INPUTS.len(), OUTPUTS[i / N / INPUTS.len()]));
-    choices.map(|(scheme, first, output)| {
+        .map(|i| (i, SCHEMES[i % N], i / N % INPUTS.len(), OUTPUTS[i / N / INPUTS.len()]));
+    choices.map(|(i, scheme, first, output)| {
         let mut ranges = observed.to_vec();
         let mut narrow = |v: ValueId, (lo, hi): (f32, f32)| {
             ranges[v] = observed[v].map(|r| Range { lo: lo * r.max_abs(), hi: hi * r.max_abs() });
@@ -239,8 +239,26 @@ pub fn quantizations(float: &Graph, observed: &[Option<Range>]) -> impl Iterator
             narrow(v, INPUTS[(first + i) % INPUTS.len()]);
         }
         narrow(float.nodes[0].output, output);
-        quantize(float, &ranges, scheme).unwrap()
+        // Of each three one with other widths beside those of the scheme.
+        let plan = match i % 3 {
+            1 => mixed_plan(float, scheme, &mut Rng(i as u64)),
+            _ => scheme.into(),
+        };
+        quantize(float, &ranges, plan).unwrap()
     })
+}
+
+/// Inputs, and results of nodes, of 8 and of 16 bits side by side.
+pub fn mixed_plan(graph: &Graph, default: Scheme, rng: &mut Rng) -> Plan {
+    let mut any = || {
+        let [x, weights] = [0; 2].map(|_| rng.pick(&[Width::W8, Width::W16]));
+        default.with_widths(x, weights)
+    };
+    Plan {
+        default,
+        inputs: graph.inputs.iter().map(|&v| (v, any())).collect(),
+        nodes: (0..graph.nodes.len()).map(|i| (i, any())).collect(),
+    }
 }
 
 /// The real inputs of a quantized graph that `codes` stand for.
@@ -325,8 +343,10 @@ fn check_codes(
     let expected = exact(&node.op, &exact_arguments(graph, codes))
         .map(|&(n, d)| (rounded(n, d << 62) + zero_point).clamp(lo, hi) as i32);
     let y = run_int(graph, codes);
-    if quant.width == Width::W16 && matches!(node.op, Op::Concat(_) | Op::Clip(_)) {
-        // QuantizeLinear of DequantizeLinear in `f32`, as ONNX has it, has room for 8-bit codes only.
+    let widths = node.inputs.iter().chain([&node.output]);
+    let widest = widths.filter_map(|&v| Some(graph.values[v].quant.as_ref()?.width)).max();
+    if widest == Some(Width::W16) && matches!(node.op, Op::Concat(_) | Op::Clip(_)) {
+        // The quotient of two scales is taken exactly, and not in `f32`.
         let distance = y.data().iter().zip(expected.data()).map(|(y, e)| (y - e).abs());
         assert!(distance.max() <= Some(1), "{context}");
     } else {
@@ -342,7 +362,7 @@ fn check_codes(
     let magnitudes = real(sum, &real_arguments(graph, &inputs, f64::abs));
     let (scale, zero_point) = (scale as f64, zero_point as f64);
     let x_scale = graph.values[node.inputs[0]].quant.as_ref().unwrap().scale[0] as f64;
-    let steps = 0.5 + weight_error(&node.op, half) * x_scale / scale;
+    let steps = 0.5 + weight_error(graph) * x_scale / scale;
     for ((&code, &x), (n, d)) in y.data().iter().zip(float[0].data()).zip(magnitudes.data()) {
         let (lowest, highest) = (-half as f64 - zero_point, (half - 1) as f64 - zero_point);
         let nearest = (x as f64 / scale).clamp(lowest, highest);
@@ -353,9 +373,11 @@ fn check_codes(
 }
 
 /// What rounding the weights of an interpolation to `2^-11` adds, in steps: docs/semantics.md, resize.
-fn weight_error(op: &Op, half: i128) -> f64 {
-    match op {
-        Op::Resize(Resize { mode: Mode::Linear, .. }) => 2.0 * (2 * half - 1) as f64 / 4096.0,
+fn weight_error(graph: &Graph) -> f64 {
+    let node = &graph.nodes[0];
+    let bits = graph.values[node.inputs[0]].quant.as_ref().unwrap().width.bits();
+    match node.op {
+        Op::Resize(Resize { mode: Mode::Linear, .. }) => 2.0 * ((1 << bits) - 1) as f64 / 4096.0,
         _ => 0.0,
     }
 }

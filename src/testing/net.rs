@@ -5,7 +5,7 @@ use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, Node, Value, ValueId};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
-use crate::quant::Range;
+use crate::quant::{QuantParams, Range};
 use crate::tensor::Tensor;
 
 /// SplitMix64: the same numbers everywhere for the same seed.
@@ -102,19 +102,18 @@ pub const PATTERNS: [Pattern; 4] = [Pattern::Any, Pattern::Lowest, Pattern::High
 
 /// Codes for the inputs of a quantized graph.
 pub fn pattern_codes(graph: &Graph, rng: &mut Rng, pattern: Pattern) -> Vec<Tensor<i32>> {
-    let (lowest, highest) = match graph.inputs.first().and_then(|&v| graph.values[v].quant.as_ref())
-    {
-        Some(quant) => quant.code_range(),
-        None => (-128, 127),
+    let codes = |&v: &ValueId| {
+        let value = &graph.values[v];
+        let (lowest, highest) = value.quant.as_ref().map_or((-128, 127), QuantParams::code_range);
+        let list: Vec<i32> = match pattern {
+            Pattern::Any => (lowest..=highest).collect(),
+            Pattern::Lowest => vec![lowest],
+            Pattern::Highest => vec![highest],
+            Pattern::Ends => vec![lowest, highest],
+        };
+        tabulate(&value.shape, |_| rng.pick(&list))
     };
-    let list: Vec<i32> = match pattern {
-        Pattern::Any => (lowest..=highest).collect(),
-        Pattern::Lowest => vec![lowest],
-        Pattern::Highest => vec![highest],
-        Pattern::Ends => vec![lowest, highest],
-    };
-    let shapes = graph.inputs.iter().map(|&v| &graph.values[v].shape);
-    shapes.map(|shape| tabulate(shape, |_| rng.pick(&list))).collect()
+    graph.inputs.iter().map(codes).collect()
 }
 
 /// The outputs of `graph`, and the range of every activation.

@@ -26,7 +26,12 @@ pub fn random_file(seed: u64) -> Vec<u8> {
     let (_, ranges) = run_float(&float, &random_inputs(&float, &mut rng, 1.0));
     let quantized = quantize(&float, &ranges, rng.pick(&SCHEMES)).unwrap();
     let mut model = ModelProto::decode(&*onnx::export(&quantized)).unwrap();
-    scatter(model.graph.as_mut().unwrap(), &mut rng);
+    let mixed = seed % 3 == 0;
+    if mixed {
+        // The first version of the operator set with codes of 16 bits.
+        model.opset_import[0].version = Some(21);
+    }
+    scatter(model.graph.as_mut().unwrap(), &mut rng, mixed);
     model.encode_to_vec()
 }
 
@@ -100,7 +105,7 @@ fn more(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
 }
 
 /// Gives most activations other parameters, and biases the units that follow from them.
-fn scatter(graph: &mut GraphProto, rng: &mut Rng) {
+fn scatter(graph: &mut GraphProto, rng: &mut Rng, mixed: bool) {
     let quantizers = graph.node.iter().filter(|node| node.op_type == "QuantizeLinear");
     let parameters: Vec<Vec<String>> = quantizers.map(|node| node.input[1..].to_vec()).collect();
     for names in parameters {
@@ -110,9 +115,19 @@ fn scatter(graph: &mut GraphProto, rng: &mut Rng) {
             true => (scale * factor).log2().round().exp2(),
             false => scale * factor,
         });
+        // Every other value has codes of the other width.
+        let other = mixed && rng.pick(&[false, true]);
         let zero_point = initializer(graph, &names[1]);
-        let wide = zero_point.data_type == dt::INT16;
+        let was_wide = zero_point.data_type == dt::INT16;
+        let wide = was_wide ^ other;
         let mut bytes = zero_point.raw_data.clone().unwrap().to_vec();
+        if other {
+            bytes = vec![if was_wide { bytes[1] } else { 0 }; 1 + wide as usize];
+            zero_point.data_type = if wide { dt::INT16 } else { dt::INT8 };
+            let steps = if wide { 1.0 / 256.0 } else { 256.0 };
+            edit_scales(initializer(graph, &names[0]), |_, scale| scale * steps);
+        }
+        let zero_point = initializer(graph, &names[1]);
         if rng.pick(&[false, true]) {
             let ends: [[u8; 2]; 2] =
                 if wide { [[0, 0x80], [0xFF, 0x7F]] } else { [[0x80; 2], [0x7F; 2]] };

@@ -5,21 +5,21 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{
-    Build, File, Memory, Operators, Target, TestVector, code_width, comment, describe, emitters,
-    fill, fnv1a, is_nothing, list, operators, total,
+    Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, emitters,
+    fill, fnv1a, is_nothing, list, operators,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
-use crate::lower::IntGraph;
+use crate::lower::{IntGraph, IntNode};
 use crate::ops::IntOp;
-use crate::ops::language::c::{Element, Needs, Node};
-use crate::ops::language::{C, Emit, Source, ToValue, Value};
+use crate::ops::language::c::{Element, Needs, Node, Types};
+use crate::ops::language::{C, Emit, Source, Value};
 use crate::ops::product::is_wide;
 use crate::quant::Width;
 
 operators!(
     C: Add, ArgMax, AveragePool, Clip, Concat, Conv, ConvTranspose, MatMul, Linear, MaxPool, Mean, Mul, Pad,
-    PRelu, Reshape, Resize, Slice, Softmax, Transpose, Unary,
+    PRelu, Recode, Reshape, Resize, Slice, Softmax, Transpose, Unary,
 );
 
 impl Target for C {
@@ -47,14 +47,16 @@ impl Target for C {
         let sources = emitter.sources();
         files.extend(sources.into_iter().map(|source| (source.file.into(), source.text.into())));
         if !vectors.is_empty() {
-            files.push(("main.c".into(), emitter.fill(include_str!("main.c.in"), &[])));
+            files.push(("main.c".into(), emitter.program(include_str!("main.c.in"))));
             files.push(("vectors.h".into(), emitter.vectors(vectors)));
         }
         Ok(files)
     }
 
-    fn runner(&self, _: &IntGraph, name: &str) -> File {
-        ("run.c".into(), named(include_str!("run.c.in"), name, &[]))
+    fn runner(&self, graph: &IntGraph, name: &str) -> File {
+        let emitters = graph.nodes.iter().filter_map(|node| C::find(&node.op));
+        let emitter = Emitter::new(graph, name, emitters.collect());
+        ("run.c".into(), emitter.program(include_str!("run.c.in")))
     }
 
     fn memory(&self, graph: &IntGraph) -> Memory {
@@ -92,22 +94,29 @@ pub fn constant_bytes(graph: &IntGraph) -> usize {
     let emitter = Emitter::new(graph, "net", emitters.collect());
     let nodes = (0..graph.nodes.len()).map(|i| emitter.print(i).bytes);
     let constants = graph.values.iter().filter(|v| v.constant.is_some());
-    let codes = constants.map(|v| v.len() * code_width(graph).bytes());
+    let codes = constants.map(|v| v.len() * v.quant.width.bytes());
     nodes.chain(codes).sum()
 }
 
 /// What each node needs; nothing, if it is not had in C.
 fn needs(graph: &IntGraph) -> Vec<Needs> {
-    let of = |op| C::find(op).map(|emitter| emitter.needs(code_width(graph)));
-    graph.nodes.iter().map(|node| of(&node.op).unwrap_or_default()).collect()
+    let of = |node: &IntNode| C::find(&node.op).map(|emitter| emitter.needs(width(graph, node)));
+    graph.nodes.iter().map(|node| of(node).unwrap_or_default()).collect()
+}
+
+/// Width of the arguments of `node`.
+fn width(graph: &IntGraph, node: &IntNode) -> Width {
+    graph.values[node.inputs[0]].quant.width
 }
 
 fn memory(graph: &IntGraph, needs: &[Needs]) -> Memory {
-    Memory::plan(
-        graph,
-        |node| needs[node].scratch.unwrap_or(0),
-        |node, argument| needs[node].writes_over.contains(&argument),
-    )
+    // Codes of one width only: others would reach into their neighbours, which may be still to be read.
+    let writes_over = |i: usize, argument: usize| {
+        let node = &graph.nodes[i];
+        needs[i].writes_over.contains(&argument)
+            && width(graph, node) == graph.values[node.output].quant.width
+    };
+    Memory::plan(graph, |i| needs[i].scratch.unwrap_or(0), writes_over)
 }
 
 /// `template` for a network called `name`.
@@ -154,6 +163,47 @@ fn distinct(sources: impl Iterator<Item = &'static Source>) -> Vec<&'static Sour
     distinct
 }
 
+/// An array of constants.
+fn declaration(name: &str, of: Element, types: Types, items: &[Value]) -> String {
+    let items = list(items.iter().map(|value| item(value, of)));
+    // Aligned, because some code reads several weights as one word.
+    let align = if of == Element::Weight { "ALIGNED " } else { "" };
+    let of = match of {
+        Element::Code => code(types.y),
+        Element::Weight => code(types.weights),
+        Element::Acc => format!("int{}_t", types.acc_bits()),
+        Element::U8 => "uint8_t".into(),
+        Element::I32 => "int32_t".into(),
+        Element::U32 => "uint32_t".into(),
+        Element::Multiplier => "struct multiplier".into(),
+        Element::Struct(name, _) => format!("struct {}", typed(name, types)),
+    };
+    format!("{align}static const {of} {name}[] = {{\n    {items}\n}};\n")
+}
+
+/// What `T` of `arith.h` makes of `name`.
+fn typed(name: &str, types: Types) -> String {
+    format!("{name}_{}_{}_{}_{}", types.x, types.y, types.weights, types.acc_bits())
+}
+
+/// Bytes of an element.
+fn bytes(of: Element, types: Types) -> usize {
+    match of {
+        Element::Code => types.y.bytes(),
+        Element::Weight => types.weights.bytes(),
+        Element::Acc => types.acc_bits() / 8,
+        Element::U8 => 1,
+        Element::I32 | Element::U32 => 4,
+        Element::Multiplier => 8,
+        Element::Struct(_, bytes) => bytes,
+    }
+}
+
+/// The type of codes of this width.
+fn code(width: Width) -> String {
+    format!("int{width}_t")
+}
+
 /// What a node adds to the file.
 struct Printed {
     /// Declarations of constants.
@@ -161,7 +211,7 @@ struct Printed {
     /// Bytes of flash that they take.
     bytes: usize,
     /// Function, its constants, and the one argument, if it does not take all.
-    calls: Vec<(&'static str, String, Option<usize>)>,
+    calls: Vec<(String, String, Option<usize>)>,
 }
 
 struct Emitter<'a> {
@@ -170,46 +220,67 @@ struct Emitter<'a> {
     emitters: Vec<&'a dyn Emit<C>>,
     needs: Vec<Needs>,
     memory: Memory,
-    /// Width of the widest weights: narrower ones are stored like them.
-    weights: Width,
-    /// Whether some accumulator needs 64 bits.
-    wide: bool,
 }
 
 impl<'a> Emitter<'a> {
     fn new(graph: &'a IntGraph, name: &'a str, emitters: Vec<&'a dyn Emit<C>>) -> Self {
         let needs = needs(graph);
-        let (memory, weights) = (memory(graph, &needs), needs.iter().map(|n| n.weights).max());
-        let bounds = graph.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
-        let wide = bounds.filter_map(|n| n.op.acc_bound()).any(is_wide);
-        let weights = weights.unwrap_or(Width::W8);
-        Self { graph, name, emitters, needs, memory, weights, wide }
+        let memory = memory(graph, &needs);
+        Self { graph, name, emitters, needs, memory }
+    }
+
+    /// Types of the code of node `i`.
+    fn types(&self, i: usize) -> Types {
+        let node = &self.graph.nodes[i];
+        Types {
+            x: width(self.graph, node),
+            y: self.graph.values[node.output].quant.width,
+            weights: self.needs[i].weights,
+            wide: !node.op.sums_are_64_bits() && node.op.acc_bound().is_some_and(is_wide),
+        }
+    }
+
+    /// Whether node `i` has code, and does not leave everything where it is.
+    fn has_code(&self, i: usize) -> bool {
+        !is_nothing(&self.graph.nodes[i], &self.memory)
+    }
+
+    /// The types that occur, in the order of first use, each with its nodes.
+    fn groups(&self) -> Vec<(Types, Vec<usize>)> {
+        let mut groups: Vec<(Types, Vec<usize>)> = Vec::new();
+        for i in (0..self.graph.nodes.len()).filter(|&i| self.has_code(i)) {
+            let types = self.types(i);
+            match groups.iter_mut().find(|(known, _)| *known == types) {
+                Some((_, nodes)) => nodes.push(i),
+                None => groups.push((types, vec![i])),
+            }
+        }
+        groups
     }
 
     fn fill(&self, template: &str, values: &[(&str, &str)]) -> String {
         named(template, self.name, values)
     }
 
-    /// The files that the network includes, in the order of first use, and before them what they are built on.
-    fn included(&self) -> Vec<&'static Source> {
-        let used = self.graph.nodes.iter().zip(&self.emitters);
-        let used = used.filter(|(node, _)| !is_nothing(node, &self.memory));
-        let sources: Vec<&Source> = used.map(|(_, emitter)| emitter.source()).collect();
+    /// The files that these nodes include, in the order of first use, and before them what they are built on.
+    fn included(&self, nodes: impl Iterator<Item = usize>) -> Vec<&'static Source> {
+        let sources: Vec<&Source> = nodes.map(|i| self.emitters[i].source()).collect();
         distinct(sources.iter().flat_map(|source| source.on).chain(sources.iter().copied()))
     }
 
     /// The files that the network includes, and what those include.
     fn sources(&self) -> Vec<&'static Source> {
-        distinct(
-            self.included().into_iter().flat_map(|source| [source].into_iter().chain(source.on)),
-        )
+        let used = (0..self.graph.nodes.len()).filter(|&i| self.has_code(i));
+        let included = self.included(used).into_iter();
+        distinct(included.flat_map(|source| [source].into_iter().chain(source.on)))
     }
 
     fn print(&self, i: usize) -> Printed {
         let (node, name) = (&self.graph.nodes[i], format!("layer{i}"));
         let size = self.graph.values[node.output].len();
-        let mut c = Node::new(code_width(self.graph), self.wide, size);
-        if !is_nothing(node, &self.memory) {
+        let types = self.types(i);
+        let mut c = Node::new(types, size);
+        if self.has_code(i) {
             self.emitters[i].emit(&mut c);
         }
         let mut printed = Printed { constants: String::new(), bytes: 0, calls: vec![] };
@@ -223,15 +294,15 @@ impl<'a> Emitter<'a> {
                     (Some(element), Value::List(items)) => {
                         let member = field.name.replace(['.', '['], "_").replace(']', "");
                         let array = format!("{name}{of_call}_{member}");
-                        printed.bytes += items.len() * self.bytes(element);
-                        printed.constants += &self.array(&array, element, items);
+                        printed.bytes += items.len() * bytes(element, types);
+                        printed.constants += &declaration(&array, element, types, items);
                         array
                     }
                     (_, value) => initializer(value),
                 };
                 let _ = writeln!(members, "    .{} = {value},", field.name);
             }
-            let function = call.function;
+            let function = typed(call.function, types);
             let _ = writeln!(
                 printed.constants,
                 "static const struct {function} {constants} = {{\n{members}}};"
@@ -242,27 +313,57 @@ impl<'a> Emitter<'a> {
         printed
     }
 
-    fn array(&self, name: &str, of: Element, items: &[Value]) -> String {
-        let items = list(items.iter().map(|value| item(value, of)));
-        // Aligned, because some code reads several weights as one word.
-        let align = if of == Element::Weight { "ALIGNED " } else { "" };
-        format!("{align}static const {} {name}[] = {{\n    {items}\n}};\n", of.type_name())
+    /// `template` for each input and output.
+    fn for_edges(&self, edges: &[Edge], template: &str) -> String {
+        let filled = edges.iter().map(|edge| {
+            let (scale, zero) = (edge.value.quant.scale[0], edge.value.quant.zero_point);
+            let place = self.memory.values[edge.v];
+            let values = [
+                ("edge", &*edge.name),
+                ("EDGE", &*edge.name.to_uppercase()),
+                ("CODE", &*code(edge.value.quant.width)),
+                ("BITS", &*edge.value.quant.width.to_string()),
+                ("SIZE", &*edge.value.len().to_string()),
+                ("SCALE", &*format!("{scale:e}")),
+                ("ZERO_POINT", &*zero.to_string()),
+                ("PLACE", &*place.map_or(String::new(), |at| self.at(at, edge.value.quant.width))),
+            ];
+            self.fill(template, &values)
+        });
+        filled.collect()
     }
 
-    fn bytes(&self, of: Element) -> usize {
-        match of {
-            Element::Code => code_width(self.graph).bytes(),
-            Element::Weight => self.weights.bytes(),
-            Element::Acc => self.acc_bits() / 8,
-            Element::U8 => 1,
-            Element::I32 | Element::U32 => 4,
-            Element::Multiplier => 8,
-            Element::Struct(_, bytes) => bytes,
-        }
+    /// `inputs` for each input, `outputs` for each output, and `between` two of them.
+    fn joined(&self, inputs: &str, outputs: &str, between: &str) -> String {
+        let edges = edges(self.graph);
+        let each = edges.iter().map(|edge| {
+            let template = if edge.is_input() { inputs } else { outputs };
+            self.for_edges(std::slice::from_ref(edge), template)
+        });
+        each.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(between)
     }
 
-    fn acc_bits(&self) -> usize {
-        if self.wide { 64 } else { 32 }
+    /// What the network's function takes.
+    fn arguments(&self) -> String {
+        self.joined("const @name_@edge_t *@edge", "@name_@edge_t *@edge", ", ")
+    }
+
+    /// A program around the network.
+    fn program(&self, template: &str) -> String {
+        let buffer = "    static @name_@edge_t @edge[@NAME_@EDGE_SIZE];";
+        let read = "fread(@edge, sizeof *@edge, @NAME_@EDGE_SIZE, stdin) == @NAME_@EDGE_SIZE";
+        let write = "        fwrite(@edge, sizeof *@edge, @NAME_@EDGE_SIZE, stdout);";
+        let compare = "        pass &= memcmp(@edge, @name_@edges[vector], sizeof @edge) == 0;";
+        let inputs_too = if template.contains("@READ") { buffer } else { "" };
+        let values = [
+            ("BUFFERS", &*self.joined(inputs_too, buffer, "\n")),
+            ("READ", &*self.joined(read, "", "\n           && ")),
+            ("WRITE", &*self.joined("", write, "\n")),
+            ("BUFFER_NAMES", &*self.joined("@edge", "@edge", ", ")),
+            ("VECTOR_NAMES", &*self.joined("@name_@edges[vector]", "@edge", ", ")),
+            ("COMPARE", &*self.joined("", compare, "\n")),
+        ];
+        self.fill(template, &values)
     }
 
     fn header(&self) -> String {
@@ -278,81 +379,83 @@ impl<'a> Emitter<'a> {
                 let _ = writeln!(text, " * {what} {}", describe(&graph.values[v]));
             }
         }
-        let [input, output] =
-            [&graph.inputs, &graph.outputs].map(|values| total(graph, values).to_string());
-        let edges = [("INPUT", &graph.inputs), ("OUTPUT", &graph.outputs)];
-        let parameters = edges.map(|(what, values)| self.parameters(what, values)).concat();
-        let declare = |(edge, _)| self.fill(include_str!("place.h.in"), &[("EDGE", edge)]);
+        let edges = edges(self.graph);
         let values = [
-            ("BITS", &*code_width(graph).to_string()),
-            ("INPUT_SIZE", &*input),
-            ("OUTPUT_SIZE", &*output),
+            ("EDGES", &*self.for_edges(&edges, include_str!("edge.h.in"))),
+            ("ARGUMENTS", &*self.arguments()),
             ("ARENA_SIZE", &*self.memory.size.to_string()),
-            ("PLACES", &*self.own_places().map(declare).collect::<String>()),
+            ("PLACES", &*self.for_edges(&self.places(), include_str!("place.h.in"))),
             ("LAYERS", &*graph.nodes.len().to_string()),
-            ("PARAMETERS", &*parameters),
         ];
         text + " */\n" + &self.fill(include_str!("net.h.in"), &values)
     }
 
-    /// Scale and zero point of inputs or outputs.
-    fn parameters(&self, what: &str, values: &[ValueId]) -> String {
-        let (mut text, name) = (String::new(), self.name.to_uppercase());
-        for (i, &v) in values.iter().enumerate() {
-            let quant = &self.graph.values[v].quant;
-            let number = if i == 0 { String::new() } else { i.to_string() };
-            let (scale, zero) = (quant.scale[0], quant.zero_point);
-            let _ = writeln!(text, "#define {name}_{what}{number}_SCALE {scale:e}f");
-            let _ = writeln!(text, "#define {name}_{what}{number}_ZERO_POINT ({zero})");
-        }
-        text
+    /// Inputs and outputs that have a place in the memory, and not a constant's.
+    fn places(&self) -> Vec<Edge<'_>> {
+        let mut edges = edges(self.graph);
+        edges.retain(|edge| self.memory.values[edge.v].is_some());
+        edges
     }
 
     fn source(&self) -> String {
         let nodes: Vec<Printed> = (0..self.graph.nodes.len()).map(|i| self.print(i)).collect();
-        let include = |source: &Source| format!("#include \"{}\"\n", source.file);
-        let includes: String = self.included().into_iter().map(include).collect();
-        let place = |(edge, v): (&str, ValueId)| {
-            let offset = self.offset(self.memory.values[v].unwrap_or(0)).to_string();
-            self.fill(include_str!("place.c.in"), &[("EDGE", edge), ("OFFSET", &offset)])
-        };
+        let groups = self.groups();
         let values = [
-            ("BITS", &*code_width(self.graph).to_string()),
-            ("WEIGHT_BITS", &*self.weights.to_string()),
-            ("ACC_BITS", &*self.acc_bits().to_string()),
-            ("INCLUDES", &*includes),
-            ("CONSTANTS", &*self.constants(&nodes)),
-            ("PLACES", &*self.own_places().map(place).collect::<String>()),
+            ("CODES", &*self.codes()),
+            ("GROUPS", &*groups.iter().map(|group| self.group(group, &nodes)).collect::<String>()),
+            ("ARGUMENTS", &*self.arguments()),
+            ("PLACES", &*self.for_edges(&self.places(), include_str!("place.c.in"))),
             ("BODY", &*self.body(&nodes)),
         ];
         self.fill(include_str!("net.c.in"), &values)
     }
 
-    fn constants(&self, nodes: &[Printed]) -> String {
-        let (graph, mut text) = (self.graph, String::new());
-        for (v, value) in graph.values.iter().enumerate() {
+    /// Values that are constants.
+    fn codes(&self) -> String {
+        let mut text = String::new();
+        for (v, value) in self.graph.values.iter().enumerate() {
             if let Some(codes) = &value.constant {
-                let items: Vec<Value> = codes.iter().map(|code| code.to_value()).collect();
-                let array = self.array(&format!("value{v}_codes"), Element::Code, &items);
-                let _ = write!(text, "\n/* {} */\n{array}", describe(value));
+                let items = list(codes.iter().map(|code| code.to_string()));
+                let (what, code) = (describe(value), code(value.quant.width));
+                let _ = writeln!(
+                    text,
+                    "\n/* {what} */\nstatic const {code} value{v}_codes[] = {{\n    {items}\n}};"
+                );
             }
         }
-        for (i, (node, printed)) in graph.nodes.iter().zip(nodes).enumerate() {
+        text
+    }
+
+    /// The code for some types, and the constants of the nodes that have them.
+    fn group(&self, (types, nodes): &(Types, Vec<usize>), printed: &[Printed]) -> String {
+        let mut constants = String::new();
+        for &i in nodes {
+            let node = &self.graph.nodes[i];
             let bound = node.op.acc_bound().map_or(String::new(), |b| format!(", |acc| <= {b}"));
             let (name, op) = (comment(&node.name), node.op.name());
-            let what = describe(&graph.values[node.output]);
-            let _ = writeln!(text, "\n/* layer{i}: {op} \"{name}\"{bound}\n   {what} */");
-            text += &printed.constants;
+            let what = describe(&self.graph.values[node.output]);
+            let _ = writeln!(constants, "\n/* layer{i}: {op} \"{name}\"{bound}\n   {what} */");
+            constants += &printed[i].constants;
         }
-        text
+        let include = |source: &Source| format!("#include \"{}\"\n", source.file);
+        let includes: String =
+            self.included(nodes.iter().copied()).into_iter().map(include).collect();
+        let values = [
+            ("X_BITS", &*types.x.to_string()),
+            ("Y_BITS", &*types.y.to_string()),
+            ("WEIGHT_BITS", &*types.weights.to_string()),
+            ("ACC_BITS", &*types.acc_bits().to_string()),
+            ("INCLUDES", &*includes),
+            ("CONSTANTS", &*constants),
+        ];
+        self.fill(include_str!("group.c.in"), &values)
     }
 
     /// Inputs are copied, functions called, outputs copied.
     fn body(&self, nodes: &[Printed]) -> String {
         let (graph, mut text) = (self.graph, String::new());
-        for (i, &v) in graph.inputs.iter().enumerate() {
-            let start = total(graph, &graph.inputs[..i]);
-            text += &self.copy(v, &self.place(v), &format!("input + {start}"));
+        for edge in edges(self.graph).iter().filter(|edge| edge.is_input()) {
+            text += &self.copy(edge, &self.place(edge.v), &edge.name);
         }
         for (i, (node, printed)) in graph.nodes.iter().zip(nodes).enumerate() {
             for (function, constants, argument) in &printed.calls {
@@ -363,49 +466,38 @@ impl<'a> Emitter<'a> {
                 let mut arguments = vec![format!("&{constants}")];
                 arguments.extend(inputs.iter().chain([&node.output]).map(|&v| self.place(v)));
                 if self.needs[i].scratch.is_some() {
-                    arguments.push(self.at(self.memory.scratch[i]));
+                    arguments.push(self.at(self.memory.scratch[i], Width::W8));
                 }
                 let _ = writeln!(text, "    {function}({});", arguments.join(", "));
             }
-            let y = node.output;
-            let _ = writeln!(text, "    TRACE({i}, {}, {});", self.place(y), graph.values[y].len());
+            let (place, value) = (self.place(node.output), &graph.values[node.output]);
+            let (len, bits) = (value.len(), value.quant.width);
+            let _ = writeln!(text, "    TRACE({i}, {place}, {len}, {bits});");
         }
-        for (i, &v) in graph.outputs.iter().enumerate() {
-            let start = total(graph, &graph.outputs[..i]);
-            text += &self.copy(v, &format!("output + {start}"), &self.place(v));
+        for edge in edges(self.graph).iter().filter(|edge| !edge.is_input()) {
+            text += &self.copy(edge, &edge.name, &self.place(edge.v));
         }
         text
     }
 
-    /// The input and the output, as far as there is just one, and it is not a constant.
-    fn own_places(&self) -> impl Iterator<Item = (&'static str, ValueId)> {
-        let edges = [("input", &self.graph.inputs), ("output", &self.graph.outputs)];
-        edges.into_iter().filter_map(|(name, values)| match values[..] {
-            [v] if self.memory.values[v].is_some() => Some((name, v)),
-            _ => None,
-        })
-    }
-
-    fn offset(&self, bytes: usize) -> usize {
-        bytes / code_width(self.graph).bytes()
-    }
-
-    fn at(&self, bytes: usize) -> String {
-        format!("memory + {}", self.offset(bytes))
+    fn at(&self, bytes: usize, width: Width) -> String {
+        match width {
+            Width::W8 => format!("memory + {bytes}"),
+            width => format!("({} *)(void *)(memory + {bytes})", code(width)),
+        }
     }
 
     fn place(&self, v: ValueId) -> String {
         match self.memory.values[v] {
-            Some(offset) => self.at(offset),
+            Some(offset) => self.at(offset, self.graph.values[v].quant.width),
             None => format!("value{v}_codes"),
         }
     }
 
     /// Moves a value between the caller's memory and ours, unless the caller's is ours.
-    fn copy(&self, v: ValueId, to: &str, from: &str) -> String {
-        let size = self.graph.values[v].len().to_string();
-        let values = [("TO", to), ("FROM", from), ("SIZE", &*size)];
-        self.fill(include_str!("copy.c.in"), &values)
+    fn copy(&self, edge: &Edge, to: &str, from: &str) -> String {
+        let values = [("TO", to), ("FROM", from)];
+        self.for_edges(std::slice::from_ref(edge), &fill(include_str!("copy.c.in"), &values))
     }
 
     fn vectors(&self, vectors: &[TestVector]) -> String {
@@ -413,13 +505,21 @@ impl<'a> Emitter<'a> {
             let rows = vectors.iter().map(|v| format!("    {{{}}}", lines(&of(v))));
             rows.collect::<Vec<_>>().join(",\n") + "\n"
         };
-        let codes = |codes: &[i32]| codes.iter().map(i32::to_string).collect();
+        let edges = edges(self.graph);
+        let of_edge = |edge: &Edge| {
+            let codes =
+                |v: &TestVector| edge.codes(v).iter().map(|code| code.to_string()).collect();
+            let template = include_str!("vectors_edge.h.in");
+            self.for_edges(
+                std::slice::from_ref(edge),
+                &fill(template, &[("CODES", &*rows(&codes))]),
+            )
+        };
         let hashes =
             |v: &TestVector| v.layers.iter().map(|l| format!("0x{:08x}u", fnv1a(l))).collect();
         let values = [
             ("COUNT", &*vectors.len().to_string()),
-            ("INPUTS", &*rows(&|v| codes(&v.input))),
-            ("OUTPUTS", &*rows(&|v| codes(&v.output))),
+            ("EDGES", &*edges.iter().map(of_edge).collect::<String>()),
             ("HASHES", &*rows(&hashes)),
         ];
         self.fill(include_str!("vectors.h.in"), &values)

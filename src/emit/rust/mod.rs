@@ -5,19 +5,20 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{
-    Build, File, Memory, Target, TestVector, code_width, comment, describe, emitters, fill,
-    is_nothing, list, operators, total,
+    Build, Edge, File, Memory, Target, TestVector, comment, describe, edges, emitters, fill,
+    is_nothing, list, operators,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
-use crate::lower::IntGraph;
+use crate::lower::{IntGraph, IntValue};
 use crate::ops::IntOp;
 use crate::ops::language::rust::{Call, Constant, Node, code};
 use crate::ops::language::{Emit, Field, Rust, Source, ToValue, Value};
+use crate::quant::Width;
 
 operators!(
     Rust: Add, ArgMax, AveragePool, Clip, Concat, Conv, ConvTranspose, MatMul, Linear, MaxPool, Mean, Mul,
-    Pad, PRelu, Reshape, Resize, Slice, Softmax, Transpose, Unary,
+    Pad, PRelu, Recode, Reshape, Resize, Slice, Softmax, Transpose, Unary,
 );
 
 impl Target for Rust {
@@ -35,8 +36,9 @@ impl Target for Rust {
 
     fn files(&self, graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
         super::check(graph, name)?;
-        let (memory, emitters) = (self.memory(graph), emitters(graph, self)?);
-        let emitter = Emitter { graph, memory, emitters, code: code(code_width(graph)) };
+        let (memory, [narrow, _]) = (self.memory(graph), arenas(graph));
+        let emitter =
+            Emitter { graph, memory, narrow: narrow.size, emitters: emitters(graph, self)? };
         let mut files = vec![
             ("Cargo.toml".into(), fill(include_str!("Cargo.toml.in"), &[("name", name)])),
             ("src/lib.rs".into(), emitter.library(name)),
@@ -52,12 +54,31 @@ impl Target for Rust {
     }
 
     fn runner(&self, graph: &IntGraph, name: &str) -> File {
-        let values = [("name", name), ("CODE", code(code_width(graph)))];
+        let joined = |inputs, outputs, between| joined(&edges(graph), inputs, outputs, between);
+        let read = "read!(stdin, @edge, @CODE)";
+        let write = "        all.extend(@edge.iter().flat_map(|code| code.to_le_bytes()));";
+        let values = [
+            ("name", name),
+            ("BUFFERS", &*joined(BUFFER, BUFFER, "\n")),
+            ("READ", &*joined(read, "", " && ")),
+            ("BUFFER_NAMES", &*joined("&@edge", "&mut @edge", ", ")),
+            ("WRITE", &*joined("", write, "\n")),
+        ];
         ("src/bin/run.rs".into(), fill(include_str!("run.rs.in"), &values))
     }
 
     fn memory(&self, graph: &IntGraph) -> Memory {
-        Memory::disjoint(graph)
+        let [narrow, wide] = arenas(graph);
+        let offset = |(v, value): (usize, &IntValue)| match value.quant.width {
+            Width::W8 => narrow.values[v],
+            _ => wide.values[v].map(|at| narrow.size + at),
+        };
+        Memory {
+            values: graph.values.iter().enumerate().map(offset).collect(),
+            scratch: narrow.scratch,
+            size: narrow.size + wide.size,
+            bound: narrow.bound + wide.bound,
+        }
     }
 
     fn builds(&self) -> &'static [Build] {
@@ -73,6 +94,29 @@ impl Target for Rust {
     fn test(&self, folder: &Path) -> String {
         format!("cargo test --manifest-path {}", folder.join("Cargo.toml").display())
     }
+}
+
+/// A place for an input or an output.
+const BUFFER: &str = "    static @EDGE: Mutex<[@CODE; @EDGE_SIZE]> = Mutex::new([0; @EDGE_SIZE]);\n    \
+                      let mut @edge = @EDGE.lock().unwrap();";
+
+/// Codes of 8 bits and of 16 lie apart: without `unsafe` nothing is now the one and now the other.
+fn arenas(graph: &IntGraph) -> [Memory; 2] {
+    [Width::W8, Width::W16].map(|width| Memory::of_width(graph, width))
+}
+
+/// `inputs` for each input, `outputs` for each output, and `between` two of them.
+fn joined(edges: &[Edge], inputs: &str, outputs: &str, between: &str) -> String {
+    let each = edges.iter().map(|edge| {
+        let values = [
+            ("edge", &*edge.name),
+            ("EDGE", &*edge.name.to_uppercase()),
+            ("CODE", code(edge.value.quant.width)),
+            ("SIZE", &*edge.value.len().to_string()),
+        ];
+        fill(if edge.is_input() { inputs } else { outputs }, &values)
+    });
+    each.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(between)
 }
 
 fn without_tests(source: &str) -> String {
@@ -106,8 +150,9 @@ fn expression(value: &Value) -> String {
 struct Emitter<'a> {
     graph: &'a IntGraph,
     memory: Memory,
+    /// Bytes of 8-bit codes; those of 16 bits lie behind them.
+    narrow: usize,
     emitters: Vec<&'a dyn Emit<Rust>>,
-    code: &'static str,
 }
 
 impl Emitter<'_> {
@@ -132,16 +177,20 @@ impl Emitter<'_> {
             format!("#[allow(dead_code)]\nmod {name};\n")
         };
         let modules: String = self.sources().iter().map(module).collect();
-        let [input, output] =
-            [&graph.inputs, &graph.outputs].map(|values| total(graph, values).to_string());
         let (constants, body) = self.constants_and_body();
+        let (edges, [narrow, wide]) = (edges(graph), arenas(graph));
+        let size = "/// Number of codes of the @edge.\npub const @EDGE_SIZE: usize = @SIZE;\n";
+        let (input, output) = ("@edge: &[@CODE; @EDGE_SIZE]", "@edge: &mut [@CODE; @EDGE_SIZE]");
+        let lines = |edge: &str| format!("        {edge},\n");
         let values = [
             ("DOC", &*doc),
             ("name", name),
-            ("CODE", self.code),
-            ("INPUT_SIZE", &*input),
-            ("OUTPUT_SIZE", &*output),
-            ("ARENA_SIZE", &*(self.memory.size / code_width(graph).bytes()).to_string()),
+            ("EDGES", &*joined(&edges, size, size, "")),
+            ("PARAMETERS", &*joined(&edges, input, output, ", ")),
+            ("PARAMETER_LINES", &*joined(&edges, &lines(input), &lines(output), "")),
+            ("NAMES", &*joined(&edges, "@edge", "@edge", ", ")),
+            ("ARENA_8", &*narrow.size.to_string()),
+            ("ARENA_16", &*(wide.size / 2).to_string()),
             ("MODULES", &*modules),
             ("CONSTANTS", &*constants),
             ("BODY", &*body),
@@ -155,27 +204,19 @@ impl Emitter<'_> {
         for (v, value) in graph.values.iter().enumerate() {
             if let Some(codes) = &value.constant {
                 let codes = expression(&codes.iter().collect::<Vec<_>>().as_slice().to_value());
-                let (what, code) = (describe(value), self.code);
+                let (what, code) = (describe(value), code(value.quant.width));
                 let _ = writeln!(constants, "/// {what}\nconst VALUE{v}: &[{code}] = {codes};");
             }
         }
         let mut line = |text: String| {
             let _ = writeln!(body, "        {text}");
         };
-        let parts = |values: &[ValueId]| -> Vec<_> {
-            let mut end = 0;
-            let range = |&v: &ValueId| {
-                let start = end;
-                end += graph.values[v].len();
-                (v, format!("{start}..{end}"))
-            };
-            values.iter().map(range).collect()
-        };
-        for (v, part) in parts(&graph.inputs) {
-            line(format!("memory[{}].copy_from_slice(&input[{part}]);", self.range(v)));
+        let edges = edges(graph);
+        for edge in edges.iter().filter(|edge| edge.is_input()) {
+            line(format!("{}.copy_from_slice({});", self.place(edge.v), edge.name));
         }
         for (i, (node, emitter)) in graph.nodes.iter().zip(&self.emitters).enumerate() {
-            let (name, width) = (format!("LAYER{i}"), code_width(graph));
+            let (name, width) = (format!("LAYER{i}"), graph.values[node.output].quant.width);
             let mut r = Node { name, width, constants: vec![], calls: vec![] };
             if !is_nothing(node, &self.memory) {
                 emitter.emit(&mut r);
@@ -194,58 +235,79 @@ impl Emitter<'_> {
                 };
                 self.call(call, inputs, node.output).into_iter().for_each(&mut line);
             }
-            line(format!("trace({i}, &memory[{}]);", self.range(node.output)));
+            let held = code(graph.values[node.output].quant.width).to_uppercase();
+            line(format!("trace({i}, Codes::{held}(&{}));", self.place(node.output)));
         }
-        for (v, part) in parts(&graph.outputs) {
-            let from = match self.memory.values[v] {
-                Some(_) => format!("memory[{}]", self.range(v)),
-                None => format!("VALUE{v}[..]"),
+        for edge in edges.iter().filter(|edge| !edge.is_input()) {
+            let from = match self.memory.values[edge.v] {
+                Some(_) => self.place(edge.v),
+                None => format!("VALUE{}[..]", edge.v),
             };
-            line(format!("output[{part}].copy_from_slice(&{from});"));
+            line(format!("{}.copy_from_slice(&{from});", edge.name));
         }
         (constants, body)
     }
 
     /// What a call takes from the memory, and the call.
-    fn call(&self, call: &Call, inputs: &[ValueId], output: ValueId) -> [String; 2] {
+    fn call(&self, call: &Call, inputs: &[ValueId], output: ValueId) -> Vec<String> {
         let mut distinct: Vec<ValueId> = Vec::new();
         for &v in inputs {
             if self.memory.values[v].is_some() && !distinct.contains(&v) {
                 distinct.push(v);
             }
         }
-        let ranges: Vec<String> =
-            distinct.iter().chain([&output]).map(|&v| self.range(v)).collect();
-        let mut bound: Vec<String> = distinct.iter().map(|v| format!("x{v}")).collect();
-        bound.push("y".into());
+        let mut lines = Vec::new();
+        for width in [Width::W8, Width::W16] {
+            let taken =
+                distinct.iter().map(|&v| (v, format!("x{v}"))).chain([(output, "y".into())]);
+            let taken = taken.filter(|&(v, _)| self.graph.values[v].quant.width == width);
+            let (ranges, bound): (Vec<_>, Vec<_>) =
+                taken.map(|(v, name)| (self.range(v), name)).unzip();
+            if !bound.is_empty() {
+                let (bound, ranges) = (bound.join(", "), ranges.join(", "));
+                lines.push(format!("let [{bound}] = places({}, [{ranges}]);", code(width)));
+            }
+        }
         let argument = |v: &ValueId| match self.memory.values[*v] {
             Some(_) => format!("x{v}"),
             None => format!("VALUE{v}"),
         };
         let arguments: Vec<String> =
             inputs.iter().map(argument).chain([call.more.clone(), "y".into()]).collect();
-        [
-            format!("let [{}] = places(memory, [{}]);", bound.join(", "), ranges.join(", ")),
-            format!("{}({});", call.function, arguments.join(", ")),
-        ]
+        lines.push(format!("{}({});", call.function, arguments.join(", ")));
+        lines
     }
 
     fn range(&self, v: ValueId) -> String {
-        let start = self.memory.values[v].unwrap_or(0) / code_width(self.graph).bytes();
-        format!("{start}..{}", start + self.graph.values[v].len())
+        let value = &self.graph.values[v];
+        let first = if value.quant.width == Width::W8 { 0 } else { self.narrow };
+        let start = self.memory.values[v].map_or(0, |at| at - first) / value.quant.width.bytes();
+        format!("{start}..{}", start + value.len())
+    }
+
+    fn place(&self, v: ValueId) -> String {
+        format!("{}[{}]", code(self.graph.values[v].quant.width), self.range(v))
     }
 
     fn vectors(&self, name: &str, vectors: &[TestVector]) -> String {
-        let rows = |of: fn(&TestVector) -> &Vec<i32>| {
-            let row = |v| format!("[{}]", list(of(v).iter().map(i32::to_string)));
-            vectors.iter().map(row).collect::<Vec<_>>().join(",\n") + "\n"
+        let edges = edges(self.graph);
+        let of_edge = |edge: &Edge| {
+            let row = |v| format!("[{}]", list(edge.codes(v).iter().map(|code| code.to_string())));
+            let rows = vectors.iter().map(row).collect::<Vec<_>>().join(",\n");
+            let (upper, code) = (edge.name.to_uppercase(), code(edge.value.quant.width));
+            format!(
+                "static {upper}S: [[{code}; {upper}_SIZE]; {}] = [\n{rows}\n];\n",
+                vectors.len()
+            )
         };
+        let compare = "        assert!(*@edge == @EDGES[i], \"vector {i}: {:?}\", *@edge);";
         let values = [
             ("name", name),
-            ("CODE", self.code),
             ("COUNT", &*vectors.len().to_string()),
-            ("INPUTS", &*rows(|v| &v.input)),
-            ("OUTPUTS", &*rows(|v| &v.output)),
+            ("VECTORS", &*edges.iter().map(of_edge).collect::<String>()),
+            ("BUFFERS", &*joined(&edges, "", BUFFER, "\n")),
+            ("VECTOR_NAMES", &*joined(&edges, "&@EDGES[i]", "&mut @edge", ", ")),
+            ("COMPARE", &*joined(&edges, "", compare, "\n")),
         ];
         fill(include_str!("vectors.rs.in"), &values)
     }

@@ -18,6 +18,7 @@ use crate::ops::IntOp;
 use crate::ops::average_pool::AveragePoolInt;
 use crate::ops::conv::ConvInt;
 use crate::ops::product::{Accumulator, is_wide};
+use crate::ops::recode::RecodeInt;
 use crate::tensor::strides;
 
 /// A layer that takes less time, in nanoseconds, runs on one thread.
@@ -371,7 +372,9 @@ impl Kind {
                     zero: 0,
                 }))
             }
-            IntOp::Clip(table) | IntOp::Unary(table) => {
+            IntOp::Clip(RecodeInt::Table(table))
+            | IntOp::Recode(RecodeInt::Table(table))
+            | IntOp::Unary(table) => {
                 let Codes::I8(table) = &table.0 else { return None };
                 let byte =
                     |byte: u8| table[((byte ^ isa.flip()) as i8).position()] as u8 ^ isa.flip();

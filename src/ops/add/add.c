@@ -17,7 +17,7 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct add {
+struct T(add) {
     /* input_scale / y_scale * 2^shift for each input: exact integers, below 0 to subtract. */
     int64_t factor[2];
     /* The common shift, 1..62. */
@@ -37,7 +37,7 @@ struct add {
     int32_t size;
     /* Both inputs lie in memory like the output; `rank`, `shape` and `strides` are not read. */
     int32_t same_shape;
-    /* The formula with `offset` is used. With reach = |offset| + 2^(CODE_BITS - 1) * (|fa| + |fb|):
+    /* The formula with `offset` is used. With reach = |offset| + 2^(X_BITS - 1) * (|fa| + |fb|):
        |fa| < 2^31, |fb| < 2^31, reach < 2^62, reach >> shift < 2^30.
        `factor`, `shift` and `offset` are those given above, or any others within these limits with
        which this formula gives the same code for every pair of codes, which has been checked. */
@@ -53,7 +53,7 @@ struct add {
 };
 
 /* fa and fb are `factor`, if `folded`. */
-KERNEL code_t add_codes(const struct add *p, int32_t a, int32_t b, int32_t fa, int32_t fb)
+KERNEL y_t T(add_codes)(const struct T(add) *p, int32_t a, int32_t b, int32_t fa, int32_t fb)
 {
     int32_t q;
     if (!p->folded) {
@@ -61,7 +61,7 @@ KERNEL code_t add_codes(const struct add *p, int32_t a, int32_t b, int32_t fa, i
         ASSERT_BOUND(sum, p->bound);
         sum += (b - p->zero_point[1]) * p->factor[1];
         ASSERT_BOUND(sum, p->bound);
-        return clamp(round_shift(sum, p->shift) + p->y_zero_point, p->clamp[0], p->clamp[1]);
+        return (y_t)clamp(round_shift(sum, p->shift) + p->y_zero_point, p->clamp[0], p->clamp[1]);
     }
     ASSERT_BOUND(p->offset + (int64_t)a * fa, p->bound);
     ASSERT_BOUND(p->offset + (int64_t)a * fa + (int64_t)b * fb, p->bound);
@@ -80,10 +80,10 @@ KERNEL code_t add_codes(const struct add *p, int32_t a, int32_t b, int32_t fa, i
     }
     q = q < 0 ? 0 : q;
     q = q > p->clamp[1] - p->clamp[0] ? p->clamp[1] - p->clamp[0] : q;
-    return (code_t)(q + p->clamp[0]);
+    return (y_t)(q + p->clamp[0]);
 }
 
-KERNEL void add(const struct add *p, const code_t *a, const code_t *b, code_t *y)
+KERNEL void T(add)(const struct T(add) *p, const x_t *a, const x_t *b, y_t *y)
 {
     int32_t i, row, length, fa = 0, fb = 0;
     if (p->folded) {
@@ -94,16 +94,16 @@ KERNEL void add(const struct add *p, const code_t *a, const code_t *b, code_t *y
     }
     if (p->same_shape) {
         for (i = 0; i < p->size; i++) {
-            y[i] = add_codes(p, a[i], b[i], fa, fb);
+            y[i] = T(add_codes)(p, a[i], b[i], fa, fb);
         }
         return;
     }
     length = p->shape[p->rank - 1];
     for (row = 0; row < p->size / length; row++) {
-        const code_t *pa = a + strided_index(row, p->rank - 1, p->shape, p->strides[0]);
-        const code_t *pb = b + strided_index(row, p->rank - 1, p->shape, p->strides[1]);
+        const x_t *pa = a + strided_index(row, p->rank - 1, p->shape, p->strides[0]);
+        const x_t *pb = b + strided_index(row, p->rank - 1, p->shape, p->strides[1]);
         for (i = 0; i < length; i++) {
-            y[i] = add_codes(p, pa[i * p->strides[0][p->rank - 1]],
+            y[i] = T(add_codes)(p, pa[i * p->strides[0][p->rank - 1]],
                              pb[i * p->strides[1][p->rank - 1]], fa, fb);
         }
         y += length;

@@ -16,7 +16,7 @@ impl Emit<C> for AddInt {
     }
 
     fn emit(&self, c: &mut Node) {
-        let folded = self.folded(c.width);
+        let folded = self.folded(c.types.x);
         let (factor, shift, offset, bound) =
             folded.unwrap_or((self.factor, self.shift, 0, self.bound));
         c.value("factor", factor)
@@ -26,7 +26,7 @@ impl Emit<C> for AddInt {
             .value("clamp", self.clamp);
         emit_strided(c, &self.shape, &self.strides);
         let narrow = folded.is_some() && bound < 1 << 31 && shift <= 30;
-        let ties = folded.is_none() || Self::ties(factor, shift, offset, c.width);
+        let ties = folded.is_none() || Self::ties(factor, shift, offset, c.types.x);
         c.value("folded", folded.is_some())
             .value("offset", offset)
             .value("narrow", narrow)

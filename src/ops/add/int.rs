@@ -22,12 +22,12 @@ pub struct Params<'a> {
 }
 
 /// `y = clamp(round((a - za) * fa + (b - zb) * fb, shift) + zy)`: summed exactly, rounded once.
-pub fn add<X: Code>(a: &[X], b: &[X], p: &Params, y: &mut [X]) {
+pub fn add<X: Code, Y: Code>(a: &[X], b: &[X], p: &Params, y: &mut [Y]) {
     for (i, y) in y.iter_mut().enumerate() {
         let a: i32 = a[strided_index(i, p.shape, p.strides[0])].into();
         let b: i32 = b[strided_index(i, p.shape, p.strides[1])].into();
         let (a, b) = ((a - p.zero_point[0]) as i64, (b - p.zero_point[1]) as i64);
         let sum = a * p.factor[0] + b * p.factor[1];
-        *y = X::code(round_shift(sum, p.shift), p.y_zero_point, p.clamp);
+        *y = Y::code(round_shift(sum, p.shift), p.y_zero_point, p.clamp);
     }
 }

@@ -126,7 +126,7 @@ record!(
 );
 
 impl IntOperator for AddInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::add(inputs[0], inputs[1], &self.params(), y);
     }
 

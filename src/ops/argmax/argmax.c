@@ -8,7 +8,7 @@
 #define KERNEL static inline
 #endif
 
-struct argmax {
+struct T(argmax) {
     /* Number of elements among which the largest is sought, <= 65536. */
     int32_t size;
     /* Distance between them. */
@@ -23,11 +23,11 @@ struct argmax {
     int32_t count;
 };
 
-KERNEL void argmax(const struct argmax *p, const code_t *x, code_t *y)
+KERNEL void T(argmax)(const struct T(argmax) *p, const x_t *x, y_t *y)
 {
     int32_t n, i;
     for (n = 0; n < p->count; n++) {
-        const code_t *from = x + (n / p->stride * p->stride * p->size + n % p->stride);
+        const x_t *from = x + (n / p->stride * p->stride * p->size + n % p->stride);
         int32_t best = 0;
         for (i = 1; i < p->size; i++) {
             int32_t here = from[i * p->stride], largest = from[best * p->stride];
@@ -35,6 +35,6 @@ KERNEL void argmax(const struct argmax *p, const code_t *x, code_t *y)
                 best = i;
             }
         }
-        y[n] = clamp(best + p->y_zero_point, p->clamp[0], p->clamp[1]);
+        y[n] = (y_t)clamp(best + p->y_zero_point, p->clamp[0], p->clamp[1]);
     }
 }

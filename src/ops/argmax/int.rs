@@ -18,12 +18,12 @@ pub struct Params {
 }
 
 /// `y = clamp(i + zy)` with the first (or last) `i` at which `x_i` is largest.
-pub fn argmax<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
+pub fn argmax<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
     for (n, y) in y.iter_mut().enumerate() {
         let first = n / p.stride * p.stride * p.size + n % p.stride;
         let at = |i: usize| x[first + i * p.stride];
         let better = |i: usize, best: usize| at(i) > at(best) || p.last && at(i) == at(best);
         let index = (1..p.size).fold(0, |best, i| if better(i, best) { i } else { best });
-        *y = X::code(index as i64, p.y_zero_point, p.clamp);
+        *y = Y::code(index as i64, p.y_zero_point, p.clamp);
     }
 }

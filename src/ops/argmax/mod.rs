@@ -108,7 +108,7 @@ pub struct ArgMaxInt(pub int::Params);
 record!(int::Params, "argmax::Params", size, stride, last, y_zero_point, clamp);
 
 impl IntOperator for ArgMaxInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::argmax(inputs[0], &self.0, y);
     }
 }

@@ -11,7 +11,7 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct average_pool {
+struct T(average_pool) {
     /* [n, h, w, c] of the input. */
     int32_t x_shape[4];
     /* [n, h, w, c] of the output. */
@@ -37,16 +37,16 @@ struct average_pool {
 };
 
 /* Taps begin..end of a window that lie inside the input, and by how many it is averaged. */
-struct average_pool_span {
+struct T(average_pool_span) {
     int32_t begin;
     int32_t end;
     int32_t count;
 };
 
-KERNEL struct average_pool_span average_pool_span(const struct average_pool *p, int32_t axis,
+KERNEL struct T(average_pool_span) T(average_pool_span)(const struct T(average_pool) *p, int32_t axis,
                                                   int32_t o)
 {
-    struct average_pool_span span;
+    struct T(average_pool_span) span;
     int32_t size = p->x_shape[axis + 1], pad = p->pads[axis];
     int32_t begin = o * p->stride[axis], end = begin + p->kernel[axis];
     if (end > size + pad + p->pads[axis + 2]) {
@@ -62,7 +62,7 @@ KERNEL struct average_pool_span average_pool_span(const struct average_pool *p, 
 }
 
 /* The output code of a sum of (x - zx). */
-KERNEL code_t average_pool_code(const struct average_pool *p, acc_t sum, int32_t count)
+KERNEL y_t T(average_pool_code)(const struct T(average_pool) *p, acc_t sum, int32_t count)
 {
     int64_t q;
     ASSERT_BOUND(sum, p->bound);
@@ -81,18 +81,18 @@ KERNEL code_t average_pool_code(const struct average_pool *p, acc_t sum, int32_t
     } else {
         q = round_ratio((int64_t)sum * p->multiplier.significand, count, p->multiplier.shift);
     }
-    return clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
+    return (y_t)clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
 }
 
-KERNEL void average_pool(const struct average_pool *p, const code_t *x, code_t *y)
+KERNEL void T(average_pool)(const struct T(average_pool) *p, const x_t *x, y_t *y)
 {
     int32_t h = p->x_shape[1], w = p->x_shape[2], c = p->x_shape[3];
     int32_t image, oy, ox, iy, ix, channel;
     for (image = 0; image < p->x_shape[0]; image++) {
         for (oy = 0; oy < p->y_shape[1]; oy++) {
-            struct average_pool_span rows = average_pool_span(p, 0, oy);
+            struct T(average_pool_span) rows = T(average_pool_span)(p, 0, oy);
             for (ox = 0; ox < p->y_shape[2]; ox++) {
-                struct average_pool_span columns = average_pool_span(p, 1, ox);
+                struct T(average_pool_span) columns = T(average_pool_span)(p, 1, ox);
                 int32_t taps = (rows.end - rows.begin) * (columns.end - columns.begin);
                 int32_t count = rows.count * columns.count;
                 acc_t zero = (acc_t)taps * p->x_zero_point;
@@ -100,7 +100,7 @@ KERNEL void average_pool(const struct average_pool *p, const code_t *x, code_t *
                 for (channel = 0; channel + 4 <= c; channel += 4) {
                     acc_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
                     for (iy = rows.begin; iy < rows.end; iy++) {
-                        const code_t *tap = x + (iy * w + columns.begin) * c + channel;
+                        const x_t *tap = x + (iy * w + columns.begin) * c + channel;
                         for (ix = columns.begin; ix < columns.end; ix++) {
                             s0 += tap[0];
                             s1 += tap[1];
@@ -109,21 +109,21 @@ KERNEL void average_pool(const struct average_pool *p, const code_t *x, code_t *
                             tap += c;
                         }
                     }
-                    *y++ = average_pool_code(p, s0 - zero, count);
-                    *y++ = average_pool_code(p, s1 - zero, count);
-                    *y++ = average_pool_code(p, s2 - zero, count);
-                    *y++ = average_pool_code(p, s3 - zero, count);
+                    *y++ = T(average_pool_code)(p, s0 - zero, count);
+                    *y++ = T(average_pool_code)(p, s1 - zero, count);
+                    *y++ = T(average_pool_code)(p, s2 - zero, count);
+                    *y++ = T(average_pool_code)(p, s3 - zero, count);
                 }
                 for (; channel < c; channel++) {
                     acc_t sum = 0;
                     for (iy = rows.begin; iy < rows.end; iy++) {
-                        const code_t *tap = x + (iy * w + columns.begin) * c + channel;
+                        const x_t *tap = x + (iy * w + columns.begin) * c + channel;
                         for (ix = columns.begin; ix < columns.end; ix++) {
                             sum += *tap;
                             tap += c;
                         }
                     }
-                    *y++ = average_pool_code(p, sum - zero, count);
+                    *y++ = T(average_pool_code)(p, sum - zero, count);
                 }
             }
         }

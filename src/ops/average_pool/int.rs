@@ -29,7 +29,7 @@ pub struct Params {
 
 /// `y = clamp(round(sum (x - zx) / count * multiplier) + zy)`, the division and the product rounded
 /// once, together.
-pub fn average_pool<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
+pub fn average_pool<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
     let [_, h, w, c] = p.x_shape;
     let [_, oh, ow, _] = p.y_shape;
     for (i, y) in y.iter_mut().enumerate() {
@@ -47,7 +47,7 @@ pub fn average_pool<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
         let count = (counted_rows * counted_columns) as i64;
         let product = sum * p.multiplier.significand as i64;
         let q = round_ratio(product, count, p.multiplier.shift);
-        *y = X::code(q, p.y_zero_point, p.clamp);
+        *y = Y::code(q, p.y_zero_point, p.clamp);
     }
 }
 

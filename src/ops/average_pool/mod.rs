@@ -130,7 +130,7 @@ record!(
 );
 
 impl IntOperator for AveragePoolInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::average_pool(inputs[0], &self.params, y);
     }
 

@@ -7,10 +7,11 @@
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::table::TableInt;
+use super::recode::RecodeInt;
 use super::{Lowering, Operator, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
+use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor};
 
 /// `y = min(max(x, lo), hi)`.
@@ -40,10 +41,20 @@ impl Clip {
     }
 }
 
+/// The codes to which `clamp` limits a result.
+pub(crate) fn code_limits(clamp: Clip, quant: &QuantParams) -> (i32, i32) {
+    let limit = |real: f32, none: i32| match real.is_finite() {
+        true => quant.quantize(real, 0),
+        false => none,
+    };
+    let (lowest, highest) = quant.code_range();
+    (limit(clamp.lo, lowest), limit(clamp.hi, highest))
+}
+
 impl Operator for Clip {
     const ONNX: &'static [&'static str] = &["Relu", "Clip"];
     const ORDER: Wants = Wants::Inherit;
-    type Int = TableInt;
+    type Int = RecodeInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
         if node.op_type == "Relu" {
@@ -79,7 +90,10 @@ impl Operator for Clip {
         inputs[0].map(|&x| self.apply(x))
     }
 
-    fn lower(&self, node: &mut Lowering) -> Result<TableInt> {
-        Ok(TableInt::new(node, |x| self.apply(x)))
+    fn lower(&self, node: &mut Lowering) -> Result<RecodeInt> {
+        let (x, y) = (node.inputs[0].quant, node.output.quant);
+        // Rounding is monotonic: limits may be codes.
+        let (lo, hi) = code_limits(*self, y);
+        Ok(RecodeInt::new(x, y, (lo.max(node.clamp.0), hi.min(node.clamp.1))))
     }
 }

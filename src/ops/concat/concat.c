@@ -1,5 +1,5 @@
 /*
- * y[offset + j] = x[i], or table[x[i] - CODE_MIN]: copies one argument to its place in the output,
+ * y[offset + j] = x[i], or table[x[i] - X_MIN]: copies one argument to its place in the output,
  * the integer reference `int.rs` in C99.
  *
  * The includer has included arith.h. y is not x.
@@ -8,7 +8,7 @@
 #define KERNEL static inline
 #endif
 
-struct concat {
+struct T(concat) {
     /* Shape of the argument, in the order of the output's memory; rank >= 1. */
     int32_t rank;
     const int32_t *shape;
@@ -18,8 +18,8 @@ struct concat {
     const int32_t *y_strides;
     /* Position of the argument's first element in the output. */
     int32_t offset;
-    /* The output code for each code of the argument, that for CODE_MIN first; 0 if none differs. */
-    const code_t *table;
+    /* The output code for each code of the argument, that for X_MIN first; 0 if none differs. */
+    const y_t *table;
     /* Number of elements of the argument. */
     int32_t size;
     /* 0, or: the argument is dense and row-major in the order of `shape`, and every `block` of its
@@ -30,7 +30,7 @@ struct concat {
     int32_t pitch;
 };
 
-KERNEL void concat(const struct concat *p, const code_t *x, code_t *y)
+KERNEL void T(concat)(const struct T(concat) *p, const x_t *x, y_t *y)
 {
     int32_t i, row, length, x_step = 1, y_step = 1;
     y += p->offset;
@@ -40,18 +40,18 @@ KERNEL void concat(const struct concat *p, const code_t *x, code_t *y)
         y_step = p->y_strides[p->rank - 1];
     }
     for (row = 0; row < p->size / length; row++) {
-        const code_t *from = x + row * length;
-        code_t *to = y + row * p->pitch;
+        const x_t *from = x + row * length;
+        y_t *to = y + row * p->pitch;
         if (!p->block) {
             from = x + strided_index(row, p->rank - 1, p->shape, p->x_strides);
             to = y + strided_index(row, p->rank - 1, p->shape, p->y_strides);
         }
         if (p->table) {
             for (i = 0; i < length; i++) {
-                to[i * y_step] = p->table[from[i * x_step] - CODE_MIN];
+                to[i * y_step] = p->table[from[i * x_step] - X_MIN];
             }
         } else if (x_step == 1 && y_step == 1) {
-            memcpy(to, from, (size_t)length * sizeof(code_t));
+            memcpy(to, from, (size_t)length * sizeof(y_t));
         } else {
             for (i = 0; i < length; i++) {
                 to[i * y_step] = from[i * x_step];

@@ -4,7 +4,7 @@ use crate::arith::{Code, strided_index};
 
 /// Where one argument goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Params<'a, X> {
+pub struct Params<'a, Y> {
     /// Shape of the argument, in the order of the output's memory.
     pub shape: &'a [usize],
     /// Strides of the argument along these axes.
@@ -13,17 +13,17 @@ pub struct Params<'a, X> {
     pub y_strides: &'a [usize],
     /// Position of the argument's first element in the output.
     pub offset: usize,
-    /// The output code for each code of the argument, where they differ.
-    pub table: Option<&'a [X]>,
+    /// The output code for each code of the argument, from the lowest on, where they differ.
+    pub table: Option<&'a [Y]>,
 }
 
 /// Copies one argument to its place in `y`.
-pub fn concat<X: Code>(x: &[X], p: &Params<X>, y: &mut [X]) {
+pub fn concat<X: Code, Y: Code>(x: &[X], p: &Params<Y>, y: &mut [Y]) {
     for i in 0..x.len() {
         let code = x[strided_index(i, p.shape, p.x_strides)];
         y[p.offset + strided_index(i, p.shape, p.y_strides)] = match p.table {
             Some(table) => table[code.position()],
-            None => code,
+            None => Y::code(0, code.into(), (i32::MIN, i32::MAX)),
         };
     }
 }

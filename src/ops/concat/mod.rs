@@ -10,6 +10,7 @@ mod tests;
 
 use super::language::{ToValue, record};
 use super::onnx_node::OnnxNode;
+use super::recode;
 use super::slice::with_axis;
 use super::table::TableInt;
 use super::{IntOperator, Lowering, Operator, OutputParams, Wants, accepted};
@@ -82,7 +83,7 @@ impl Operator for Concat {
         let mut parts = Vec::new();
         for x in &node.inputs {
             let same = x.quant == y.quant && node.clamp == y.quant.code_range();
-            let table = (!same).then(|| TableInt::of(x.quant, y.quant, node.clamp, |x| x));
+            let table = (!same).then(|| recode::table(x.quant, y.quant, node.clamp));
             parts.push(Part {
                 shape: y.stored(x.shape),
                 x_strides: y.stored(&x.strides()),
@@ -112,24 +113,24 @@ pub struct Part {
 }
 
 impl Part {
-    fn params<X: CodeType>(&self) -> int::Params<'_, X> {
+    fn params<Y: CodeType>(&self) -> int::Params<'_, Y> {
         int::Params {
             shape: &self.shape,
             x_strides: &self.x_strides,
             y_strides: &self.y_strides,
             offset: self.offset,
-            table: self.table.as_ref().map(|t| X::slice(&t.0)),
+            table: self.table.as_ref().map(|t| Y::slice(&t.0)),
         }
     }
 }
 
 record!(
-    [X: ToValue] int::Params<'_, X>, "concat::Params",
+    [Y: ToValue] int::Params<'_, Y>, "concat::Params",
     shape, x_strides, y_strides, offset, table
 );
 
 impl IntOperator for ConcatInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         for (x, part) in inputs.iter().zip(&self.0) {
             int::concat(x, &part.params(), y);
         }

@@ -74,9 +74,9 @@ fn all_256_codes_of_arguments_with_other_parameters() {
         }
         let codes = vec![Tensor::from_vec((-128..=127).collect()); 3];
         let code = |(scale, zero_point): (f32, i32), code: i32| {
-            let real = (code - zero_point) as f32 * scale;
-            let steps = (real / y.scale[0]).round_ties_even();
-            (steps + y.zero_point as f32).clamp(-128.0, 127.0) as i32
+            let real = (code - zero_point) as f64 * scale as f64;
+            let steps = (real / y.scale[0] as f64).round_ties_even();
+            (steps + y.zero_point as f64).clamp(-128.0, 127.0) as i32
         };
         let all = |&of: &_| (-128..=127).map(|x| code(of, x)).collect::<Vec<_>>();
         let expected = params.iter().flat_map(all).collect::<Vec<_>>();

@@ -159,9 +159,9 @@ record!(
 );
 
 impl IntOperator for ConvInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         with_products!(&self.acc, products, A => {
-            int::conv::<_, _, A>(inputs[0], &self.params(products), y);
+            int::conv::<_, _, _, A>(inputs[0], &self.params(products), y);
         })
     }
 

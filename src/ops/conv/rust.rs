@@ -16,6 +16,6 @@ impl Emit<Rust> for ConvInt {
             let params = self.params(self.acc.products(weight));
             r.constant("", &format!("conv::Params<{of}>"), &params)
         });
-        r.call(format!("conv::conv::<_, _, {acc}>"), format!("&{params}"), None);
+        r.call(format!("conv::conv::<_, _, _, {acc}>"), format!("&{params}"), None);
     }
 }

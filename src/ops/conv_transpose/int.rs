@@ -25,7 +25,7 @@ pub struct Params<'a, W> {
 
 /// `y[n][oy][ox][o] = requantize(bias[o] + sum (x[n][iy][ix][c] - x_zero_point) * weight[o][ky][kx][c])`
 /// over the taps for which `iy * stride + ky * dilation - pad = oy`, likewise `ox`.
-pub fn conv_transpose<X: Code, W: Code, A: Acc>(x: &[X], p: &Params<W>, y: &mut [X]) {
+pub fn conv_transpose<X: Code, Y: Code, W: Code, A: Acc>(x: &[X], p: &Params<W>, y: &mut [Y]) {
     let Products { weight, bias, .. } = p.products;
     let [_, h, w, in_ch] = p.x_shape;
     let [_, oh, ow, out_ch] = p.y_shape;

@@ -231,9 +231,9 @@ record!(
 );
 
 impl IntOperator for ConvTransposeInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         with_products!(&self.acc, products, A => {
-            int::conv_transpose::<_, _, A>(inputs[0], &self.params(products), y);
+            int::conv_transpose::<_, _, _, A>(inputs[0], &self.params(products), y);
         })
     }
 

@@ -17,7 +17,7 @@ impl Emit<Rust> for ConvTransposeInt {
             r.constant("", &format!("conv_transpose::Params<{of}>"), &params)
         });
         r.call(
-            format!("conv_transpose::conv_transpose::<_, _, {acc}>"),
+            format!("conv_transpose::conv_transpose::<_, _, _, {acc}>"),
             format!("&{params}"),
             None,
         );

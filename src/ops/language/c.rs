@@ -12,7 +12,27 @@ impl Language for C {
     type Node = Node;
 }
 
-/// What a node needs of the whole network's memory and types.
+/// Types of a node's code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Types {
+    /// Width of the arguments.
+    pub x: Width,
+    /// Width of the result.
+    pub y: Width,
+    /// Width of the weights; that of the narrowest, if there are none.
+    pub weights: Width,
+    /// Whether `acc_t` has 64 bits.
+    pub wide: bool,
+}
+
+impl Types {
+    /// Bits of `acc_t`.
+    pub fn acc_bits(self) -> usize {
+        if self.wide { 64 } else { 32 }
+    }
+}
+
+/// What a node needs of the whole network's memory, and of types.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     /// Width of its weights.
@@ -26,7 +46,7 @@ pub struct Needs {
 /// The elements of an array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Element {
-    /// `code_t`
+    /// `y_t`
     Code,
     /// `weight_t`
     Weight,
@@ -47,10 +67,8 @@ pub enum Element {
 /// What one node adds: constants, and calls of functions.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
-    /// Width of activations.
-    pub width: Width,
-    /// Whether `acc_t` has 64 bits.
-    pub wide: bool,
+    /// Types of its code.
+    pub types: Types,
     /// Number of elements of the result.
     pub size: usize,
     /// The calls.
@@ -74,26 +92,10 @@ pub struct Call {
     pub argument: Option<usize>,
 }
 
-impl Element {
-    /// Its type.
-    pub fn type_name(self) -> String {
-        match self {
-            Self::Code => "code_t".into(),
-            Self::Weight => "weight_t".into(),
-            Self::Acc => "acc_t".into(),
-            Self::U8 => "uint8_t".into(),
-            Self::I32 => "int32_t".into(),
-            Self::U32 => "uint32_t".into(),
-            Self::Multiplier => "struct multiplier".into(),
-            Self::Struct(name, _) => format!("struct {name}"),
-        }
-    }
-}
-
 impl Node {
     /// Nothing yet, for a result of `size` elements.
-    pub fn new(width: Width, wide: bool, size: usize) -> Self {
-        Self { width, wide, size, ..Self::default() }
+    pub fn new(types: Types, size: usize) -> Self {
+        Self { types, size, ..Self::default() }
     }
 
     /// A number, or a few of them, as a member of the constants of the next call.

@@ -26,7 +26,7 @@ pub trait Emit<L: Language> {
     /// The file with the code that this node needs.
     fn source(&self) -> &'static Source;
 
-    /// What must be known before anything has its place; `width` is that of the activations.
+    /// What must be known before anything has its place; `width` is that of the arguments.
     fn needs(&self, _width: Width) -> L::Needs {
         L::Needs::default()
     }

@@ -17,7 +17,7 @@ impl Language for Rust {
 pub struct Node {
     /// What the names of all constants begin with.
     pub name: String,
-    /// Width of activations.
+    /// Width of the result's codes.
     pub width: Width,
     /// The constants.
     pub constants: Vec<Constant>,

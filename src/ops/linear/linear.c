@@ -5,19 +5,19 @@
  * The includer has included arith.h and kernels/product.c. The weights have blocks of 4 rows. y is not x.
  */
 
-struct linear {
-    struct product product;
+struct T(linear) {
+    struct T(product) product;
     /* Number of products: of x, rows * depth codes are read. */
     int32_t rows;
 };
 
 /* The sums of four channels, in registers. */
-struct sums_4 {
+struct T(sums_4) {
     acc_t s0, s1, s2, s3;
 };
 
 /* Adds the products of one code and the weights of it, which are 4 apart. */
-INLINE struct sums_4 linear_add(struct sums_4 s, int32_t code, const weight_t *weight)
+INLINE struct T(sums_4) T(linear_add)(struct T(sums_4) s, int32_t code, const weight_t *weight)
 {
     s.s0 += code * weight[0];
     s.s1 += code * weight[4];
@@ -27,9 +27,9 @@ INLINE struct sums_4 linear_add(struct sums_4 s, int32_t code, const weight_t *w
 }
 
 /* Adds to sums the products of four rows of weights and x. */
-INLINE void linear_sums(acc_t sums[4], const code_t *x, const weight_t *weight, int32_t depth)
+INLINE void T(linear_sums)(acc_t sums[4], const x_t *x, const weight_t *weight, int32_t depth)
 {
-    struct sums_4 s;
+    struct T(sums_4) s;
     if (MATMUL_DSP && depth >= 4) {
         dot_4((int32_t *)(void *)sums, (const int8_t *)(const void *)x,
               (const int8_t *)(const void *)weight, depth / 4);
@@ -42,15 +42,15 @@ INLINE void linear_sums(acc_t sums[4], const code_t *x, const weight_t *weight, 
     s.s2 = sums[2];
     s.s3 = sums[3];
     for (; !MATMUL_DSP && depth >= 4; depth -= 4) {
-        s = linear_add(s, x[0], weight);
-        s = linear_add(s, x[1], weight + 1);
-        s = linear_add(s, x[2], weight + 2);
-        s = linear_add(s, x[3], weight + 3);
+        s = T(linear_add)(s, x[0], weight);
+        s = T(linear_add)(s, x[1], weight + 1);
+        s = T(linear_add)(s, x[2], weight + 2);
+        s = T(linear_add)(s, x[3], weight + 3);
         x += 4;
         weight += 16;
     }
     for (; depth > 0; depth--) {
-        s = linear_add(s, *x++, weight++);
+        s = T(linear_add)(s, *x++, weight++);
     }
     sums[0] = s.s0;
     sums[1] = s.s1;
@@ -59,24 +59,24 @@ INLINE void linear_sums(acc_t sums[4], const code_t *x, const weight_t *weight, 
 }
 
 /* Writes the codes of channels `first` to `end`, at most four. */
-INLINE void linear_store(const struct product *p, int32_t form, int wide, struct scale common, int32_t first,
-                         int32_t end, const acc_t *sums, code_t *y)
+INLINE void T(linear_store)(const struct T(product) *p, int32_t form, int wide, struct T(scale) common, int32_t first,
+                         int32_t end, const acc_t *sums, y_t *y)
 {
     /* A copy, which codes stored into y cannot alias. */
-    const struct requant requant = p->requant;
+    const struct T(requant) requant = p->requant;
     for (; first < end; first++) {
-        struct scale scale = scale_of(&requant, form, common, first);
+        struct T(scale) scale = T(scale_of)(&requant, form, common, first);
         ASSERT_BOUND(*sums, p->bound);
-        y[first] = code_of(&requant, form, wide, scale, first, *sums++);
+        y[first] = T(code_of)(&requant, form, wide, scale, first, *sums++);
     }
 }
 
-OUTLINE void linear(const struct linear *layer, const code_t *x, code_t *y)
+OUTLINE void T(linear)(const struct T(linear) *layer, const x_t *x, y_t *y)
 {
-    const struct product *p = &layer->product;
+    const struct T(product) *p = &layer->product;
     int32_t block = (p->depth + 3) / 4 * 16, form = p->requant.form, row, o, end;
-    struct scale common = scale_common(&p->requant, form);
-    int wide = requant_wide(&p->requant);
+    struct T(scale) common = T(scale_common)(&p->requant, form);
+    int wide = T(requant_wide)(&p->requant);
     for (row = 0; row < layer->rows; row++) {
         const weight_t *weight = p->weight;
         for (o = 0; o < p->out_ch; o = end) {
@@ -88,16 +88,16 @@ OUTLINE void linear(const struct linear *layer, const code_t *x, code_t *y)
                 end = p->out_ch;
                 memcpy(sums, p->bias + o, (uint32_t)(end - o) * sizeof *sums);
             }
-            linear_sums(sums, x, weight, p->depth);
+            T(linear_sums)(sums, x, weight, p->depth);
             weight += block;
             if (form == REQUANT_HIGH && wide) {
-                linear_store(p, REQUANT_HIGH, 1, common, o, end, sums, y);
+                T(linear_store)(p, REQUANT_HIGH, 1, common, o, end, sums, y);
             } else if (form == REQUANT_HIGH) {
-                linear_store(p, REQUANT_HIGH, 0, common, o, end, sums, y);
+                T(linear_store)(p, REQUANT_HIGH, 0, common, o, end, sums, y);
             } else if (form == REQUANT_SHIFT) {
-                linear_store(p, REQUANT_SHIFT, 0, common, o, end, sums, y);
+                T(linear_store)(p, REQUANT_SHIFT, 0, common, o, end, sums, y);
             } else {
-                linear_store(p, REQUANT_GENERAL, 0, common, o, end, sums, y);
+                T(linear_store)(p, REQUANT_GENERAL, 0, common, o, end, sums, y);
             }
         }
         x += p->depth;

@@ -143,8 +143,8 @@ impl Operator for Linear {
 pub struct LinearInt(pub Accumulator);
 
 impl IntOperator for LinearInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        with_products!(&self.0, products, A => int::linear::<_, _, A>(inputs[0], &products, y))
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
+        with_products!(&self.0, products, A => int::linear::<_, _, _, A>(inputs[0], &products, y))
     }
 
     fn acc_bound(&self) -> Option<i64> {

@@ -14,7 +14,7 @@ impl Emit<Rust> for LinearInt {
         let of = format!("Products<{}>", self.0.weight.type_name());
         let params =
             with_codes!(&self.0.weight, weight => r.constant("", &of, &self.0.products(weight)));
-        let function = format!("linear::linear::<_, _, {}>", self.0.type_name());
+        let function = format!("linear::linear::<_, _, _, {}>", self.0.type_name());
         r.call(function, format!("&{params}"), None);
     }
 }

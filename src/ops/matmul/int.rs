@@ -26,7 +26,7 @@ pub struct Params<'a> {
 }
 
 /// `y[i][j] = requantize(sum_k (a[i][k] - za) * (b[k][j] - zb))` for each matrix of the batch.
-pub fn matmul<X: Code, A: Acc>(a: &[X], b: &[X], p: &Params, y: &mut [X]) {
+pub fn matmul<X: Code, Y: Code, A: Acc>(a: &[X], b: &[X], p: &Params, y: &mut [Y]) {
     for (i, y) in y.iter_mut().enumerate() {
         let (matrix, row, column) = (i / (p.m * p.n), i / p.n % p.m, i % p.n);
         let a = &a[strided_index(matrix, p.batch, p.strides[0]) + row * p.k..][..p.k];

@@ -12,7 +12,7 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct matmul {
+struct T(matmul) {
     /* Sizes of the leading axes of the output; rank >= 0. */
     int32_t rank;
     const int32_t *batch;
@@ -39,18 +39,18 @@ struct matmul {
     int64_t bound;
 };
 
-KERNEL code_t matmul_code(const struct matmul *p, acc_t acc)
+KERNEL y_t T(matmul_code)(const struct T(matmul) *p, acc_t acc)
 {
     ASSERT_BOUND(acc, p->bound);
-    return requantize(acc, p->multiplier, p->y_zero_point, p->clamp[0], p->clamp[1]);
+    return (y_t)clamp(RESCALE(acc, p->multiplier) + p->y_zero_point, p->clamp[0], p->clamp[1]);
 }
 
-KERNEL void matmul(const struct matmul *p, const code_t *a, const code_t *b, code_t *y)
+KERNEL void T(matmul)(const struct T(matmul) *p, const x_t *a, const x_t *b, y_t *y)
 {
     int32_t matrix, row, column, k;
     for (matrix = 0; matrix < p->count; matrix++) {
-        const code_t *pa = a + strided_index(matrix, p->rank, p->batch, p->strides[0]);
-        const code_t *pb = b + strided_index(matrix, p->rank, p->batch, p->strides[1]);
+        const x_t *pa = a + strided_index(matrix, p->rank, p->batch, p->strides[0]);
+        const x_t *pb = b + strided_index(matrix, p->rank, p->batch, p->strides[1]);
         for (row = 0; row < p->m; row++) {
             acc_t zero = 0;
             for (k = 0; k < p->k; k++) {
@@ -59,7 +59,7 @@ KERNEL void matmul(const struct matmul *p, const code_t *a, const code_t *b, cod
             zero *= p->zero_point[1];
             /* Four columns at a time, then the rest one by one. */
             for (column = 0; column + 4 <= p->n; column += 4) {
-                const code_t *line = pb + column;
+                const x_t *line = pb + column;
                 acc_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
                 for (k = 0; k < p->k; k++) {
                     acc_t left = pa[k] - p->zero_point[0];
@@ -69,17 +69,17 @@ KERNEL void matmul(const struct matmul *p, const code_t *a, const code_t *b, cod
                     s3 += left * line[3];
                     line += p->n;
                 }
-                *y++ = matmul_code(p, s0 - zero);
-                *y++ = matmul_code(p, s1 - zero);
-                *y++ = matmul_code(p, s2 - zero);
-                *y++ = matmul_code(p, s3 - zero);
+                *y++ = T(matmul_code)(p, s0 - zero);
+                *y++ = T(matmul_code)(p, s1 - zero);
+                *y++ = T(matmul_code)(p, s2 - zero);
+                *y++ = T(matmul_code)(p, s3 - zero);
             }
             for (; column < p->n; column++) {
                 acc_t sum = 0;
                 for (k = 0; k < p->k; k++) {
                     sum += (acc_t)(pa[k] - p->zero_point[0]) * pb[k * p->n + column];
                 }
-                *y++ = matmul_code(p, sum - zero);
+                *y++ = T(matmul_code)(p, sum - zero);
             }
             pa += p->k;
         }

@@ -150,10 +150,10 @@ record!(
 );
 
 impl IntOperator for MatMulInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         match is_wide(self.bound) {
-            false => int::matmul::<X, i32>(inputs[0], inputs[1], &self.params(), y),
-            true => int::matmul::<X, i64>(inputs[0], inputs[1], &self.params(), y),
+            false => int::matmul::<X, Y, i32>(inputs[0], inputs[1], &self.params(), y),
+            true => int::matmul::<X, Y, i64>(inputs[0], inputs[1], &self.params(), y),
         }
     }
 

@@ -13,6 +13,6 @@ impl Emit<Rust> for MatMulInt {
     fn emit(&self, r: &mut Node) {
         let params = r.constant("", "matmul::Params", &self.params());
         let acc = if is_wide(self.bound) { "i64" } else { "i32" };
-        r.call(format!("matmul::matmul::<_, {acc}>"), format!("&{params}"), None);
+        r.call(format!("matmul::matmul::<_, _, {acc}>"), format!("&{params}"), None);
     }
 }

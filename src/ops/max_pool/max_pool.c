@@ -8,7 +8,7 @@
 #define KERNEL static inline
 #endif
 
-struct max_pool {
+struct T(max_pool) {
     /* [n, h, w, c] of the input. */
     int32_t x_shape[4];
     /* [n, h, w, c] of the output. */
@@ -23,7 +23,7 @@ struct max_pool {
     int32_t pad[2];
 };
 
-KERNEL void max_pool(const struct max_pool *p, const code_t *x, code_t *y)
+KERNEL void T(max_pool)(const struct T(max_pool) *p, const x_t *x, y_t *y)
 {
     int32_t h = p->x_shape[1], w = p->x_shape[2], c = p->x_shape[3];
     int32_t image, oy, ox, ky, kx, i;
@@ -31,7 +31,7 @@ KERNEL void max_pool(const struct max_pool *p, const code_t *x, code_t *y)
         for (oy = 0; oy < p->y_shape[1]; oy++) {
             for (ox = 0; ox < p->y_shape[2]; ox++) {
                 for (i = 0; i < c; i++) {
-                    y[i] = CODE_MIN;
+                    y[i] = Y_MIN;
                 }
                 for (ky = 0; ky < p->kernel[0]; ky++) {
                     int32_t iy = oy * p->stride[0] + ky * p->dilation[0] - p->pad[0];
@@ -40,7 +40,7 @@ KERNEL void max_pool(const struct max_pool *p, const code_t *x, code_t *y)
                     }
                     for (kx = 0; kx < p->kernel[1]; kx++) {
                         int32_t ix = ox * p->stride[1] + kx * p->dilation[1] - p->pad[1];
-                        const code_t *tap;
+                        const x_t *tap;
                         if (ix < 0 || ix >= w) {
                             continue;
                         }

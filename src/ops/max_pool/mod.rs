@@ -72,7 +72,7 @@ pub struct MaxPoolInt(pub int::Params);
 record!(int::Params, "max_pool::Params", x_shape, y_shape, kernel, stride, dilation, pad);
 
 impl IntOperator for MaxPoolInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        int::max_pool(inputs[0], &self.0, y);
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
+        int::max_pool(inputs[0], &self.0, X::of(y));
     }
 }

@@ -27,7 +27,7 @@ pub struct Params<'a> {
 
 /// `y = clamp(round(sum (x - zx) / count * multiplier) + zy)`, the division and the product rounded
 /// once, together.
-pub fn mean<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
+pub fn mean<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
     for (i, y) in y.iter_mut().enumerate() {
         let first = strided_index(i, p.kept, p.kept_strides);
         let mut sum = 0;
@@ -37,6 +37,6 @@ pub fn mean<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
         }
         let product = sum * p.multiplier.significand as i64;
         let q = round_ratio(product, p.count as i64, p.multiplier.shift);
-        *y = X::code(q, p.y_zero_point, p.clamp);
+        *y = Y::code(q, p.y_zero_point, p.clamp);
     }
 }

@@ -11,7 +11,7 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct mean {
+struct T(mean) {
     /* Sizes of the axes that stay; rank >= 0. */
     int32_t kept_rank;
     const int32_t *kept;
@@ -38,15 +38,15 @@ struct mean {
     int64_t bound;
 };
 
-KERNEL void mean(const struct mean *p, const code_t *x, code_t *y)
+KERNEL void T(mean)(const struct T(mean) *p, const x_t *x, y_t *y)
 {
     int32_t i, j, row, length = p->reduced[p->reduced_rank - 1];
     for (i = 0; i < p->size; i++) {
-        const code_t *first = x + strided_index(i, p->kept_rank, p->kept, p->kept_strides);
+        const x_t *first = x + strided_index(i, p->kept_rank, p->kept, p->kept_strides);
         acc_t sum = 0;
         int64_t q;
         for (row = 0; row < p->count / length; row++) {
-            const code_t *from =
+            const x_t *from =
                 first + strided_index(row, p->reduced_rank - 1, p->reduced, p->reduced_strides);
             for (j = 0; j < length; j++) {
                 sum += from[j * p->reduced_strides[p->reduced_rank - 1]];
@@ -55,6 +55,6 @@ KERNEL void mean(const struct mean *p, const code_t *x, code_t *y)
         sum -= (acc_t)p->count * p->x_zero_point;
         ASSERT_BOUND(sum, p->bound);
         q = round_ratio((int64_t)sum * p->multiplier.significand, p->count, p->multiplier.shift);
-        y[i] = clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
+        y[i] = (y_t)clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
     }
 }

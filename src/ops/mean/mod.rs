@@ -159,7 +159,7 @@ record!(
 );
 
 impl IntOperator for MeanInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::mean(inputs[0], &self.params(), y);
     }
 

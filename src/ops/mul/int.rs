@@ -20,11 +20,11 @@ pub struct Params<'a> {
 }
 
 /// `y = clamp(round((a - za) * (b - zb) * multiplier) + zy)`.
-pub fn mul<X: Code>(a: &[X], b: &[X], p: &Params, y: &mut [X]) {
+pub fn mul<X: Code, Y: Code>(a: &[X], b: &[X], p: &Params, y: &mut [Y]) {
     for (i, y) in y.iter_mut().enumerate() {
         let a: i32 = a[strided_index(i, p.shape, p.strides[0])].into();
         let b: i32 = b[strided_index(i, p.shape, p.strides[1])].into();
         let product = (a - p.zero_point[0]) as i64 * (b - p.zero_point[1]) as i64;
-        *y = X::code(rescale(product, p.multiplier), p.y_zero_point, p.clamp);
+        *y = Y::code(rescale(product, p.multiplier), p.y_zero_point, p.clamp);
     }
 }

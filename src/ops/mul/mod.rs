@@ -104,7 +104,7 @@ record!(
 );
 
 impl IntOperator for MulInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::mul(inputs[0], inputs[1], &self.params(), y);
     }
 

@@ -13,7 +13,7 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct mul {
+struct T(mul) {
     /* a_scale * b_scale / y_scale. */
     struct multiplier multiplier;
     /* Code of real 0 in each input. */
@@ -35,29 +35,29 @@ struct mul {
     int64_t bound;
 };
 
-KERNEL code_t mul_codes(const struct mul *p, int32_t a, int32_t b)
+KERNEL y_t T(mul_codes)(const struct T(mul) *p, int32_t a, int32_t b)
 {
     acc_t acc = (acc_t)(a - p->zero_point[0]) * (acc_t)(b - p->zero_point[1]);
     ASSERT_BOUND(acc, p->bound);
-    return clamp(round_shift((int64_t)acc * p->multiplier.significand, p->multiplier.shift)
+    return (y_t)clamp(round_shift((int64_t)acc * p->multiplier.significand, p->multiplier.shift)
                      + p->y_zero_point, p->clamp[0], p->clamp[1]);
 }
 
-KERNEL void mul(const struct mul *p, const code_t *a, const code_t *b, code_t *y)
+KERNEL void T(mul)(const struct T(mul) *p, const x_t *a, const x_t *b, y_t *y)
 {
     int32_t i, row, length;
     if (p->same_shape) {
         for (i = 0; i < p->size; i++) {
-            y[i] = mul_codes(p, a[i], b[i]);
+            y[i] = T(mul_codes)(p, a[i], b[i]);
         }
         return;
     }
     length = p->shape[p->rank - 1];
     for (row = 0; row < p->size / length; row++) {
-        const code_t *pa = a + strided_index(row, p->rank - 1, p->shape, p->strides[0]);
-        const code_t *pb = b + strided_index(row, p->rank - 1, p->shape, p->strides[1]);
+        const x_t *pa = a + strided_index(row, p->rank - 1, p->shape, p->strides[0]);
+        const x_t *pb = b + strided_index(row, p->rank - 1, p->shape, p->strides[1]);
         for (i = 0; i < length; i++) {
-            y[i] = mul_codes(p, *pa, *pb);
+            y[i] = T(mul_codes)(p, *pa, *pb);
             pa += p->strides[0][p->rank - 1];
             pb += p->strides[1][p->rank - 1];
         }

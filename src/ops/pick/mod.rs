@@ -77,13 +77,13 @@ pub struct PickInt {
 }
 
 impl IntOperator for PickInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::pick(
             inputs[0],
             &self.shape,
             &self.offsets,
             X::code(0, self.fill, (self.fill, self.fill)),
-            y,
+            X::of(y),
         );
     }
 

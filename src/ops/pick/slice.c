@@ -11,7 +11,7 @@
 
 #define PICK_NONE 0xFFFFFFFFu
 
-struct pick {
+struct T(pick) {
     /* Shape of the output; rank >= 1. */
     int32_t rank;
     const int32_t *shape;
@@ -27,7 +27,7 @@ struct pick {
     int32_t dense;
 };
 
-KERNEL void pick(const struct pick *p, const code_t *x, code_t *y)
+KERNEL void T(pick)(const struct T(pick) *p, const x_t *x, y_t *y)
 {
     int32_t i, row, axis, length = p->shape[p->rank - 1], last = p->offset_count - length;
     for (row = 0; row < p->size / length; row++) {
@@ -43,14 +43,14 @@ KERNEL void pick(const struct pick *p, const code_t *x, code_t *y)
         }
         if (none) {
             for (i = 0; i < length; i++) {
-                y[i] = (code_t)p->fill;
+                y[i] = (y_t)p->fill;
             }
         } else if (p->dense) {
-            memcpy(y, x + first + p->offsets[last], (size_t)length * sizeof(code_t));
+            memcpy(y, x + first + p->offsets[last], (size_t)length * sizeof(y_t));
         } else {
             for (i = 0; i < length; i++) {
                 uint32_t offset = p->offsets[last + i];
-                y[i] = offset == PICK_NONE ? (code_t)p->fill : x[first + offset];
+                y[i] = offset == PICK_NONE ? (y_t)p->fill : x[first + offset];
             }
         }
         y += length;

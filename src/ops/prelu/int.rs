@@ -24,7 +24,7 @@ pub struct Params<'a, W> {
 }
 
 /// `y = clamp(round((x - zx) * positive) + zy)`, and with the slope where that is negative.
-pub fn prelu<X: Code, W: Code>(x: &[X], p: &Params<W>, y: &mut [X]) {
+pub fn prelu<X: Code, Y: Code, W: Code>(x: &[X], p: &Params<W>, y: &mut [Y]) {
     for (i, (&x, y)) in x.iter().zip(y).enumerate() {
         let x: i32 = x.into();
         let x = (x - p.x_zero_point) as i64;
@@ -34,6 +34,6 @@ pub fn prelu<X: Code, W: Code>(x: &[X], p: &Params<W>, y: &mut [X]) {
             true => rescale(x * slope as i64, p.negative[c]),
             false => rescale(x, p.positive),
         };
-        *y = X::code(q, p.y_zero_point, p.clamp);
+        *y = Y::code(q, p.y_zero_point, p.clamp);
     }
 }

@@ -107,7 +107,7 @@ record!(
 );
 
 impl IntOperator for PReluInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         with_codes!(&self.slope, slope => int::prelu(inputs[0], &self.params(slope), y));
     }
 

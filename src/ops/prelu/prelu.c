@@ -14,7 +14,7 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct prelu {
+struct T(prelu) {
     /* Slopes below 0, symmetric. */
     const weight_t *slope;
     /* For each slope, x_scale * slope_scale / y_scale. */
@@ -39,7 +39,7 @@ struct prelu {
     int64_t bound;
 };
 
-KERNEL void prelu(const struct prelu *p, const code_t *x, code_t *y)
+KERNEL void T(prelu)(const struct T(prelu) *p, const x_t *x, y_t *y)
 {
     int32_t i, row, length = p->shape[p->rank - 1];
     for (row = 0; row < p->size / length; row++) {
@@ -52,7 +52,7 @@ KERNEL void prelu(const struct prelu *p, const code_t *x, code_t *y)
                 m = p->negative[c];
             }
             ASSERT_BOUND(acc, p->bound);
-            *y++ = clamp(round_shift((int64_t)acc * m.significand, m.shift) + p->y_zero_point,
+            *y++ = (y_t)clamp(round_shift((int64_t)acc * m.significand, m.shift) + p->y_zero_point,
                          p->clamp[0], p->clamp[1]);
             c += p->strides[p->rank - 1];
         }

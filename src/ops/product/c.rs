@@ -46,9 +46,11 @@ impl Accumulator {
 
     /// How sums are rescaled: the first form of `product.c` whose conditions all channels meet.
     fn emit_requant(&self, c: &mut Node) {
-        let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.wide) {
+        let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.types.wide) {
             ("REQUANT_SHIFT", shifts)
-        } else if let Some((factors, shifts)) = self.high_words(c.width).filter(|_| !c.wide) {
+        } else if let Some((factors, shifts)) =
+            self.high_words(c.types.x, c.types.y).filter(|_| !c.types.wide)
+        {
             c.array("product.requant.factor", Element::I32, factors);
             ("REQUANT_HIGH", shifts)
         } else {
@@ -74,8 +76,8 @@ impl Accumulator {
     }
 
     /// REQUANT_HIGH: factors and shifts, if no sum of any channel can be a tie.
-    fn high_words(&self, width: Width) -> Option<(Vec<i32>, Vec<u32>)> {
-        let x = QuantParams::per_tensor(1.0, self.x_zero_point, width);
+    fn high_words(&self, x: Width, y: Width) -> Option<(Vec<i32>, Vec<u32>)> {
+        let x = QuantParams::per_tensor(1.0, self.x_zero_point, x);
         let depth = self.depth();
         let never_ties = |(o, m): (usize, &Multiplier)| {
             let weight = (o * depth..(o + 1) * depth).map(|i| self.weight.get(i) as i64);
@@ -90,7 +92,7 @@ impl Accumulator {
         let largest = self.multiplier.iter().map(|m| m.shift).max()?.max(33);
         let shift = |m: &Multiplier| if largest - m.shift <= 7 { largest } else { m.shift.max(33) };
         let shifts: Vec<u32> = self.multiplier.iter().map(shift).collect();
-        let allowed = 33..=if width == Width::W8 { 52 } else { 44 };
+        let allowed = 33..=if y == Width::W8 { 52 } else { 44 };
         let factor = |(m, shift): (&Multiplier, &u32)| {
             let more = shift - m.shift;
             (more <= 7 && allowed.contains(shift)).then_some(m.significand << more)

@@ -13,27 +13,26 @@
  * where depth4 is depth rounded up to a multiple of 4, as out_ch is to one of B. What this adds is 0.
  * The weights of DSP code are at a multiple of 4 bytes.
  */
-#ifndef KERNELS_PRODUCT_C
-#define KERNELS_PRODUCT_C
-
 #include "dsp.h"
 
 #ifndef KERNEL
 #define KERNEL static inline
 #endif
+#ifndef ASSERTS
 #ifdef ASSERT_BOUND
 #define ASSERTS 1
 #else
 #define ASSERTS 0
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
+#endif
 
 /* Whether the DSP implementation serves these types: a constant. */
 #define MATMUL_DSP \
-    (NET_DSP && CODE_BITS == 8 && sizeof(weight_t) == 1 && sizeof(acc_t) == sizeof(int32_t))
+    (NET_DSP && X_BITS == 8 && sizeof(weight_t) == 1 && sizeof(acc_t) == sizeof(int32_t))
 
 /* Whether the sums of conv may stay in registers, where they cannot be checked. */
-#define MATMUL_PAIRS (MATMUL_DSP && !ASSERTS)
+#define MATMUL_PAIRS (MATMUL_DSP && Y_BITS == 8 && !ASSERTS)
 
 /*
  * Forms of requantize(acc) = clamp(rne(acc * significand * 2^-s) + zy). All give the same codes where
@@ -54,7 +53,7 @@
 #define REQUANT_HIGH 1
 #define REQUANT_SHIFT 2
 
-struct requant {
+struct T(requant) {
     /* One of the above. */
     int32_t form;
     /* REQUANT_GENERAL, else null: for each channel. */
@@ -71,7 +70,7 @@ struct requant {
     int32_t clamp[2];
 };
 
-struct product {
+struct T(product) {
     /* As above; depthwise and transposed convolutions have an order of their own. */
     const weight_t *weight;
     /* [out_ch], with the zero point of x moved into it, q_b[o] - zx * sum_k weight[o][k], but see
@@ -80,21 +79,21 @@ struct product {
     /* Number of weights of one output channel. */
     int32_t depth;
     int32_t out_ch;
-    struct requant requant;
+    struct T(requant) requant;
     /* The proven bound of every accumulator and partial sum: it fits acc_t and what `rescale` allows. */
     int64_t bound;
 };
 
 /* What REQUANT_HIGH and REQUANT_SHIFT take for one channel, held in registers. */
-struct scale {
+struct T(scale) {
     int32_t factor;
     int32_t offset;
     int32_t shift;
 };
 
-INLINE struct scale scale_by(const struct requant *r, int32_t form, int32_t shift)
+INLINE struct T(scale) T(scale_by)(const struct T(requant) *r, int32_t form, int32_t shift)
 {
-    struct scale scale = {0, 0, 0};
+    struct T(scale) scale = {0, 0, 0};
     if (form == REQUANT_HIGH) {
         scale.shift = shift - 32;
         scale.offset = r->y_zero_point * (1 << scale.shift) + (1 << (scale.shift - 1));
@@ -106,16 +105,16 @@ INLINE struct scale scale_by(const struct requant *r, int32_t form, int32_t shif
 }
 
 /* That of all channels, but for the factor, if they have one shift. */
-INLINE struct scale scale_common(const struct requant *r, int32_t form)
+INLINE struct T(scale) T(scale_common)(const struct T(requant) *r, int32_t form)
 {
-    struct scale none = {0, 0, 0};
-    return r->shifts ? none : scale_by(r, form, r->shift);
+    struct T(scale) none = {0, 0, 0};
+    return r->shifts ? none : T(scale_by)(r, form, r->shift);
 }
 
-INLINE struct scale scale_of(const struct requant *r, int32_t form, struct scale scale, int32_t channel)
+INLINE struct T(scale) T(scale_of)(const struct T(requant) *r, int32_t form, struct T(scale) scale, int32_t channel)
 {
     if (form != REQUANT_GENERAL && r->shifts) {
-        scale = scale_by(r, form, r->shifts[channel]);
+        scale = T(scale_by)(r, form, r->shifts[channel]);
     }
     if (form == REQUANT_HIGH) {
         scale.factor = r->factor[channel];
@@ -127,7 +126,7 @@ INLINE struct scale scale_of(const struct requant *r, int32_t form, struct scale
  * rescale() for 26 <= shift <= 55 in 32 bits: the high word of acc * significand * 2^7 is rounded half up,
  * and put right if that was a tie. It is below 2^30, as is the half.
  */
-INLINE int32_t rescale_high(int32_t acc, struct multiplier m)
+INLINE int32_t T(rescale_high)(int32_t acc, struct multiplier m)
 {
     int64_t product = (int64_t)acc * (m.significand * 128);
     int32_t high = (int32_t)(product >> 32), shift = m.shift + 7 - 32, half = 1 << (shift - 1);
@@ -136,42 +135,42 @@ INLINE int32_t rescale_high(int32_t acc, struct multiplier m)
     return tie ? q - (q & 1) : q;
 }
 
-OUTLINE code_t code_general(const struct requant *r, int32_t channel, acc_t acc)
+OUTLINE y_t T(code_general)(const struct T(requant) *r, int32_t channel, acc_t acc)
 {
     struct multiplier m = r->multiplier[channel];
     if (sizeof acc == sizeof(int32_t) && m.shift >= 26 && m.shift <= 55) {
-        int32_t q = rescale_high((int32_t)acc, m) + r->y_zero_point;
+        int32_t q = T(rescale_high)((int32_t)acc, m) + r->y_zero_point;
         q = q < r->clamp[0] ? r->clamp[0] : q;
         q = q > r->clamp[1] ? r->clamp[1] : q;
-        return (code_t)q;
+        return (y_t)q;
     }
-    return requantize(acc, r->multiplier[channel], r->y_zero_point, r->clamp[0], r->clamp[1]);
+    return (y_t)clamp(RESCALE(acc, m) + r->y_zero_point, r->clamp[0], r->clamp[1]);
 }
 
 /* The output code of an accumulator. `wide`: the range is that of all codes. */
-INLINE code_t code_of(const struct requant *r, int32_t form, int wide, struct scale scale, int32_t channel,
+INLINE y_t T(code_of)(const struct T(requant) *r, int32_t form, int wide, struct T(scale) scale, int32_t channel,
                       acc_t acc)
 {
     int32_t q = (int32_t)acc;
     if (form == REQUANT_GENERAL || sizeof acc != sizeof q) {
-        return code_general(r, channel, acc);
+        return T(code_general)(r, channel, acc);
     }
     if (form == REQUANT_HIGH) {
         q = high_product(q, scale.factor, scale.offset) >> scale.shift;
     } else {
         q = ((q + scale.offset + ((q >> scale.shift) & 1)) >> scale.shift) + r->y_zero_point;
     }
-    if (wide && CODE_BITS == 8) {
-        return (code_t)saturate(q);
+    if (wide && Y_BITS == 8) {
+        return (y_t)saturate(q);
     }
     q = q < r->clamp[0] ? r->clamp[0] : q;
     q = q > r->clamp[1] ? r->clamp[1] : q;
-    return (code_t)q;
+    return (y_t)q;
 }
 
-INLINE int requant_wide(const struct requant *r)
+INLINE int T(requant_wide)(const struct T(requant) *r)
 {
-    return r->clamp[0] == CODE_MIN && r->clamp[1] == CODE_MAX;
+    return r->clamp[0] == Y_MIN && r->clamp[1] == Y_MAX;
 }
 
 /*
@@ -186,13 +185,13 @@ INLINE int requant_wide(const struct requant *r)
 #define COLUMNS 3
 
 /* Where the column of position i begins; its next group is 24 bytes on. */
-INLINE int16_t *column_at(int16_t *columns, int32_t i)
+INLINE int16_t *T(column_at)(int16_t *columns, int32_t i)
 {
     return columns + i * (MATMUL_DSP ? 2 : 4);
 }
 
 /* Writes one group of codes. */
-INLINE void column_group(int16_t *column, const code_t *codes)
+INLINE void T(column_group)(int16_t *column, const x_t *codes)
 {
     if (MATMUL_DSP) {
         uint32_t four = load_codes((const int8_t *)(const void *)codes);
@@ -207,43 +206,43 @@ INLINE void column_group(int16_t *column, const code_t *codes)
 }
 
 /* Writes up to 4 groups of codes, best a constant number, and returns the place of the next. */
-INLINE int16_t *column_short(int16_t *column, const code_t *codes, int32_t groups)
+INLINE int16_t *T(column_short)(int16_t *column, const x_t *codes, int32_t groups)
 {
     const int32_t next = 4 * COLUMNS;
     if (groups > 0) {
-        column_group(column, codes);
+        T(column_group)(column, codes);
     }
     if (groups > 1) {
-        column_group(column + next, codes + 4);
+        T(column_group)(column + next, codes + 4);
     }
     if (groups > 2) {
-        column_group(column + 2 * next, codes + 8);
+        T(column_group)(column + 2 * next, codes + 8);
     }
     if (groups > 3) {
-        column_group(column + 3 * next, codes + 12);
+        T(column_group)(column + 3 * next, codes + 12);
     }
     return column + groups * next;
 }
 
 /* Writes any number of groups. */
-OUTLINE int16_t *column_put(int16_t *column, const code_t *codes, int32_t groups)
+OUTLINE int16_t *T(column_put)(int16_t *column, const x_t *codes, int32_t groups)
 {
     for (; groups >= 4; groups -= 4) {
-        column = column_short(column, codes, 4);
+        column = T(column_short)(column, codes, 4);
         codes += 16;
     }
     if (groups & 2) {
-        column = column_short(column, codes, 2);
+        column = T(column_short)(column, codes, 2);
         codes += 8;
     }
     if (groups & 1) {
-        column = column_short(column, codes, 1);
+        column = T(column_short)(column, codes, 1);
     }
     return column;
 }
 
 /* Writes `groups` groups of one code. */
-OUTLINE int16_t *column_fill(int16_t *column, int32_t code, int32_t groups)
+OUTLINE int16_t *T(column_fill)(int16_t *column, int32_t code, int32_t groups)
 {
     for (; groups > 0; groups--) {
         store_pair(column, pair_of(code, code));
@@ -254,13 +253,13 @@ OUTLINE int16_t *column_fill(int16_t *column, int32_t code, int32_t groups)
 }
 
 /* The sums of two channels, a and b, at three positions, in registers. */
-struct sums_2x3 {
+struct T(sums_2x3) {
     acc_t a0, a1, a2;
     acc_t b0, b1, b2;
 };
 
 /* Adds the products of one k, at x and weight; the column of the next position is 4 further on. */
-INLINE struct sums_2x3 sums_add(struct sums_2x3 s, const int16_t *x, const weight_t *weight)
+INLINE struct T(sums_2x3) T(sums_add)(struct T(sums_2x3) s, const int16_t *x, const weight_t *weight)
 {
     int32_t a = weight[0], b = weight[4];
     s.a0 += a * x[0];
@@ -273,18 +272,18 @@ INLINE struct sums_2x3 sums_add(struct sums_2x3 s, const int16_t *x, const weigh
 }
 
 /* The sums of channels a and b. */
-INLINE void product_sums(const struct product *p, acc_t sums[2 * COLUMNS], const int16_t *x,
+INLINE void T(product_sums)(const struct T(product) *p, acc_t sums[2 * COLUMNS], const int16_t *x,
                          const weight_t *weight, int32_t a, int32_t b)
 {
     int32_t groups = (p->depth + 3) / 4;
-    struct sums_2x3 s;
+    struct T(sums_2x3) s;
     s.a0 = s.a1 = s.a2 = p->bias[a];
     s.b0 = s.b1 = s.b2 = p->bias[b];
     for (; !MATMUL_DSP && groups > 0; groups--) {
-        s = sums_add(s, x, weight);
-        s = sums_add(s, x + 1, weight + 1);
-        s = sums_add(s, x + 2, weight + 2);
-        s = sums_add(s, x + 3, weight + 3);
+        s = T(sums_add)(s, x, weight);
+        s = T(sums_add)(s, x + 1, weight + 1);
+        s = T(sums_add)(s, x + 2, weight + 2);
+        s = T(sums_add)(s, x + 3, weight + 3);
         x += 4 * COLUMNS;
         weight += 8;
     }
@@ -300,33 +299,33 @@ INLINE void product_sums(const struct product *p, acc_t sums[2 * COLUMNS], const
 }
 
 /* Writes one channel of three positions. Codes may alias anything, so they are stored last. */
-INLINE void store_3(const struct product *p, int32_t form, int wide, struct scale common, int32_t channel,
-                    const acc_t sums[COLUMNS], code_t *const y[COLUMNS])
+INLINE void T(store_3)(const struct T(product) *p, int32_t form, int wide, struct T(scale) common, int32_t channel,
+                    const acc_t sums[COLUMNS], y_t *const y[COLUMNS])
 {
-    struct scale scale = scale_of(&p->requant, form, common, channel);
-    code_t q0 = code_of(&p->requant, form, wide, scale, channel, sums[0]);
-    code_t q1 = code_of(&p->requant, form, wide, scale, channel, sums[1]);
-    code_t q2 = code_of(&p->requant, form, wide, scale, channel, sums[2]);
-    code_t *y0 = y[0], *y1 = y[1], *y2 = y[2];
+    struct T(scale) scale = T(scale_of)(&p->requant, form, common, channel);
+    y_t q0 = T(code_of)(&p->requant, form, wide, scale, channel, sums[0]);
+    y_t q1 = T(code_of)(&p->requant, form, wide, scale, channel, sums[1]);
+    y_t q2 = T(code_of)(&p->requant, form, wide, scale, channel, sums[2]);
+    y_t *y0 = y[0], *y1 = y[1], *y2 = y[2];
     y0[channel] = q0;
     y1[channel] = q1;
     y2[channel] = q2;
 }
 
 /* Writes two channels. They are one where the number of channels is odd; then `a` is the right one. */
-INLINE void store_2x3(const struct product *p, int32_t form, int wide, struct scale common, int32_t a,
-                      int32_t b, const acc_t sums[2 * COLUMNS], code_t *const y[COLUMNS])
+INLINE void T(store_2x3)(const struct T(product) *p, int32_t form, int wide, struct T(scale) common, int32_t a,
+                      int32_t b, const acc_t sums[2 * COLUMNS], y_t *const y[COLUMNS])
 {
-    store_3(p, form, wide, common, b, sums + COLUMNS, y);
-    store_3(p, form, wide, common, a, sums, y);
+    T(store_3)(p, form, wide, common, b, sums + COLUMNS, y);
+    T(store_3)(p, form, wide, common, a, sums, y);
 }
 
 /* As product_3 for the most frequent rescaling. Returns the channel that is left if their number is odd. */
-INLINE int32_t product_pairs(const struct product *p, int32_t first, int32_t end, const weight_t *weight,
-                             const int16_t *columns, code_t *const y[COLUMNS])
+INLINE int32_t T(product_pairs)(const struct T(product) *p, int32_t first, int32_t end, const weight_t *weight,
+                             const int16_t *columns, y_t *const y[COLUMNS])
 {
     struct codes_2x3 codes;
-    struct scale scale = scale_common(&p->requant, REQUANT_HIGH);
+    struct T(scale) scale = T(scale_common)(&p->requant, REQUANT_HIGH);
     int32_t i;
     if (end - first < 2) {
         return first;
@@ -347,35 +346,33 @@ INLINE int32_t product_pairs(const struct product *p, int32_t first, int32_t end
 }
 
 /* The channels `first` to `end` of three positions, whose weights begin at `weight`. */
-OUTLINE void product_3(const struct product *p, int32_t first, int32_t end, const weight_t *weight,
-                       const int16_t *columns, code_t *const y[COLUMNS])
+OUTLINE void T(product_3)(const struct T(product) *p, int32_t first, int32_t end, const weight_t *weight,
+                       const int16_t *columns, y_t *const y[COLUMNS])
 {
     int32_t groups = (p->depth + 3) / 4, form = p->requant.form, a, i;
-    int wide = requant_wide(&p->requant);
-    struct scale common = scale_common(&p->requant, form);
+    int wide = T(requant_wide)(&p->requant);
+    struct T(scale) common = T(scale_common)(&p->requant, form);
     if (MATMUL_PAIRS && form == REQUANT_HIGH && wide && !p->requant.shifts) {
-        int32_t rest = product_pairs(p, first, end, weight, columns, y);
+        int32_t rest = T(product_pairs)(p, first, end, weight, columns, y);
         weight += (rest - first) * groups * 4;
         first = rest;
     }
     for (a = first; a < end; a += 2) {
         int32_t b = a + 1 < end ? a + 1 : a;
         acc_t sums[2 * COLUMNS];
-        product_sums(p, sums, columns, weight, a, b);
+        T(product_sums)(p, sums, columns, weight, a, b);
         weight += groups * 8;
         for (i = 0; i < 2 * COLUMNS; i++) {
             ASSERT_BOUND(sums[i], p->bound);
         }
         if (form == REQUANT_HIGH && wide) {
-            store_2x3(p, REQUANT_HIGH, 1, common, a, b, sums, y);
+            T(store_2x3)(p, REQUANT_HIGH, 1, common, a, b, sums, y);
         } else if (form == REQUANT_HIGH) {
-            store_2x3(p, REQUANT_HIGH, 0, common, a, b, sums, y);
+            T(store_2x3)(p, REQUANT_HIGH, 0, common, a, b, sums, y);
         } else if (form == REQUANT_SHIFT) {
-            store_2x3(p, REQUANT_SHIFT, 0, common, a, b, sums, y);
+            T(store_2x3)(p, REQUANT_SHIFT, 0, common, a, b, sums, y);
         } else {
-            store_2x3(p, REQUANT_GENERAL, 0, common, a, b, sums, y);
+            T(store_2x3)(p, REQUANT_GENERAL, 0, common, a, b, sums, y);
         }
     }
 }
-
-#endif

@@ -36,7 +36,7 @@ pub struct Params<'a> {
 }
 
 /// Both interpolations are summed exactly (30 bits for 8-bit codes, 38 for 16), rescaled and rounded once.
-pub fn resize_linear<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
+pub fn resize_linear<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
     let [_, h, w, c] = p.x_shape;
     let one = 1i64 << WEIGHT_BITS;
     let (oh, ow) = (p.rows.len(), p.columns.len());
@@ -54,6 +54,6 @@ pub fn resize_linear<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
         let sum = across(row.low) * (one - row.weight) + across(row.high) * row.weight;
         let product = sum * p.multiplier.significand as i64;
         let q = round_shift(product, p.multiplier.shift + 2 * WEIGHT_BITS);
-        *y = X::code(q, p.y_zero_point, p.clamp);
+        *y = Y::code(q, p.y_zero_point, p.clamp);
     }
 }

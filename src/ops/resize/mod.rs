@@ -379,7 +379,7 @@ record!(
 );
 
 impl IntOperator for ResizeInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         match self {
             Self::Nearest(pick) => pick.eval(inputs, y),
             Self::Linear(p) => {

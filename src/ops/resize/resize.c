@@ -6,7 +6,7 @@
  *
  * The includer has included arith.h. y is not x.
  *
- * Along a row there are CODE_BITS + 11 bits, in all CODE_BITS + 22 (30 or 38), and a sign; times
+ * Along a row there are X_BITS + 11 bits, in all X_BITS + 22 (30 or 38), and a sign; times
  * the significand at most 62.
  */
 #ifndef KERNEL
@@ -20,7 +20,7 @@
 #define RESIZE_WEIGHT_BITS 11
 
 /* An output position between two input positions. */
-struct between {
+struct T(between) {
     /* Index of the lower neighbour. */
     uint32_t low;
     /* Index of the upper neighbour. */
@@ -29,13 +29,13 @@ struct between {
     int32_t weight;
 };
 
-struct resize_linear {
+struct T(resize_linear) {
     /* [n, h, w, c] of the input. */
     int32_t x_shape[4];
     /* For each output row. */
-    const struct between *rows;
+    const struct T(between) *rows;
     /* For each output column. */
-    const struct between *columns;
+    const struct T(between) *columns;
     /* x_scale / y_scale; shift <= 40. */
     struct multiplier multiplier;
     /* Code of real 0 in the input. */
@@ -50,25 +50,25 @@ struct resize_linear {
     int64_t bound;
 };
 
-KERNEL void resize_linear(const struct resize_linear *p, const code_t *x, code_t *y)
+KERNEL void T(resize_linear)(const struct T(resize_linear) *p, const x_t *x, y_t *y)
 {
     int32_t h = p->x_shape[1], w = p->x_shape[2], c = p->x_shape[3], one = 1 << RESIZE_WEIGHT_BITS;
     int32_t image, oy, ox, i;
     for (image = 0; image < p->x_shape[0]; image++) {
         for (oy = 0; oy < p->y_size[0]; oy++) {
-            struct between row = p->rows[oy];
+            struct T(between) row = p->rows[oy];
             for (ox = 0; ox < p->y_size[1]; ox++) {
-                struct between column = p->columns[ox];
-                const code_t *x00 = x + ((int32_t)row.low * w + (int32_t)column.low) * c;
-                const code_t *x01 = x + ((int32_t)row.low * w + (int32_t)column.high) * c;
-                const code_t *x10 = x + ((int32_t)row.high * w + (int32_t)column.low) * c;
-                const code_t *x11 = x + ((int32_t)row.high * w + (int32_t)column.high) * c;
+                struct T(between) column = p->columns[ox];
+                const x_t *x00 = x + ((int32_t)row.low * w + (int32_t)column.low) * c;
+                const x_t *x01 = x + ((int32_t)row.low * w + (int32_t)column.high) * c;
+                const x_t *x10 = x + ((int32_t)row.high * w + (int32_t)column.low) * c;
+                const x_t *x11 = x + ((int32_t)row.high * w + (int32_t)column.high) * c;
                 for (i = 0; i < c; i++) {
                     int32_t low = (x00[i] - p->x_zero_point) * (one - column.weight)
                                   + (x01[i] - p->x_zero_point) * column.weight;
                     int32_t high = (x10[i] - p->x_zero_point) * (one - column.weight)
                                    + (x11[i] - p->x_zero_point) * column.weight;
-#if CODE_BITS == 8
+#if X_BITS == 8
                     int32_t sum = low * (one - row.weight) + high * row.weight;
 #else
                     int64_t sum = (int64_t)low * (one - row.weight) + (int64_t)high * row.weight;
@@ -77,7 +77,7 @@ KERNEL void resize_linear(const struct resize_linear *p, const code_t *x, code_t
                     ASSERT_BOUND(sum, p->bound);
                     q = round_shift((int64_t)sum * p->multiplier.significand,
                                     p->multiplier.shift + 2 * RESIZE_WEIGHT_BITS);
-                    *y++ = clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
+                    *y++ = (y_t)clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
                 }
             }
         }

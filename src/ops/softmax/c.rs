@@ -17,7 +17,7 @@ impl Emit<C> for SoftmaxInt {
     fn emit(&self, c: &mut Node) {
         let count = c.size / self.size;
         c.array("fine", Element::I32, self.fine.iter().copied());
-        if c.width > Width::W8 {
+        if c.types.x > Width::W8 {
             c.array("coarse", Element::I32, self.coarse.iter().copied());
         }
         c.value("multiplier", self.multiplier)

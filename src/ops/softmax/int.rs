@@ -24,7 +24,7 @@ pub struct Params<'a> {
 /// With `exp[d] = round(coarse[d / 256] * fine[d % 256] * 2^-30)`:
 /// `y_i = clamp(round(exp[max - x_i] / sum exp[max - x_j] * multiplier) + zy)`, the division and the
 /// product rounded once, together.
-pub fn softmax<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
+pub fn softmax<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
     for first in 0..x.len() / p.size {
         let first = first / p.stride * p.stride * p.size + first % p.stride;
         let position = |i: usize| first + i * p.stride;
@@ -36,7 +36,7 @@ pub fn softmax<X: Code>(x: &[X], p: &Params, y: &mut [X]) {
         let sum: i64 = (0..p.size).map(exp).sum();
         for i in 0..p.size {
             let q = round_ratio(exp(i) * p.multiplier.significand as i64, sum, p.multiplier.shift);
-            y[position(i)] = X::code(q, p.y_zero_point, p.clamp);
+            y[position(i)] = Y::code(q, p.y_zero_point, p.clamp);
         }
     }
 }

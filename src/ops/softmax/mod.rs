@@ -152,7 +152,7 @@ record!(
 );
 
 impl IntOperator for SoftmaxInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::softmax(inputs[0], &self.params(), y);
     }
 

@@ -14,10 +14,10 @@
 #define ASSERT_BOUND(acc, bound) ((void)0)
 #endif
 
-struct softmax {
+struct T(softmax) {
     /* 256 entries: round(exp(-i * x_scale) * 2^23). */
     const int32_t *fine;
-    /* 2^(CODE_BITS - 8) entries: round(exp(-256 * j * x_scale) * 2^30). Not read with 8 bits. */
+    /* 2^(X_BITS - 8) entries: round(exp(-256 * j * x_scale) * 2^30). Not read with 8 bits. */
     const int32_t *coarse;
     /* 1 / y_scale; shift <= 40. */
     struct multiplier multiplier;
@@ -35,35 +35,35 @@ struct softmax {
     int64_t bound;
 };
 
-KERNEL int32_t softmax_exp(const struct softmax *p, int32_t d)
+KERNEL int32_t T(softmax_exp)(const struct T(softmax) *p, int32_t d)
 {
-#if CODE_BITS == 8
+#if X_BITS == 8
     return p->fine[d];
 #else
     return (int32_t)round_shift((int64_t)p->coarse[d >> 8] * p->fine[d & 255], 30);
 #endif
 }
 
-KERNEL void softmax(const struct softmax *p, const code_t *x, code_t *y)
+KERNEL void T(softmax)(const struct T(softmax) *p, const x_t *x, y_t *y)
 {
     int32_t n, i;
     for (n = 0; n < p->count; n++) {
         int32_t first = n / p->stride * p->stride * p->size + n % p->stride;
-        const code_t *from = x + first;
-        code_t *to = y + first;
-        int32_t max = CODE_MIN;
+        const x_t *from = x + first;
+        y_t *to = y + first;
+        int32_t max = X_MIN;
         int64_t sum = 0;
         for (i = 0; i < p->size; i++) {
             max = from[i * p->stride] > max ? from[i * p->stride] : max;
         }
         for (i = 0; i < p->size; i++) {
-            sum += softmax_exp(p, max - from[i * p->stride]);
+            sum += T(softmax_exp)(p, max - from[i * p->stride]);
         }
         ASSERT_BOUND(sum, p->bound);
         for (i = 0; i < p->size; i++) {
-            int64_t part = softmax_exp(p, max - from[i * p->stride]);
+            int64_t part = T(softmax_exp)(p, max - from[i * p->stride]);
             int64_t q = round_ratio(part * p->multiplier.significand, sum, p->multiplier.shift);
-            to[i * p->stride] = clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
+            to[i * p->stride] = (y_t)clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
         }
     }
 }

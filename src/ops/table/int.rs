@@ -4,7 +4,7 @@
 use crate::arith::Code;
 
 /// `y[i] = table[x[i] - lowest code]`; the table has an entry for each code.
-pub fn table<X: Code>(x: &[X], table: &[X], y: &mut [X]) {
+pub fn table<X: Code, Y: Code>(x: &[X], table: &[Y], y: &mut [Y]) {
     for (&x, y) in x.iter().zip(y) {
         *y = table[x.position()];
     }

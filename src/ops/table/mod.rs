@@ -33,7 +33,7 @@ impl TableInt {
 }
 
 impl IntOperator for TableInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        int::table(inputs[0], X::slice(&self.0), y);
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
+        int::table(inputs[0], Y::slice(&self.0), y);
     }
 }

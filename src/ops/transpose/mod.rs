@@ -94,8 +94,8 @@ impl TransposeInt {
 }
 
 impl IntOperator for TransposeInt {
-    fn eval<X: CodeType>(&self, inputs: &[&[X]], y: &mut [X]) {
-        int::transpose(inputs[0], &self.shape, &self.strides, y);
+    fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
+        int::transpose(inputs[0], &self.shape, &self.strides, X::of(y));
     }
 
     fn moves_codes(&self) -> bool {

@@ -8,7 +8,7 @@
 #define KERNEL static inline
 #endif
 
-struct transpose {
+struct T(transpose) {
     /* Shape of the output; rank >= 1. */
     int32_t rank;
     const int32_t *shape;
@@ -17,13 +17,13 @@ struct transpose {
     int32_t size;
 };
 
-KERNEL void transpose(const struct transpose *p, const code_t *x, code_t *y)
+KERNEL void T(transpose)(const struct T(transpose) *p, const x_t *x, y_t *y)
 {
     int32_t i, row, length = p->shape[p->rank - 1], step = p->strides[p->rank - 1];
     for (row = 0; row < p->size / length; row++) {
-        const code_t *from = x + strided_index(row, p->rank - 1, p->shape, p->strides);
+        const x_t *from = x + strided_index(row, p->rank - 1, p->shape, p->strides);
         if (step == 1) {
-            memcpy(y, from, (size_t)length * sizeof(code_t));
+            memcpy(y, from, (size_t)length * sizeof(y_t));
             y += length;
         } else {
             for (i = 0; i < length; i++) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exec::float::FloatExecutor;
-use crate::quant::Width;
+use crate::quant::{Scheme, Width};
 use crate::testing::tabulate;
 
 const LINEAR: Op = Op::Linear(Linear { transposed: false });

@@ -1,0 +1,38 @@
+//! Which scheme each node has.
+
+use std::collections::HashMap;
+
+use crate::graph::ValueId;
+use crate::quant::Scheme;
+
+/// The scheme of each node and of each input of the network: one for all, and exceptions.
+///
+/// That of a node is for its weights and its result; a constant beside activations has their width.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What has no scheme of its own has this one.
+    pub default: Scheme,
+    /// By index.
+    pub nodes: HashMap<usize, Scheme>,
+    /// By value.
+    pub inputs: HashMap<ValueId, Scheme>,
+}
+
+impl Plan {
+    /// That of the node `index`.
+    pub fn of_node(&self, index: usize) -> Scheme {
+        self.nodes.get(&index).copied().unwrap_or(self.default)
+    }
+
+    /// That of the network's input `value`.
+    pub fn of_input(&self, value: ValueId) -> Scheme {
+        self.inputs.get(&value).copied().unwrap_or(self.default)
+    }
+}
+
+impl From<Scheme> for Plan {
+    /// The same for all.
+    fn from(default: Scheme) -> Self {
+        Self { default, ..Self::default() }
+    }
+}
