@@ -94,6 +94,19 @@ impl IntGraph {
         self.values.iter().map(|v| v.quant.width).max().unwrap_or_default()
     }
 
+    /// Constants that are read in other codes, or in another order, alone.
+    fn remove_unread_constants(&mut self) {
+        let mut keep: Vec<bool> = self.values.iter().map(|v| v.constant.is_none()).collect();
+        let read = self.nodes.iter().flat_map(|n| &n.inputs).chain(&self.outputs);
+        read.for_each(|&v| keep[v] = true);
+        let mut next = 0;
+        let new: Vec<ValueId> = keep.iter().map(|&kept| (next, next += kept as usize).0).collect();
+        let mut kept = keep.into_iter();
+        self.values.retain(|_| kept.next() == Some(true));
+        let nodes = self.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut().chain([&mut n.output]));
+        self.inputs.iter_mut().chain(&mut self.outputs).chain(nodes).for_each(|v| *v = new[*v]);
+    }
+
     /// The accumulator that can grow largest; without sums that always have 64 bits.
     pub fn widest_accumulator(&self) -> Option<Accumulator> {
         let nodes = self.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
@@ -178,6 +191,7 @@ fn lower_with(
             Err(error) => refuse(&graph.values[output].name, error)?,
         }
     }
+    lowerer.int.remove_unread_constants();
     Ok(lowerer.int)
 }
 

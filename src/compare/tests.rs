@@ -106,7 +106,7 @@ fn what_was_compared_is_said() {
         let comparison = compared(&graph, &all, true);
         let engine = match wide(scheme) {
             false => format!("engine ({}; 1, 2 threads)", listed(&isas)),
-            true => "engine (16 bits: the reference's code)".into(),
+            true => "engine (codes of 16 bits: the reference's code)".into(),
         };
         assert_eq!(comparison.to_string(), format!("reference = {engine} on 5 of 5 samples"));
         let count = if wide(scheme) { 2 } else { 1 + 2 * isas.len() };

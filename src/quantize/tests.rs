@@ -259,8 +259,9 @@ fn a_constant_has_not_too_many_users() {
         let y = (0..users).fold(x, |y, _| net.node(ADD, &[y, w]));
         net.finish(&[y])
     };
-    let chosen =
-        |graph: &Graph| choose_params(graph, &vec![symmetric(1.0); graph.values.len()], &SCHEMES[3].into());
+    let chosen = |graph: &Graph| {
+        choose_params(graph, &vec![symmetric(1.0); graph.values.len()], &SCHEMES[3].into())
+    };
     assert!(chosen(&graph(65)).is_ok());
     let error = refused(chosen(&graph(1000)));
     assert!(error.starts_with("in node \"n65\" (Add): unsupported: constant \""), "{error}");

@@ -93,7 +93,7 @@ impl Operator for Clip {
     fn lower(&self, node: &mut Lowering) -> Result<RecodeInt> {
         let (x, y) = (node.inputs[0].quant, node.output.quant);
         // Rounding is monotonic: limits may be codes.
-        let (lo, hi) = code_limits(*self, y);
-        Ok(RecodeInt::new(x, y, (lo.max(node.clamp.0), hi.min(node.clamp.1))))
+        let ((lo, hi), (lowest, highest)) = (code_limits(*self, y), node.clamp);
+        Ok(RecodeInt::new(x, y, (lo.clamp(lowest, highest), hi.clamp(lowest, highest))))
     }
 }
