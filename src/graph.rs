@@ -121,6 +121,43 @@ impl Folding {
     }
 }
 
+/// What constants with several users may become: where each user gets numbers of its own, a small file must not
+/// decide how many these are.
+#[derive(Clone, Debug)]
+pub(crate) struct Copies {
+    used: HashSet<ValueId>,
+    left: usize,
+}
+
+impl Copies {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { used: HashSet::new(), left: 1 << 26 }
+    }
+
+    /// Takes room for the constants of `node`.
+    ///
+    /// # Errors
+    /// The node and the constant for which there is none left.
+    pub fn take(&mut self, graph: &Graph, node: &Node) -> Result<()> {
+        for &v in &node.inputs {
+            let Some(real) = graph.real_constant(v) else { continue };
+            if !self.used.insert(v) {
+                match self.left.checked_sub(real.shape().iter().product()) {
+                    Some(left) => self.left = left,
+                    None => return too_many(graph, v).in_node(&node.name, node.op.name()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_many(graph: &Graph, v: ValueId) -> Result<()> {
+    let name = &graph.values[v].name;
+    bail!(Unsupported, "constant \"{name}\" has too many users: each reads codes of its own")
+}
+
 /// A network: an acyclic graph of nodes in topological order, all shapes known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {

@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use crate::emit::{Target, refusal};
 use crate::error::{Context, Error, Result};
-use crate::graph::{Graph, Node};
+use crate::graph::{Copies, Graph, Node};
 use crate::lower::{IntGraph, lower, lower_all};
 use crate::quant::{Range, Scheme};
-use crate::quantize::{Copies, quantize};
+use crate::quantize::quantize;
 
 /// A place where integer networks run, and what it does not take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +37,7 @@ pub fn coverage(graph: &Graph, scheme: Scheme, targets: &[&dyn Target]) -> Vec<C
         let (integer, refused) = lower_all(graph);
         return coverage_of_integers(&integer, refused, targets);
     }
-    let mut copies = Copies::new(graph);
+    let mut copies = Copies::new();
     let mut alone = |node: &Node| {
         copies.take(graph, node)?;
         let alone = graph.alone(node);

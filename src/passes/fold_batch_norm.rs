@@ -1,7 +1,7 @@
 //! Batch normalization disappears into the weights before it.
 
 use super::merge_nodes;
-use crate::graph::{Graph, Index, Node, Value};
+use crate::graph::{Copies, Graph, Index, Node, Value};
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
@@ -10,12 +10,17 @@ use crate::tensor::{Shape, Tensor};
 
 /// `BatchNorm(Conv(x, w, b))` → `Conv(x, w · factor, b · factor + offset)`, likewise for a linear
 /// layer. A normalization of `[n, c, h, w]` with nothing to fold into becomes a depthwise 1×1
-/// convolution.
+/// convolution. What would become too many constants stays.
 ///
 /// Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 14.
 pub fn fold_batch_norm(graph: &mut Graph) {
+    let mut copies = Copies::new();
     merge_nodes(graph, |graph, index, node| {
         let Op::BatchNorm(op) = graph.nodes[node].op else { return None };
+        let before = index.producer(graph.nodes[node].inputs[0]);
+        for node in [Some(node), before].into_iter().flatten() {
+            copies.take(graph, &graph.nodes[node]).ok()?;
+        }
         let producer = fold_into_producer(graph, index, node, op);
         if producer.is_none() {
             to_depthwise(graph, index, node, op);

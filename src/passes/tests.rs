@@ -310,3 +310,18 @@ fn prepare_leaves_one_node() {
     assert_eq!(graph.values.len(), 4, "input, weight, bias and output");
     assert_eq!(clamps(&graph), [Clip::RELU]);
 }
+
+/// Each becomes a weight and a bias of its own.
+#[test]
+fn normalizations_with_the_same_large_parameters_stay() {
+    const CHANNELS: usize = 1 << 18;
+    let mut net = Net::new(0);
+    let x = net.input(&[1, CHANNELS, 1, 1]);
+    let one = net.constant(Tensor::from_vec(vec![1.0; CHANNELS]));
+    let op = Op::BatchNorm(BatchNorm { epsilon: 0.0 });
+    let y = (0..100).fold(x, |y, _| net.node(op.clone(), &[y, one, one, one, one]));
+    let mut graph = net.finish(&[y]);
+    fold_batch_norm(&mut graph);
+    let left = graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm(_)));
+    assert!((30..40).contains(&left.count()));
+}

@@ -27,7 +27,6 @@ use crate::tensor::Tensor;
 pub use complete::complete_params;
 pub use correct_bias::BiasCorrection;
 pub use export::export_checked;
-pub(crate) use params::Copies;
 pub use params::{Params, choose_params};
 pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};

@@ -4,48 +4,10 @@ use super::Plan;
 use super::bias::bias_params;
 use super::weights::weight_params;
 use crate::error::{Context, Result, bail};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Copies, Graph, Node, ValueId};
 use crate::ops::{OutputParams, Role};
 use crate::quant::{QuantParams, Range, Scheme};
 use crate::tensor::Tensor;
-
-/// What constants with several users may become: each user reads codes of its own, so a small file must not
-/// decide how many these are.
-pub(crate) struct Copies {
-    used: Vec<bool>,
-    left: usize,
-}
-
-impl Copies {
-    /// None of `graph` yet.
-    pub fn new(graph: &Graph) -> Self {
-        Self { used: vec![false; graph.values.len()], left: 1 << 26 }
-    }
-
-    /// Takes room for the constants of `node`.
-    ///
-    /// # Errors
-    /// The node and the constant for which there is none left.
-    pub fn take(&mut self, graph: &Graph, node: &Node) -> Result<()> {
-        for &v in &node.inputs {
-            let Some(real) = graph.real_constant(v) else { continue };
-            if std::mem::replace(&mut self.used[v], true) {
-                let left = self.left.checked_sub(real.shape().iter().product());
-                self.left = match left {
-                    Some(left) => left,
-                    None => {
-                        return too_many(&graph.values[v].name).in_node(&node.name, node.op.name());
-                    }
-                };
-            }
-        }
-        Ok(())
-    }
-}
-
-fn too_many(constant: &str) -> Result<()> {
-    bail!(Unsupported, "constant \"{constant}\" has too many users: each reads codes of its own")
-}
 
 /// How each number of a graph becomes a code.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +57,7 @@ pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], plan: &Plan) -> Re
     let ranges = &shared_ranges(graph, ranges);
     let values = graph.values.iter().map(|v| v.quant.clone()).collect();
     let mut params = Params { values, constants: vec![vec![]; graph.nodes.len()] };
-    let mut copies = Copies::new(graph);
+    let mut copies = Copies::new();
     graph.nodes.iter().try_for_each(|node| copies.take(graph, node))?;
     for &input in graph.inputs.iter().filter(|&&v| graph.values[v].quant.is_none()) {
         params.values[input] =

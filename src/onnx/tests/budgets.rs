@@ -129,6 +129,25 @@ fn constant_products_are_not_computed_without_end() {
     soon(&windows).unwrap();
 }
 
+/// What is no product counts as the products that take as long.
+#[test]
+fn constants_that_are_slow_to_compute_are_fewer() {
+    let left = |model| soon(&model).unwrap().nodes.len();
+    let pixels = real("a", &[1 << 16, 1, 1, 1], &[0.5; 1 << 16]);
+    let images = beside(100, "Conv", &["a", "w"], vec![pixels, real("w", &[1; 4], &[1.0])]);
+    assert!((50..100).contains(&left(images)));
+    let wide = real("a", &[1, 64, 1, 1], &[0.5; 64]);
+    let mut far =
+        beside(100, "Conv", &["a", "w"], vec![wide, real("w", &[64, 1, 1, 1], &[1.0; 64])]);
+    for node in graph(&mut far).node.iter_mut().skip(1) {
+        node.attribute =
+            vec![int("group", 64), ints("strides", &[500; 2]), ints("pads", &[250; 4])];
+    }
+    assert!((50..100).contains(&left(far)));
+    let functions = beside(100, "Exp", &["a"], vec![real("a", &[1 << 18], &[0.5; 1 << 18])]);
+    assert!((30..100).contains(&left(functions)));
+}
+
 /// Two bytes of a file are an empty message, which takes some hundred in memory.
 #[test]
 fn parts_are_counted_before_they_are_decoded() {

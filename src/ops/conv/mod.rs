@@ -89,9 +89,10 @@ impl Operator for Conv {
         let (x_len, y_len) = (g.in_ch * h * w, (g.out_ch * out[0] * out[1]).max(1));
         let w_len = weight.data().len() / self.group;
         let mut scratch = Scratch::default();
+        let (x, weight) = (x.data(), weight.data());
         for (i, y) in y.chunks_exact_mut(y_len).enumerate() {
-            let x = &x.data()[i * x_len..][..x_len];
-            let weight = &weight.data()[i % self.group * w_len..][..w_len];
+            let x = &x[i * x_len..][..x_len];
+            let weight = &weight[i % self.group * w_len..][..w_len];
             self.add_products(g, x, weight, y, &mut scratch);
         }
         Tensor::of(y_shape, y)

@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, OnnxNode};
 use super::table::TableInt;
-use super::{Lowering, Operator, Wants, expect_inputs};
+use super::{Lowering, Operator, Wants, elements, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -172,6 +172,11 @@ impl Operator for Unary {
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         expect_inputs(inputs, 1..=1).map(<[_]>::to_vec)
+    }
+
+    /// A function takes as long as some products.
+    fn work(&self, _: &[&[usize]], output: &[usize]) -> u64 {
+        elements(output).saturating_mul(16)
     }
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
