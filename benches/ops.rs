@@ -143,7 +143,7 @@ fn layers(c: &mut Criterion) {
             let elements = graph.outputs.iter().map(|&v| graph.values[v].len() as u64).sum();
             let x = Tensor::new(layer.x, vec![0.5; layer.x.iter().product()]).expect("a tensor");
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-                let options = Options { isa, ..Options::default() };
+                let options = Options::default().with_isa(isa);
                 let engine = Engine::new(&graph, options).expect("an engine");
                 let mut session = engine.session().expect("a session");
                 let mut group = c.benchmark_group(format!("{}/i{bits}", layer.name));

@@ -209,7 +209,8 @@ impl Names {
 pub struct Index {
     producer: Vec<Option<usize>>,
     uses: Vec<usize>,
-    names: Names,
+    /// Those that are taken, once a value has been added.
+    names: Option<Names>,
 }
 
 impl Index {
@@ -219,7 +220,7 @@ impl Index {
         let mut index = Self {
             producer: vec![None; graph.values.len()],
             uses: vec![0; graph.values.len()],
-            names: Names(graph.values.iter().map(|v| (v.name.clone(), 1)).collect()),
+            names: None,
         };
         for (i, node) in graph.nodes.iter().enumerate() {
             index.producer[node.output] = Some(i);
@@ -248,7 +249,8 @@ impl Index {
 
     /// Adds a value, under its name or one like it that is free.
     pub fn add_value(&mut self, graph: &mut Graph, value: Value) -> ValueId {
-        let name = self.names.fresh(value.name);
+        let taken = || Names(graph.values.iter().map(|v| (v.name.clone(), 1)).collect());
+        let name = self.names.get_or_insert_with(taken).fresh(value.name);
         self.producer.push(None);
         self.uses.push(0);
         graph.add_value(Value { name, ..value })
@@ -447,19 +449,19 @@ impl Graph {
         }
     }
 
-    /// Refuses constants that a node computes with, but which are no numbers.
+    /// Refuses constants that a node computes with, but which are no numbers. The −∞ of a mask is one.
     ///
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) with the names of the node and the constant.
     pub fn check_numbers(&self) -> Result<()> {
         see(self.nodes.len());
-        let mut checked = vec![false; self.values.len()];
+        // Each constant is looked through once, however many nodes read it.
+        let mut found = vec![None; self.values.len()];
         for node in &self.nodes {
             for &v in &node.inputs {
-                // Once, however many nodes read it.
-                let Some(t) = self.real_constant(v).filter(|_| !checked[v]) else { continue };
-                checked[v] = true;
-                if let Some(bad) = t.data().iter().find(|x| !x.is_finite()) {
+                let Some(t) = self.real_constant(v) else { continue };
+                let [no_number, in_mask] = *found[v].get_or_insert_with(|| no_numbers(t.data()));
+                if let Some(bad) = if node.op.takes_masks() { in_mask } else { no_number } {
                     let name = &self.values[v].name;
                     let no_number =
                         || -> Result<()> { bail!(Range, "constant \"{name}\" holds {bad}") };
@@ -484,4 +486,12 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+/// The first of `x` that is no number; the first that is none in a mask, which holds −∞ beside numbers.
+fn no_numbers(x: &[f32]) -> [Option<f32>; 2] {
+    let first = |no_number: fn(f32) -> bool| x.iter().copied().find(|&x| no_number(x));
+    let no_number = first(|x| !x.is_finite());
+    let is_mask = no_number.is_some() && first(f32::is_finite).is_some();
+    [no_number, if is_mask { first(|x| x.is_nan() || x == f32::INFINITY) } else { no_number }]
 }

@@ -48,6 +48,7 @@ impl Width {
 }
 
 /// Which elements of a tensor share a scale.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granularity {
     /// One scale for the whole tensor.

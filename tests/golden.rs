@@ -50,7 +50,7 @@ fn codes_are_those_of_earlier_versions() {
         let expected = read_codes(&model.with_extension("codes.npy"));
         let reference = IntExecutor::new(&graph);
         let engines = Isa::ALL.into_iter().filter(|isa| isa.is_available()).map(|isa| {
-            (isa, Engine::new(&graph, Options { isa, threads: 2, ..Options::default() }).unwrap())
+            (isa, Engine::new(&graph, Options::default().with_isa(isa).with_threads(2)).unwrap())
         });
         let engines = Vec::from_iter(engines);
         let mut sessions = Vec::from_iter(engines.iter().map(|(_, e)| e.session().unwrap()));

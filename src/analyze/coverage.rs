@@ -5,12 +5,13 @@ use serde::Serialize;
 use crate::emit::{Target, refusal};
 use crate::error::{Context, Error, Result};
 use crate::graph::{Copies, Graph, Node};
-use crate::lower::{IntGraph, lower, lower_all};
+use crate::lower::{IntGraph, lower_all, lower_owned};
 use crate::quant::{Range, Scheme};
 use crate::quantize::quantize;
 
 /// A place where integer networks run, and what it does not take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Coverage {
     /// "engine", or the name of a target.
     pub target: &'static str,
@@ -20,6 +21,7 @@ pub struct Coverage {
 
 /// A node that is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Refusal {
     /// Its name.
     pub node: String,
@@ -42,7 +44,7 @@ pub fn coverage(graph: &Graph, scheme: Scheme, targets: &[&dyn Target]) -> Vec<C
         copies.take(graph, node)?;
         let alone = graph.alone(node);
         let ranges = vec![Some(Range { lo: -16.0, hi: 16.0 }); alone.values.len()];
-        lower(&quantize(&alone, &ranges, scheme)?)
+        lower_owned(quantize(&alone, &ranges, scheme)?)
     };
     let mut survey = Survey::new(targets);
     for node in &graph.nodes {

@@ -15,6 +15,7 @@ use crate::quantize::prepare;
 
 /// The facts of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Inspection {
     /// Name of the network.
     pub name: String,
@@ -48,6 +49,7 @@ pub struct Inspection {
 
 /// RAM on each target, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Ram {
     /// In C.
     pub c: Option<usize>,
@@ -57,6 +59,7 @@ pub struct Ram {
 
 /// A value of the network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ValueReport {
     /// Its name.
     pub name: String,
@@ -68,6 +71,7 @@ pub struct ValueReport {
 
 /// How codes are read: `real = scale · (code − zero_point)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct QuantReport {
     /// One for all, or one for each channel.
     pub scale: Vec<f64>,
@@ -79,6 +83,7 @@ pub struct QuantReport {
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct LayerReport {
     /// Its name.
     pub name: String,
@@ -98,6 +103,7 @@ pub struct LayerReport {
 
 /// A node of the integer network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct LoweredReport {
     /// Its name.
     pub name: String,

@@ -73,8 +73,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut measured = Vec::new();
     for isa in isas {
-        let (threads, without) = (args.threads.into(), args.without);
-        let options = Options { threads, isa, without, ..Options::default() };
+        let options = Options::default().with_threads(args.threads.into());
+        let options = options.with_isa(isa).without(args.without);
         let one = measure(args, &graph, options, load, &inputs, expected.as_deref())?;
         if !args.json {
             say!("{}", one.text(args));

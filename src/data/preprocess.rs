@@ -43,6 +43,7 @@ pub struct Preprocess {
 ///
 /// Pillow has the same filters, but rounds and clamps after each of its two passes, here it is done
 /// once: bilinear pixels differ by at most 1, bicubic ones by more beside hard edges.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
     /// A triangle, two pixels wide.
@@ -53,6 +54,7 @@ pub enum Filter {
 }
 
 /// The order of a sample's axes.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
     /// `[1, c, h, w]`: the channel is axis 1.

@@ -61,6 +61,12 @@ use crate::quant::Width;
 use crate::tensor::Tensor;
 
 /// How an [`Engine`] runs.
+///
+/// ```
+/// let options = naive_ptq::exec::engine::Options::default().with_threads(2);
+/// assert_eq!(options.threads, 2);
+/// ```
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Threads that share the work of one run; at least 1.
@@ -74,6 +80,7 @@ pub struct Options {
 }
 
 /// Which of the kernels that can compute a layer does it. The codes are the same.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// The one that probably takes least; threads share a layer if that saves time.
@@ -92,6 +99,28 @@ impl Default for Options {
             without: Without::default(),
             policy: Policy::default(),
         }
+    }
+}
+
+impl Options {
+    /// The same with so many threads.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The same with these instructions.
+    pub fn with_isa(self, isa: Isa) -> Self {
+        Self { isa, ..self }
+    }
+
+    /// The same without these techniques.
+    pub fn without(self, without: Without) -> Self {
+        Self { without, ..self }
+    }
+
+    /// The same with kernels chosen so.
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 }
 

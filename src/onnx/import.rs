@@ -14,7 +14,7 @@ use super::proto::{
 };
 use super::reader;
 use super::shapes::fold;
-use super::signature;
+use super::signature::{self, OPSETS};
 use super::tensors::{Numbers, widened};
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Folding, Graph, Names, Value};
@@ -22,8 +22,6 @@ use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
 use crate::tensor::{Shape, Tensor};
 
-/// Versions of the operator set that are known.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 /// Versions of the file format that are known.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 1..=14;
 /// Operator types that are imported without an operator of their own: shapes, constants, quantization,
@@ -156,13 +154,10 @@ fn check_model(model: &ModelProto) -> Result<i64> {
     let Some(graph) = &model.graph else {
         bail!(Invalid, "not an ONNX model: it holds no graph");
     };
-    match model.ir_version {
-        Some(version) if IR_VERSIONS.contains(&version) => {}
-        Some(version) => {
-            let (first, last) = (IR_VERSIONS.start(), IR_VERSIONS.end());
-            bail!(Unsupported, "IR version {version}, expected {first} to {last}")
-        }
-        None => bail!(Invalid, "the model has no IR version"),
+    // A file that does not say is taken for one of those.
+    if let Some(version) = model.ir_version.filter(|version| !IR_VERSIONS.contains(version)) {
+        let (first, last) = (IR_VERSIONS.start(), IR_VERSIONS.end());
+        bail!(Unsupported, "IR version {version}, expected {first} to {last}")
     }
     for (given, what) in [
         (!model.functions.is_empty(), "functions of the model's own"),
@@ -222,8 +217,12 @@ impl<'a> Importer<'a> {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
             self.node(node, &name).in_node(&name, &node.op_type)?;
         }
-        for declared in proto.input.iter().chain(&proto.output).chain(&proto.value_info) {
-            self.check_declared(declared)?;
+        for declared in proto.input.iter().chain(&proto.output) {
+            self.check_declared(declared, self.open_batches > 0)?;
+        }
+        // Tools that change the batch of inputs and outputs leave these as they were.
+        for declared in &proto.value_info {
+            self.check_declared(declared, true)?;
         }
         for output in &proto.output {
             match self.known.get(&output.name) {
@@ -242,14 +241,20 @@ impl<'a> Importer<'a> {
     }
 
     /// Compares type and shape that the file gives a value with what it is. A size that the file leaves
-    /// open contradicts none, nor do sizes that follow from an open axis: they are those of one run.
-    fn check_declared(&self, info: &ValueInfoProto) -> Result<()> {
+    /// open, or calls 0, contradicts none, nor do sizes that follow from an open axis: they are those of one
+    /// run. With `any_batch` this is true of the first axis.
+    fn check_declared(&self, info: &ValueInfoProto, any_batch: bool) -> Result<()> {
         let name = &info.name;
         let (Some(r#type), Some(known)) = (&info.r#type, self.known.get(name)) else {
             return Ok(());
         };
         let Some(tensor) = &r#type.tensor_type else {
             bail!(Invalid, "\"{name}\" is a tensor, but not declared as one");
+        };
+        let constant = match known {
+            Known::Value(v) | Known::Codes(v, _) => self.graph.values[*v].constant.is_some(),
+            Known::Ints(..) | Known::Narrow(..) => true,
+            Known::Index(_) => false,
         };
         let (shape, fits) = match known {
             Known::Value(v) => {
@@ -272,8 +277,8 @@ impl<'a> Importer<'a> {
         }
         let Some(declared) = tensor.shape.as_ref().map(|shape| &shape.dim) else { return Ok(()) };
         let same = |(axis, (dim, &size)): (usize, (&Dimension, &usize))| match dim.value {
-            Some(DimensionValue::DimValue(d)) if d >= 0 => {
-                d == size as i64 || self.open_axes || axis == 0 && self.open_batches > 0
+            Some(DimensionValue::DimValue(d)) if d > 0 => {
+                d == size as i64 || self.open_axes || axis == 0 && any_batch && !constant
             }
             _ => true,
         };
@@ -564,7 +569,7 @@ fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {
         }
         (at::FLOATS, ..) => Attribute::Floats(proto.floats.clone()),
         (at::INTS, ..) => Attribute::Ints(proto.ints.clone()),
-        (other, ..) => bail!(Unsupported, "attribute \"{name}\" of type {other}"),
+        (other, ..) => bail!(Unsupported, "attribute \"{name}\" holds {}", at::name(other)),
     })
 }
 

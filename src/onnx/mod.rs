@@ -9,7 +9,7 @@ pub mod proto;
 mod quantized;
 mod reader;
 mod shapes;
-mod signature;
+pub mod signature;
 mod tensors;
 
 #[cfg(test)]

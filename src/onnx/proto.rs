@@ -92,6 +92,15 @@ pub struct AttributeProto {
 
 /// Values of `AttributeProto.type`.
 pub mod attribute_type {
+    use std::borrow::Cow;
+
+    /// What ONNX calls this type.
+    pub fn name(attribute_type: i32) -> Cow<'static, str> {
+        const NAMES: &str = "undefined float int string tensor graph floats ints strings tensors graphs \
+            sparse_tensor sparse_tensors type_proto type_protos";
+        super::named(NAMES, attribute_type)
+    }
+
     pub const FLOAT: i32 = 1;
     pub const INT: i32 = 2;
     pub const STRING: i32 = 3;
@@ -140,11 +149,7 @@ pub mod data_type {
         const NAMES: &str = "undefined float uint8 int8 uint16 int16 int32 int64 string bool float16 \
             double uint32 uint64 complex64 complex128 bfloat16 float8e4m3fn float8e4m3fnuz float8e5m2 \
             float8e5m2fnuz uint4 int4 float4e2m1 float8e8m0 uint2 int2 float6e2m3 float6e3m2";
-        let name = usize::try_from(data_type).ok().and_then(|i| NAMES.split(' ').nth(i));
-        match name {
-            Some(name) => name.into(),
-            None => format!("unknown type {data_type}").into(),
-        }
+        super::named(NAMES, data_type)
     }
 
     pub const FLOAT: i32 = 1;
@@ -206,4 +211,10 @@ pub enum DimensionValue {
     DimValue(i64),
     #[prost(string, tag = "2")]
     DimParam(String),
+}
+
+/// The one of `names` with this number.
+fn named(names: &'static str, number: i32) -> std::borrow::Cow<'static, str> {
+    let name = usize::try_from(number).ok().and_then(|i| names.split(' ').nth(i));
+    name.map_or_else(|| format!("unknown type {number}").into(), Into::into)
 }

@@ -426,7 +426,13 @@ fn real(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
 }
 
 fn select(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
-    let (condition, a, b) = (take_ints(node, 0)?, take_ints(node, 1)?, take_ints(node, 2)?);
+    let condition = take_ints(node, 0)?;
+    if let (Some(Input::Real(a)), Some(Input::Real(b))) = (&node.inputs[1], &node.inputs[2]) {
+        let pairs = elementwise(room, a, b, |a, b| Some((a, b)))?;
+        let chosen = |c, (a, b)| Some(if c != 0 { a } else { b });
+        return elementwise(room, &condition, &pairs, chosen).map(Numbers::Real);
+    }
+    let (a, b) = (take_ints(node, 1)?, take_ints(node, 2)?);
     let pairs = elementwise(room, &a, &b, |a, b| Some((a, b)))?;
     let chosen =
         elementwise(room, &condition, &pairs, |c, (a, b)| Some(if c != 0 { a } else { b }))?;

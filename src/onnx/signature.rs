@@ -6,19 +6,24 @@ use std::ops::RangeInclusive;
 use super::proto::NodeProto;
 use crate::error::{Result, bail};
 
+/// Versions of the operator set that are known.
+pub const OPSETS: RangeInclusive<i64> = 7..=28;
+
 /// Any number, but at least one.
 const MANY: RangeInclusive<usize> = 1..=usize::MAX;
 
 /// Number of inputs of a node of type `op_type`, in this version of the operator set; `None` for a type
 /// that is not known.
-pub(super) fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
+pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
     Some(match (op_type, opset) {
         ("Constant", _) => 0..=0,
         ("Clip", 11..) | ("Dropout", 12..) => 1..=3,
         ("Pad", 11..18) => 2..=3,
         ("Pad", 18..) => 2..=4,
         ("Resize", ..11) | ("Upsample", 9..) | ("Unsqueeze", 13..) => 2..=2,
+        ("Resize", ..13) => 3..=4,
         ("Resize", _) => 1..=4,
+        ("Gemm", ..11) => 3..=3,
         ("ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd", 18..) => 1..=2,
         ("ReduceSum" | "Split" | "Squeeze", 13..) => 1..=2,
         ("Slice", 10..) => 3..=5,
@@ -63,12 +68,13 @@ pub(super) fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>>
 }
 
 /// Largest number of outputs, used or not, of a node of this type.
-pub(super) fn outputs(op_type: &str) -> usize {
-    match op_type {
-        "Split" => usize::MAX,
-        "BatchNormalization" => 5,
-        "LayerNormalization" => 3,
-        "Dropout" | "MaxPool" => 2,
+pub fn outputs(op_type: &str, opset: i64) -> usize {
+    match (op_type, opset) {
+        ("Split", _) => usize::MAX,
+        ("BatchNormalization", ..14) => 5,
+        ("BatchNormalization" | "LayerNormalization", _) => 3,
+        ("MaxPool", ..8) => 1,
+        ("Dropout" | "MaxPool", _) => 2,
         _ => 1,
     }
 }
@@ -85,7 +91,7 @@ pub(super) fn check(proto: &NodeProto, opset: i64) -> Result<()> {
         let expected = inputs.end();
         bail!(Invalid, "input \"{surplus}\" is one too many: expected {expected}, got {given}");
     }
-    if let Some(surplus) = proto.output.get(outputs(&proto.op_type)) {
+    if let Some(surplus) = proto.output.get(outputs(&proto.op_type, opset)) {
         bail!(Invalid, "output \"{surplus}\" is one too many");
     }
     Ok(())

@@ -368,7 +368,7 @@ fn attributes() {
     );
     refused(&conv(vec![int("group", 1), int("group", 1)]), "attribute \"group\" is given twice");
     let kind = |r#type: i32| AttributeProto { r#type, ..int("group", 1) };
-    refused(&conv(vec![kind(5)]), "attribute \"group\" of type 5");
+    refused(&conv(vec![kind(5)]), "attribute \"group\" holds graph");
     refused(&conv(vec![kind(0)]), "attribute \"group\" of type 0");
     refused(&conv(vec![kind(at::TENSOR)]), "attribute \"group\" holds something of another type");
     refused(

@@ -94,6 +94,11 @@ pub trait Operator: Sized {
         Role::Activation
     }
 
+    /// Whether a constant argument may hold −∞ beside numbers, as masks before a softmax do.
+    fn takes_masks(&self) -> bool {
+        false
+    }
+
     /// Where scale and zero point of the result come from.
     fn output_params(&self) -> OutputParams {
         OutputParams::Calibrated
@@ -402,6 +407,11 @@ impl Op {
     /// See [`Operator::role`].
     pub fn role(&self, index: usize) -> Role {
         dispatch!(self: Op, op => op.role(index))
+    }
+
+    /// See [`Operator::takes_masks`].
+    pub fn takes_masks(&self) -> bool {
+        dispatch!(self: Op, op => op.takes_masks())
     }
 
     /// See [`Operator::keeps_codes`].

@@ -36,7 +36,8 @@ fn fuse(graph: &mut Graph, index: &mut Index, add: usize) -> Option<usize> {
     let from_end = y_shape.len() - 1 - channel_axis;
     let only_channels =
         added.shape().iter().rev().enumerate().all(|(i, &d)| d == 1 || i == from_end);
-    if !only_channels {
+    // A mask is no bias: with −∞ no layer has an integer form.
+    if !only_channels || added.data().iter().any(|x| !x.is_finite()) {
         return None;
     }
     let old = match node.inputs.get(2) {

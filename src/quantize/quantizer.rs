@@ -63,9 +63,10 @@ impl Quantizer {
     /// Takes an imported network.
     ///
     /// # Errors
-    /// A network that is quantized already.
+    /// A network that is quantized already; the node that adds a mask without codes.
     pub fn from_graph(mut graph: Graph) -> Result<Self> {
         prepare(&mut graph)?;
+        check_masks(&graph)?;
         if graph.has_codes() && graph.activations().all(|v| graph.values[v].quant.is_some()) {
             bail!(Invalid, "the network is quantized already");
         }
@@ -164,8 +165,30 @@ impl Quantizer {
     }
 }
 
+/// Refuses masks with numbers so low that no scale serves them and what they are added to.
+fn check_masks(graph: &Graph) -> Result<()> {
+    const LOWEST: f32 = -1e18;
+    for node in graph.nodes.iter().filter(|node| node.op.takes_masks()) {
+        for &v in &node.inputs {
+            let numbers = graph.real_constant(v).into_iter().flat_map(|t| t.data());
+            let check = || match numbers.into_iter().find(|&&x| x < LOWEST) {
+                Some(low) => bail!(
+                    Unsupported,
+                    "constant \"{}\" holds {low:e}, as masks do: no scale serves it and what it is added to; \
+                     before a softmax a number like -50 does the same",
+                    graph.values[v].name
+                ),
+                None => Ok(()),
+            };
+            check().in_node(&node.name, node.op.name())?;
+        }
+    }
+    Ok(())
+}
+
 /// A quantized network, and how it came about.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Quantized {
     /// Scales, zero points and codes, on the operators of the float network.
     pub graph: Graph,
@@ -181,6 +204,7 @@ pub struct Quantized {
 
 /// What [`Quantized::write`] wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// Samples that calibration has seen.
     pub samples: u64,

@@ -14,7 +14,46 @@ pub fn survive(bytes: &[u8]) -> Result<()> {
     let result = survive_at_leisure(bytes);
     let seen = SEEN.get() - before;
     assert!(seen < 1 << 28, "{seen} elements and nodes were looked at");
+    if let Err(error) = &result {
+        assert!(is_plain(&error.to_string()), "{error}");
+    }
     result
+}
+
+/// Whether a message is one line in our words: beside names, which stand in quotes, nothing is written as Rust
+/// writes it to debug.
+fn is_plain(message: &str) -> bool {
+    let ours = message.split('"').step_by(2).collect::<Vec<_>>().join("\"");
+    let word_before = |at: usize| ours[..at].rsplit(|c: char| !c.is_alphanumeric()).next();
+    let is_type = |at: usize| word_before(at).is_some_and(|w| w.starts_with(char::is_uppercase));
+    let debug = ["(", " {"].iter().any(|open| ours.match_indices(open).any(|(at, _)| is_type(at)));
+    let words: Vec<&str> = ours.split(|c: char| !c.is_alphanumeric()).collect();
+    let numbered = |w: &[&str]| w[0] != "unknown" && w[1] == "type" && w[2].parse::<i64>().is_ok();
+    let begin = message.chars().next().is_some_and(|c| !c.is_uppercase());
+    begin
+        && message.lines().count() == 1
+        && !debug
+        && !words.contains(&"None")
+        && !words.windows(3).any(numbered)
+}
+
+#[test]
+fn what_is_no_plain_message() {
+    for good in ["in node \"Some(1)\" (Conv): axis 2 of shape [1, 2]", "unsupported: IR version 0"]
+    {
+        assert!(is_plain(good), "{good}");
+    }
+    for bad in [
+        "",
+        "Expected 2 inputs",
+        "limits Some([1.0]) and inf",
+        "28, not None",
+        "made of data type 2",
+        "axis Dimension { value: 3 }",
+        "two\nlines",
+    ] {
+        assert!(!is_plain(bad), "{bad}");
+    }
 }
 
 fn survive_at_leisure(bytes: &[u8]) -> Result<()> {

@@ -17,6 +17,11 @@ fn constants_that_are_no_numbers_are_refused_by_name() {
         refused(&bias, &format!("in node \"y_node\" (Conv): constant \"b\" holds {bad}"));
         let sum = model(vec![node("Add", &["x", "c"], "y")], vec![real("c", &[], &[bad])]);
         refused(&sum, &format!("constant \"c\" holds {bad}"));
+        let beside =
+            |op| model(vec![node(op, &["x", "c"], "y")], vec![real("c", &[2, 1, 1], &[bad, 0.0])]);
+        for op in ["Add", "Sub", "Mul"].into_iter().skip((bad == f32::NEG_INFINITY).into()) {
+            refused(&beside(op), &format!("constant \"c\" holds {bad}"));
+        }
         for name in ["s", "ws"] {
             let scale = edited(qdq(), |g| {
                 g.initializer.iter_mut().filter(|t| t.name == name).for_each(|t| {
@@ -31,6 +36,42 @@ fn constants_that_are_no_numbers_are_refused_by_name() {
                 );
             }
         }
+    }
+}
+
+/// What exporters add before a softmax: written as it is, chosen by a Where, or as a bias behind a product.
+#[test]
+fn masks_hide_what_they_are_added_to() {
+    const INF: f32 = f32::INFINITY;
+    let softmax = || node("Softmax", &["s"], "y").with(int("axis", 3));
+    let add = || node("Add", &["x", "m"], "s");
+    let condition = tensor("c", dt::BOOL, &[4], vec![0, 1, 1, 0]);
+    let choice = vec![node("Where", &["c", "a", "b"], "m"), add(), softmax()];
+    let choice = model(choice, vec![condition, real("a", &[], &[-INF]), real("b", &[], &[0.0])]);
+    let written = |low| model(vec![add(), softmax()], vec![real("m", &[4], &[0.0, low, low, 0.0])]);
+    let mut behind = conv(vec![]);
+    graph(&mut behind).node[0].output[0] = "h".into();
+    graph(&mut behind).initializer.push(real("m", &[2, 1, 1], &[-INF, 0.0]));
+    graph(&mut behind).node.push(node("Add", &["h", "m"], "s"));
+    graph(&mut behind).node.push(node("Softmax", &["s"], "y").with(int("axis", 1)));
+    for (file, low) in [
+        (written(-INF), "-inf"),
+        (written(f32::MIN), "-3.4028235e38"),
+        (choice, "-inf"),
+        (behind, "-inf"),
+    ] {
+        let mut float = read(&file).unwrap();
+        prepare(&mut float).unwrap();
+        let x = crate::tensor::Tensor::new([1, 2, 4, 4], vec![0.25; 32]).unwrap();
+        let executor = crate::testing::exec::float::FloatExecutor::new(&float);
+        let y = executor.run(&[x], |_, _| Ok(())).unwrap();
+        let hidden = y[0].data().iter().filter(|&&y| y == 0.0).count();
+        assert!(hidden == 16 && y[0].data().iter().all(|&y| y == 0.0 || y >= 0.5), "{y:?}");
+        let error = crate::testing::quantize::Quantizer::from_graph(float).map(|_| ()).unwrap_err();
+        let expected = format!(
+            "in node \"s_node\" (Add): unsupported: constant \"m\" holds {low}, as masks do"
+        );
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }
 

@@ -53,6 +53,10 @@ impl Operator for Add {
         elementwise(inputs[0], inputs[1], |a, b| a + sign * b)
     }
 
+    fn takes_masks(&self) -> bool {
+        !self.subtract
+    }
+
     fn lower(&self, node: &mut Lowering) -> Result<AddInt> {
         let operands = [node.inputs[0], node.inputs[1]];
         let y = node.output;
