@@ -369,11 +369,11 @@ fn attributes() {
     refused(&conv(vec![int("group", 1), int("group", 1)]), "attribute \"group\" is given twice");
     let kind = |r#type: i32| AttributeProto { r#type, ..int("group", 1) };
     refused(&conv(vec![kind(5)]), "attribute \"group\" holds graph");
-    refused(&conv(vec![kind(0)]), "attribute \"group\" of type 0");
+    refused(&conv(vec![kind(0)]), "attribute \"group\" holds undefined");
     refused(&conv(vec![kind(at::TENSOR)]), "attribute \"group\" holds something of another type");
     refused(
         &conv(vec![AttributeProto { i: None, ..kind(at::TENSOR) }]),
-        "attribute \"group\" of type 4",
+        "attribute \"group\" holds tensor",
     );
     let reference = AttributeProto { ref_attr_name: "outer".into(), ..int("group", 1) };
     refused(&conv(vec![reference]), "attribute \"group\" refers to a function's attribute");
