@@ -6,7 +6,7 @@ use std::fmt;
 use crate::error::{Result, bail};
 
 /// How many bits a code has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Width {
     #[default]

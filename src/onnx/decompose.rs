@@ -2,6 +2,7 @@
 
 use super::importer::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
+use super::rounded::part;
 use super::shapes::squeezed;
 use crate::error::{Result, bail};
 use crate::graph::{Value, ValueId};
@@ -81,8 +82,7 @@ impl<'a> Importer<'a> {
             return Ok(true);
         }
         // Each step has the name in its own: of a long one a part will do.
-        let part = name.char_indices().nth(1000).map_or(name, |(end, _)| &name[..end]);
-        let mut steps = Steps { importer: self, proto, node, name: part, count: 0 };
+        let mut steps = Steps { importer: self, proto, node, name: part(name), count: 0 };
         let Ok(Some(x)) = steps.value(0) else { return Ok(false) };
         if proto.op_type == "Split" {
             split(&mut steps, x)?;

@@ -13,6 +13,7 @@ use super::proto::{
     ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::reader;
+use super::rounded::Rounded;
 use super::shapes::fold;
 use super::signature::{self, OPSETS};
 use super::tensors::{Numbers, widened};
@@ -129,7 +130,9 @@ fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> 
         opset,
         names: Names::default(),
         known: HashMap::new(),
-        read_as_real: HashSet::new(),
+        read: HashSet::new(),
+        rounded: Rounded::default(),
+        copies: HashMap::new(),
         offsets: HashMap::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
         input_shapes: shapes,
@@ -212,7 +215,8 @@ impl<'a> Importer<'a> {
         }
         let inputs = self.graph.inputs.len();
         self.graph.dynamic_batch = inputs > 0 && self.open_batches == inputs;
-        self.read_as_real = read_as_real(proto);
+        let read = proto.node.iter().flat_map(|n| &n.input);
+        self.read = read.chain(proto.output.iter().map(|o| &o.name)).map(String::as_str).collect();
         for (index, node) in proto.node.iter().enumerate() {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
             self.node(node, &name).in_node(&name, &node.op_type)?;
@@ -237,7 +241,7 @@ impl<'a> Importer<'a> {
         if self.graph.outputs.is_empty() {
             bail!(Invalid, "the model has no outputs");
         }
-        Ok(())
+        self.settle()
     }
 
     /// Compares type and shape that the file gives a value with what it is. A size that the file leaves
@@ -358,7 +362,7 @@ impl<'a> Importer<'a> {
         self.define(name, known)
     }
 
-    fn node(&mut self, proto: &NodeProto, name: &str) -> Result<()> {
+    fn node(&mut self, proto: &'a NodeProto, name: &str) -> Result<()> {
         let on_codes = proto.op_type.starts_with('Q') || proto.op_type == "DequantizeLinear";
         if !(is_onnx_domain(&proto.domain) || proto.domain == "com.microsoft" && on_codes) {
             bail!(Unsupported, "operators of domain \"{}\"", proto.domain);
@@ -370,7 +374,7 @@ impl<'a> Importer<'a> {
         let Some(output) = proto.output.first().filter(|o| !o.is_empty()) else {
             bail!(Invalid, "the node has no output");
         };
-        let used = |o: &String| !o.is_empty() && self.read_as_real.contains(o.as_str());
+        let used = |o: &String| !o.is_empty() && self.read.contains(o.as_str());
         let second = proto.output[1..].iter().find(|o| used(o) && proto.op_type != "Split");
         if let Some(second) = second {
             bail!(Unsupported, "its output \"{second}\" is used, only the first one is known");
@@ -454,7 +458,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Dropout does nothing when a network is used rather than trained.
-    fn identity(&mut self, proto: &NodeProto, output: &str, node: &mut OnnxNode) -> Result<()> {
+    fn identity(&mut self, proto: &'a NodeProto, output: &str, node: &mut OnnxNode) -> Result<()> {
         if proto.op_type == "Dropout" {
             node.take_float("ratio")?;
             node.take_int("seed")?;
@@ -472,6 +476,9 @@ impl<'a> Importer<'a> {
             }
             known => known,
         };
+        if let ("Identity", [output, ..]) = (proto.op_type.as_str(), &proto.output[..]) {
+            self.copies.insert(output, if proto.name.is_empty() { output } else { &proto.name });
+        }
         self.define(output, known)
     }
 
@@ -529,26 +536,6 @@ impl<'a> Importer<'a> {
         }
         self.define(output, if is_index { Known::Index(v) } else { Known::Value(v) })
     }
-}
-
-/// Names of values that somebody reads, under this or another name, without quantizing them first.
-fn read_as_real(proto: &GraphProto) -> HashSet<&str> {
-    let is_copy = |n: &&NodeProto| matches!(n.op_type.as_str(), "Identity" | "Dropout");
-    let mut original: HashMap<&str, &str> = HashMap::new();
-    for node in proto.node.iter().filter(is_copy) {
-        if let ([x, ..], [y, ..]) = (&node.input[..], &node.output[..]) {
-            let x = original.get(x.as_str()).copied().unwrap_or(x);
-            original.insert(y, x);
-        }
-    }
-    let readers = proto.node.iter().filter(|n| n.op_type != "QuantizeLinear" && !is_copy(n));
-    let read = readers.flat_map(|n| &n.input).chain(proto.output.iter().map(|o| &o.name));
-    let mut names: HashSet<&str> =
-        read.map(|name| original.get(name.as_str()).copied().unwrap_or(name)).collect();
-    let copies: Vec<&str> =
-        original.iter().filter(|(_, x)| names.contains(*x)).map(|(&y, _)| y).collect();
-    names.extend(copies);
-    names
 }
 
 fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {

@@ -9,6 +9,8 @@ use crate::ops::clip::Clip;
 use crate::ops::{OnnxNode, Op};
 use crate::tensor::{MAX_RANK, Shape, Tensor};
 
+use super::rounded::Rounded;
+
 /// Largest number of elements of an activation: 1 GiB as `f32`.
 const MAX_ELEMENTS: usize = 1 << 28;
 
@@ -37,9 +39,13 @@ pub(super) struct Importer<'a> {
     pub(super) opset: i64,
     pub(super) names: Names,
     pub(super) known: HashMap<String, Known>,
-    /// Names of values that somebody reads, under this or another name, without quantizing them first.
-    pub(super) read_as_real: HashSet<&'a str>,
+    /// Names that somebody reads.
+    pub(super) read: HashSet<&'a str>,
     pub(super) outputs: HashSet<&'a str>,
+    /// What the file rounds to codes, by the real value and the parameters; see [`Rounded`].
+    pub(super) rounded: Rounded,
+    /// Names of Identity nodes, by their result.
+    pub(super) copies: HashMap<&'a str, &'a str>,
     /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
     pub(super) offsets: HashMap<ValueId, Vec<i64>>,
     pub(super) input_shapes: &'a InputShapes,

@@ -8,6 +8,7 @@ mod importer;
 pub mod proto;
 mod quantized;
 mod reader;
+mod rounded;
 mod shapes;
 pub mod signature;
 mod tensors;

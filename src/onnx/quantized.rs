@@ -6,9 +6,10 @@ use super::proto::{NodeProto, data_type as dt};
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, Value, ValueId};
+use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op};
 use crate::quant::{Granularity, QuantParams, Width};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, checked_len};
 
 /// How the codes of one tensor are written in the file.
 struct Written {
@@ -75,30 +76,24 @@ impl Importer<'_> {
         };
         let written = self.params(scale, zero_point.first(), axis, declared, v)?;
         let data_type = written.data_type;
-        if let Some(real) = self.graph.real_constant(v) {
-            let len = real.data().len() as u64;
-            self.folding.take(real.shape(), len)?;
-            let constant = Some(Constant::Codes(written.quantized(real)?));
-            let (name, shape) = (self.names.fresh(output.into()), real.shape().to_vec());
+        let value = &self.graph.values[v];
+        if value.constant.is_some() && value.quant.as_ref() != Some(&written.params) {
+            // A constant is computed anew, whatever it was made of.
+            let shape = value.shape.clone();
+            self.folding.take(&shape, checked_len(&shape)? as u64)?;
+            let Some(real) = self.graph.values[v].to_real() else {
+                bail!(Unsupported, "input \"{x}\" is not real");
+            };
+            let constant = Some(Constant::Codes(written.quantized(&real)?));
             let quant = Some(written.params);
+            let name = self.names.fresh(output.into());
             let v = self.add_value(Value { name, shape, constant, quant });
             self.offsets.insert(v, written.offsets);
             return self.define(output, Known::Codes(v, data_type));
         }
-        if self.read_as_real.contains(x.as_str()) {
-            bail!(Unsupported, "\"{x}\" is used both with and without being quantized");
-        }
-        self.set_params(v, written.params)?;
+        let node = if proto.name.is_empty() { output } else { &proto.name };
+        let v = self.round(v, x, node, output, written.params)?;
         self.define(output, Known::Codes(v, data_type))
-    }
-
-    fn set_params(&mut self, v: ValueId, params: QuantParams) -> Result<()> {
-        let value = &mut self.graph.values[v];
-        if value.quant.as_ref().is_some_and(|other| *other != params) {
-            bail!(Unsupported, "\"{}\" is quantized in two ways", value.name);
-        }
-        value.quant = Some(params);
-        Ok(())
     }
 
     pub(super) fn dequantize(
@@ -114,9 +109,20 @@ impl Importer<'_> {
         let [codes, scale, zero_point @ ..] = &proto.input[..] else {
             bail!(Invalid, "expected 2 or 3 inputs");
         };
-        let v = self.dequantized(codes, scale, zero_point.first(), axis, output)?;
-        if self.graph.values[v].constant.is_none() && self.outputs.contains(output) {
-            self.name_output(v, output)?;
+        let mut v = self.dequantized(codes, scale, zero_point.first(), axis, output)?;
+        if self.outputs.contains(output) && self.graph.values[v].constant.is_none() {
+            if self.rounded.is_input(&self.graph, v)
+                || self.outputs.contains(&*self.graph.values[v].name)
+            {
+                // Nothing computes it, or it has another name: the output is a copy.
+                let shape = self.graph.values[v].shape.clone();
+                let quant = self.graph.values[v].quant.clone();
+                let node = if proto.name.is_empty() { output } else { &proto.name };
+                v = self.emit(node, Op::Reshape(Reshape { shape }), vec![v], output)?;
+                self.graph.values[v].quant = quant;
+            } else {
+                self.name_output(v, output)?;
+            }
         }
         self.define(output, Known::Value(v))
     }
@@ -306,7 +312,7 @@ impl Importer<'_> {
         let v = self.emit(name, op?, inputs, output)?;
         let Some(scale) = text(result) else { return missing().map(|_| true) };
         let written = self.params(scale, text(result + 1), 0, None, v)?;
-        self.set_params(v, written.params)?;
+        self.graph.values[v].quant = Some(written.params);
         self.define(output, Known::Codes(v, written.data_type))?;
         Ok(true)
     }

@@ -7,6 +7,7 @@ mod decompose;
 mod ignored;
 mod numbers;
 mod quantized;
+mod rounded;
 mod shapes;
 mod silent;
 mod tensors;
