@@ -246,6 +246,30 @@ impl Scheme {
         QuantParams::per_tensor(2f32.powi(-(width.bits() as i32)), width.lowest(), width)
     }
 
+    /// Parameters of activations in 0..1 of which the largest that was seen is `max`: those of
+    /// [`unit`](Self::unit), unless they would hold less than a quarter of the codes. Then `2 · max / 2^bits` is
+    /// the scale, rounded up to a power of two under [`Preset::Shift`], and at least `2^-22`.
+    pub fn unit_up_to(self, max: f32) -> QuantParams {
+        let unit = self.unit();
+        if max.is_nan() || max >= 0.25 {
+            return unit;
+        }
+        let scale = self.round_up((2.0 * max * unit.scale[0]).max(1.0 / (1 << 22) as f32));
+        QuantParams { scale: vec![scale], ..unit }
+    }
+
+    /// Refuses a range that no scale fits.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) with its largest magnitude.
+    pub fn check_range(self, range: Range) -> Result<()> {
+        let (max, steps) = (range.max_abs(), (1u32 << self.activation_width.bits()) as f32);
+        if max != 0.0 && !(SMALLEST_SCALE * steps..LARGEST_SCALE).contains(&max) {
+            bail!(Range, "it reaches {max:e}, and no scale fits: multiply it by a constant");
+        }
+        Ok(())
+    }
+
     /// Parameters of activations that lie in `range`; both schemes represent real 0 exactly.
     ///
     /// * [`Preset::Shift`]: see [`symmetric_scale`](Self::symmetric_scale), `zero_point = 0`. A range
@@ -280,7 +304,7 @@ impl Scheme {
     /// * [`Preset::Scale`]: `max_abs / (2^(bits−1) − 1)`.
     pub fn symmetric_scale(self, max_abs: f32, bits: u32) -> f32 {
         let scale = match self.preset {
-            Preset::Shift if max_abs == 0.0 => SMALLEST_SCALE,
+            _ if max_abs == 0.0 => return SCALE_OF_NOTHING,
             Preset::Shift => 2f64.powi(floor_log2(max_abs) - (bits as i32 - 2)) as f32,
             Preset::Scale => max_abs / ((1i64 << (bits - 1)) - 1) as f32,
         };
@@ -299,9 +323,12 @@ impl Scheme {
     }
 }
 
-/// Scales are kept in `2^±30`, which leaves room for every product and quotient of three of them.
-const SMALLEST_SCALE: f32 = 1.0 / (1u32 << 30) as f32;
-const LARGEST_SCALE: f32 = (1u32 << 30) as f32;
+/// Scales are kept in `2^±60`, so that the product of two is a normal number. A quotient that is none has no
+/// multiplier, and its node is refused.
+const SMALLEST_SCALE: f32 = 1.0 / LARGEST_SCALE;
+const LARGEST_SCALE: f32 = (1u64 << 60) as f32;
+/// The scale of a weight that is all 0.
+const SCALE_OF_NOTHING: f32 = 1.0 / (1u32 << 30) as f32;
 
 /// `floor(log2(x))` of a finite `x > 0`, exactly: the exponent of `x` as an `f64`, in which every
 /// `f32` is normal.
@@ -359,6 +386,38 @@ mod tests {
         assert_eq!(SCALE.unit(), QuantParams::per_tensor(1.0 / 256.0, -128, Width::W8));
         let unit = SCALE.with_widths(Width::W16, Width::W8).unit();
         assert_eq!(unit, QuantParams::per_tensor(1.0 / 65536.0, -32768, Width::W16));
+    }
+
+    #[test]
+    fn small_shares_of_one_have_a_scale_of_their_own() {
+        let [wide, shift] = [SCALE.with_widths(Width::W16, Width::W8), SHIFT];
+        for (scheme, max, scale) in [
+            (SCALE, 0.25, 1.0 / 256.0),
+            (SCALE, 1.0, 1.0 / 256.0),
+            (SCALE, 0.2, 0.4 / 256.0),
+            (SCALE, 1.0 / 1024.0, 1.0 / 512.0 / 256.0),
+            (SCALE, 0.0, 2f32.powi(-22)),
+            (shift, 0.2, 0.5 / 256.0),
+            (shift, 0.125, 0.25 / 256.0),
+            (wide, 0.2, 0.4 / 65536.0),
+            (wide, 1.0 / 1024.0, 2f32.powi(-22)),
+        ] {
+            let params = scheme.unit_up_to(max);
+            assert_eq!(
+                (params.scale[0], params.zero_point),
+                (scale, params.width.lowest()),
+                "{max}"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_that_no_scale_fits_are_refused() {
+        let check = |hi: f32| SCALE.check_range(Range { lo: -hi / 2.0, hi });
+        assert!([0.0, 1e-12, 1.0, 1e13].into_iter().all(|hi| check(hi).is_ok()));
+        for hi in [1e-20, 1e30] {
+            assert!(check(hi).unwrap_err().to_string().contains(&format!("reaches {hi:e}")));
+        }
     }
 
     #[test]

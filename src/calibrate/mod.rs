@@ -158,7 +158,7 @@ impl Observer {
     ///
     /// A result of the network, and what a final softmax is computed from, keeps everything that was
     /// seen, whatever the calibrator: clipping would make the largest outputs equal, and it is by them
-    /// that a network answers.
+    /// that a network answers. So does the result of any softmax.
     pub fn ranges(&self, calibrator: Calibrator) -> Vec<Option<Range>> {
         let range = |(seen, &whole): (&Option<Seen>, &bool)| {
             let calibrator = if whole { Calibrator::MinMax } else { calibrator };
@@ -168,7 +168,8 @@ impl Observer {
     }
 }
 
-/// For each value, whether it is an output, or becomes one by a softmax or by moving codes alone.
+/// For each value, whether it is an output, or becomes one by a softmax or by moving codes alone, or comes
+/// from a softmax.
 fn results(graph: &Graph) -> Vec<bool> {
     let mut results = vec![false; graph.values.len()];
     graph.outputs.iter().for_each(|&v| results[v] = true);
@@ -178,6 +179,8 @@ fn results(graph: &Graph) -> Vec<bool> {
             results[node.inputs[0]] = true;
         }
     }
+    let units = graph.nodes.iter().filter(|n| n.op.output_params() == OutputParams::Unit);
+    units.for_each(|node| results[node.output] = true);
     results
 }
 

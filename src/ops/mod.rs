@@ -193,7 +193,8 @@ pub enum OutputParams {
     SameAsInput,
     /// One range serves the result and all arguments, so that codes can be copied.
     Shared,
-    /// The result lies in 0..1, whatever the data: scale `2^-bits`, and the lowest code for 0.
+    /// The result lies in 0..1, whatever the data: the lowest code for 0, and scale `2^-bits`, or less where only
+    /// small ones were seen.
     Unit,
     /// The result is an index, whatever the data: scale 1, and the lowest code for 0.
     Index,

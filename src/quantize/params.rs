@@ -5,8 +5,8 @@ use super::bias::bias_params;
 use super::weights::weight_params;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Copies, Graph, Node, ValueId};
-use crate::ops::{OutputParams, Role};
-use crate::quant::{QuantParams, Range, Scheme};
+use crate::ops::{Op, OutputParams, Role};
+use crate::quant::{QuantParams, Range, Scheme, Width};
 use crate::tensor::Tensor;
 
 /// How each number of a graph becomes a code.
@@ -54,14 +54,13 @@ impl Params {
 /// # Errors
 /// The node whose numbers have no codes (NaN, missing range), by name.
 pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], plan: &Plan) -> Result<Params> {
-    let ranges = &shared_ranges(graph, ranges);
+    let ranges = &shared_ranges(graph, ranges, &plan.widths(graph));
     let values = graph.values.iter().map(|v| v.quant.clone()).collect();
     let mut params = Params { values, constants: vec![vec![]; graph.nodes.len()] };
     let mut copies = Copies::new();
     graph.nodes.iter().try_for_each(|node| copies.take(graph, node))?;
     for &input in graph.inputs.iter().filter(|&&v| graph.values[v].quant.is_none()) {
-        params.values[input] =
-            Some(plan.of_input(input).activation(range_of(graph, ranges, input)?));
+        params.values[input] = Some(calibrated(graph, ranges, input, plan.of_input(input))?);
     }
     for (index, node) in graph.nodes.iter().enumerate() {
         if params.values[node.output].is_none() {
@@ -82,15 +81,27 @@ fn result_params(
 ) -> Result<QuantParams> {
     Ok(match node.op.output_params() {
         OutputParams::Calibrated | OutputParams::Shared => {
-            scheme.activation(range_of(graph, ranges, node.output)?)
+            calibrated(graph, ranges, node.output, scheme)?
         }
-        OutputParams::Unit => scheme.unit(),
+        OutputParams::Unit => scheme.unit_up_to(range_of(graph, ranges, node.output)?.hi),
         OutputParams::Index => QuantParams::index(scheme.activation_width),
         OutputParams::SameAsInput => match &params.values[node.inputs[0]] {
             Some(params) => params.clone(),
             None => bail!(Unsupported, "the input is a constant: fold it first"),
         },
     })
+}
+
+/// Those of the activation `v` by its range.
+fn calibrated(
+    graph: &Graph,
+    ranges: &[Option<Range>],
+    v: ValueId,
+    scheme: Scheme,
+) -> Result<QuantParams> {
+    let range = range_of(graph, ranges, v)?;
+    scheme.check_range(range).in_node(&graph.values[v].name, "value")?;
+    Ok(scheme.activation(range))
 }
 
 fn constant_params(
@@ -102,8 +113,9 @@ fn constant_params(
     scheme: Scheme,
 ) -> Result<QuantParams> {
     let node = &graph.nodes[index];
+    let name = &graph.values[node.inputs[argument]].name;
     if let Some(bad) = real.data().iter().find(|x| !x.is_finite()) {
-        bail!(Range, "constant \"{}\" holds {bad}", graph.values[node.inputs[argument]].name);
+        bail!(Range, "constant \"{name}\" holds {bad}");
     }
     let of = |argument| params.of(graph, index, argument);
     Ok(match node.op.role(argument) {
@@ -111,9 +123,21 @@ fn constant_params(
             // Beside activations it has their width.
             let widths = node.inputs.iter().filter_map(|&v| Some(params.values[v].as_ref()?.width));
             let width = widths.max().unwrap_or(scheme.activation_width);
-            scheme.with_widths(width, scheme.weight_width).activation(extent(real.data()))
+            let scheme = scheme.with_widths(width, scheme.weight_width);
+            let mut range = extent(real.data());
+            // Beside a sum's other argument its last bits are nothing, and would take many.
+            if matches!(node.op, Op::Add(_)) && range.max_abs() > 0.0 {
+                let step = output_scale(params, graph, node)? / 65536.0;
+                range.hi = range.hi.max(step * (1u32 << width.bits()) as f32);
+            }
+            scheme.check_range(range).in_node(name, "constant")?;
+            scheme.activation(range)
         }
         Role::Weight { axis } => {
+            // Weights that are all but nothing have the scale that their node needs.
+            let max = extent(real.data()).max_abs();
+            let range = Range { lo: 0.0, hi: max.max(1.0) };
+            scheme.check_range(range).in_node(name, "constant")?;
             let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
             let scales = [of(0)?.scale[0], output_scale(params, graph, node)?];
             weight_params(real, axis, bias.as_deref(), scales, scheme)
@@ -130,8 +154,9 @@ fn output_scale(params: &Params, graph: &Graph, node: &Node) -> Result<f32> {
 }
 
 /// Gives all values whose codes are to be copied, not rescaled, the union of their ranges: arguments
-/// and result of a node with [`OutputParams::Shared`], through the nodes that only move codes.
-fn shared_ranges(graph: &Graph, ranges: &[Option<Range>]) -> Vec<Option<Range>> {
+/// and result of a node with [`OutputParams::Shared`], if they have one width, through the nodes that only
+/// move codes.
+fn shared_ranges(graph: &Graph, ranges: &[Option<Range>], widths: &[Width]) -> Vec<Option<Range>> {
     let mut group: Vec<ValueId> = (0..graph.values.len()).collect();
     fn root(group: &[ValueId], mut v: ValueId) -> ValueId {
         while group[v] != v {
@@ -150,7 +175,10 @@ fn shared_ranges(graph: &Graph, ranges: &[Option<Range>]) -> Vec<Option<Range>> 
             }
             OutputParams::Calibrated => continue,
         };
-        for &v in joined.iter().filter(|&&v| !fixed[v] && graph.values[v].constant.is_none()) {
+        let joins = |&&v: &&ValueId| {
+            !fixed[v] && graph.values[v].constant.is_none() && widths[v] == widths[node.output]
+        };
+        for &v in joined.iter().filter(joins) {
             let (a, b) = (root(&group, v), root(&group, node.output));
             group[a] = b;
         }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::graph::ValueId;
-use crate::quant::Scheme;
+use crate::graph::{Graph, ValueId};
+use crate::ops::OutputParams;
+use crate::quant::{Scheme, Width};
 
 /// The scheme of each node and of each input of the network: one for all, and exceptions.
 ///
@@ -27,6 +28,21 @@ impl Plan {
     /// That of the network's input `value`.
     pub fn of_input(&self, value: ValueId) -> Scheme {
         self.inputs.get(&value).copied().unwrap_or(self.default)
+    }
+
+    /// The width of each activation of `graph`: what has codes already keeps its own.
+    pub fn widths(&self, graph: &Graph) -> Vec<Width> {
+        let mut widths = vec![self.default.activation_width; graph.values.len()];
+        graph.inputs.iter().for_each(|&v| widths[v] = self.of_input(v).activation_width);
+        for (index, node) in graph.nodes.iter().enumerate() {
+            widths[node.output] = match (&graph.values[node.output].quant, node.op.output_params())
+            {
+                (Some(quant), _) => quant.width,
+                (None, OutputParams::SameAsInput) => widths[node.inputs[0]],
+                (None, _) => self.of_node(index).activation_width,
+            };
+        }
+        widths
     }
 }
 

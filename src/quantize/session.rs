@@ -1,13 +1,17 @@
 //! Quantization as a list of steps over one session.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::params::{Params, choose_params};
 use super::{BiasCorrection, Plan, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
 use crate::error::{Result, bail};
-use crate::graph::Graph;
-use crate::quant::Range;
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::Op;
+use crate::ops::clip::Clip;
+use crate::quant::{Range, Width};
 
 /// All that quantization knows between calibration and codes. A [`Step`] may change any of it.
 #[derive(Debug)]
@@ -86,8 +90,9 @@ impl<'a> Session<'a> {
         if observer.samples() == 0 {
             bail!(Invalid, "calibration has seen no samples");
         }
-        let ranges = observer.ranges(calibrator);
         let plan = plan.into();
+        let mut ranges = observer.ranges(calibrator);
+        with_room(&graph, &plan.widths(&graph), observer, &mut ranges);
         let params = choose_params(&graph, &ranges, &plan)?;
         Ok(Self { graph, observer, plan, ranges, params, rounding: Rounding::default() })
     }
@@ -107,4 +112,29 @@ impl<'a> Session<'a> {
     pub fn quantized(&self) -> Result<Graph> {
         apply(&self.graph, &self.params, &self.rounding)
     }
+}
+
+/// What has 16 bits has codes to spare: twice what was seen, within what the operator can compute, is room for
+/// other data.
+fn with_room(graph: &Graph, widths: &[Width], observer: &Observer, ranges: &mut [Option<Range>]) {
+    let limits = graph.nodes.iter().map(|node| (node.output, limits(node)));
+    let limits: HashMap<ValueId, Clip> = limits.collect();
+    for v in graph.activations().filter(|&v| widths[v] != Width::W8) {
+        let limits = limits.get(&v).copied().unwrap_or(Clip::NONE);
+        let twice = |x: f32| limits.apply((2.0 * x).clamp(f32::MIN, f32::MAX));
+        ranges[v] = observer.histogram(v).map(|seen| {
+            let Range { lo, hi } = seen.range();
+            Range { lo: twice(lo).min(lo), hi: twice(hi).max(hi) }
+        });
+    }
+}
+
+/// What the result of `node` lies in, whatever the data.
+fn limits(node: &Node) -> Clip {
+    let own = match node.op {
+        Op::Clip(limits) => limits,
+        Op::Unary(function) => function.limits(),
+        _ => Clip::NONE,
+    };
+    Clip { lo: own.lo.max(node.clamp.lo), hi: own.hi.min(node.clamp.hi) }
 }

@@ -144,7 +144,35 @@ fn what_copies_codes_keeps_their_parameters() {
         for v in [pooled, moved, flat] {
             assert_eq!(quant(&graph, v), quant(&graph, x));
         }
-        assert_eq!(*quant(&graph, y), scheme.unit());
+        let largest = ranges[y].unwrap().hi;
+        assert!(largest < 0.25);
+        assert_eq!(*quant(&graph, y), scheme.unit_up_to(largest));
+    }
+}
+
+/// A constant so small beside its partner that its last bits would take the sum beyond 64.
+#[test]
+fn small_summands_are_taken_in_codes_that_a_sum_can_hold() {
+    for scheme in SCHEMES {
+        for small in [1e-3, 1e-5, 1e-8, -1e-12, 1e-30] {
+            let mut net = Net::new(0);
+            let x = net.input(&[4]);
+            let b = net.constant(Tensor::from_vec(vec![small, small / 2.0, 0.0, small]));
+            let y = net.node(ADD, &[x, b]);
+            let float = net.finish(&[y]);
+            let mut ranges = vec![None; float.values.len()];
+            (ranges[x], ranges[y]) = (symmetric(100.0), symmetric(100.0));
+            let graph = quantize(&float, &ranges, scheme).unwrap();
+            assert!(lower(&graph).is_ok(), "{small} under {scheme:?}");
+            let codes = Tensor::from_vec(vec![0, 1, -1, 100]);
+            let (sum, step) =
+                (run_int(&graph, std::slice::from_ref(&codes)), quant(&graph, y).scale[0]);
+            for (&sum, &code) in sum.data().iter().zip(codes.data()) {
+                let off =
+                    quant(&graph, y).dequantize(sum, 0) - quant(&graph, x).dequantize(code, 0);
+                assert!(off.abs() <= small.abs() + 0.51 * step, "{small} under {scheme:?}: {off}");
+            }
+        }
     }
 }
 

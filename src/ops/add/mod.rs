@@ -60,32 +60,69 @@ impl Operator for Add {
     fn lower(&self, node: &mut Lowering) -> Result<AddInt> {
         let operands = [node.inputs[0], node.inputs[1]];
         let y = node.output;
-        let multipliers = operands.map(|x| Multiplier::from_f32(x.scale() / y.scale()));
-        let [Some(ma), Some(mb)] = multipliers else {
+        let ratios = operands.map(|x| x.scale() / y.scale());
+        let widest = operands.map(|x| x.widest());
+        let Some(Sum { factors, shift, bound }) = Sum::of(ratios, widest) else {
             let [a, b] = operands.map(|x| x.scale());
             bail!(Range, "input scales {a:e}, {b:e} are too far from output scale {:e}", y.scale());
         };
-        let shift = ma.shift.max(mb.shift);
-        let factors = [ma, mb].map(|m| (m.significand as i128) << (shift - m.shift));
-        let widest = operands.map(|x| x.widest() as i128);
-        let bound = factors[0] * widest[0] + factors[1] * widest[1];
-        if bound >= 1 << 62 {
-            bail!(
-                Range,
-                "the sum can reach {bound}, beyond 62 bits: input scales are too far apart"
-            );
-        }
         let (shape, strides) = strided(node);
         Ok(AddInt {
-            factor: [factors[0] as i64, factors[1] as i64 * self.sign() as i64],
+            factor: [factors[0], factors[1] * self.sign() as i64],
             shift,
             zero_point: operands.map(|x| x.zero_point()),
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
             shape,
             strides,
-            bound: bound as i64,
+            bound,
         })
+    }
+}
+
+/// `Σ x_i · factors_i · 2^-shift`, rounded once, for `|x_i| ≤ widest_i`: no more than `bound` before the shift.
+#[derive(Debug, PartialEq)]
+struct Sum {
+    factors: [i64; 2],
+    shift: u32,
+    bound: i64,
+}
+
+impl Sum {
+    /// That of these factors, exact; `None` if it does not fit 62 bits.
+    fn of(ratios: [f32; 2], widest: [i64; 2]) -> Option<Self> {
+        match ratios.map(Multiplier::from_f32) {
+            [Some(a), Some(b)] => {
+                let shift = a.shift.max(b.shift);
+                let factor = |m: Multiplier| (m.significand as i128) << (shift - m.shift);
+                let exact = Self::bounded([factor(a), factor(b)], shift, widest);
+                exact
+                    .or_else(|| Self::of_unequal(a, ratios[1], widest, 0))
+                    .or_else(|| Self::of_unequal(b, ratios[0], widest, 1))
+            }
+            [Some(a), None] => Self::of_unequal(a, ratios[1], widest, 0),
+            [None, Some(b)] => Self::of_unequal(b, ratios[0], widest, 1),
+            [None, None] => None,
+        }
+    }
+
+    /// All that the argument beside `large` adds is less than the last bit of the factor `large`: only its
+    /// sign counts, where `large` times its argument is a tie. A bit below that bit has the same sign.
+    fn of_unequal(large: Multiplier, small: f32, widest: [i64; 2], at: usize) -> Option<Self> {
+        let most = small as f64 * widest[1 - at] as f64;
+        if small < 0.0 || most >= 2f64.powi(-(large.shift as i32)) {
+            return None;
+        }
+        let more = 64 - (widest[1 - at] as u64).leading_zeros();
+        let mut factors = [1; 2];
+        factors[at] = (large.significand as i128) << more;
+        Self::bounded(factors, large.shift + more, widest).filter(|sum| sum.shift <= 62)
+    }
+
+    fn bounded(factors: [i128; 2], shift: u32, widest: [i64; 2]) -> Option<Self> {
+        let bound = factors[0] * widest[0] as i128 + factors[1] * widest[1] as i128;
+        let factors = factors.map(|factor| factor as i64);
+        (bound < 1 << 62).then_some(Self { factors, shift, bound: bound as i64 })
     }
 }
 

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::clip::Clip;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::table::TableInt;
 use super::{Lowering, Operator, Wants, elements, expect_inputs};
@@ -90,6 +91,15 @@ impl Unary {
             Self::Tanh => libm::tanh(x),
         };
         y as f32
+    }
+
+    /// What the function cannot leave.
+    pub fn limits(self) -> Clip {
+        match self {
+            Self::HardSigmoid { .. } | Self::Sigmoid => Clip { lo: 0.0, hi: 1.0 },
+            Self::Erf | Self::Tanh => Clip { lo: -1.0, hi: 1.0 },
+            _ => Clip::NONE,
+        }
     }
 }
 
