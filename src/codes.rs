@@ -217,6 +217,14 @@ impl CodeTensor {
         Ok(map_tensor!(self, t => t.reshape(shape)?))
     }
 
+    /// Those at `places`, under `shape`.
+    ///
+    /// # Panics
+    /// If they are not as many as `shape` says, or a place is beyond the last one.
+    pub fn picked(&self, shape: &[usize], places: &[usize]) -> Self {
+        map_tensor!(self, t => Tensor::of(shape, places.iter().map(|&i| t.data()[i]).collect()))
+    }
+
     /// As [`Tensor::into_transposed`].
     pub fn into_transposed(self, perm: &[usize]) -> Self {
         map_tensor!(self, t => t.into_transposed(perm))

@@ -10,7 +10,7 @@ use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
-use crate::quant::QuantParams;
+use crate::quant::{Granularity, QuantParams};
 use crate::tensor::{Shape, Tensor, checked_len, see};
 
 /// Index of a [`Value`] in [`Graph::values`].
@@ -65,6 +65,29 @@ impl Value {
             }
             (Constant::Codes(_), None) => None,
         }
+    }
+
+    /// A constant of one number, or of one for each of `channels`, as a row of one for each.
+    pub fn row(&self, channels: usize) -> Option<Value> {
+        let len: usize = self.shape.iter().product();
+        let all: Vec<usize> = (0..channels).map(|o| o % len.max(1)).collect();
+        let mut row = Value { name: self.name.clone(), shape: vec![channels], ..Value::default() };
+        row.constant =
+            Some(match self.constant.as_ref().filter(|_| len == 1 || len == channels)? {
+                Constant::Real(t) => {
+                    Constant::Real(Tensor::from_vec(all.iter().map(|&o| t.data()[o]).collect()))
+                }
+                Constant::Codes(t) => Constant::Codes(t.picked(&row.shape, &all)),
+            });
+        row.quant = self.quant.clone();
+        if let Some(quant) = &mut row.quant {
+            quant.granularity = match quant.scale.len() {
+                1 => Granularity::PerTensor,
+                scales if scales == channels => Granularity::PerChannel { axis: 0 },
+                _ => return None,
+            };
+        }
+        Some(row)
     }
 }
 
@@ -354,6 +377,56 @@ impl Graph {
         folding.take(shape, work).ok()?;
         let result = node.op.eval_f32(&arguments);
         Some(result.map(|&y| node.clamp.apply(y)))
+    }
+
+    /// The codes that `node` makes of a constant by moving them, and how they are read, if those that share a
+    /// scale still do.
+    pub fn moved_constant(
+        &self,
+        node: &Node,
+        folding: &mut Folding,
+    ) -> Option<(CodeTensor, QuantParams)> {
+        let &[v] = &node.inputs[..] else { return None };
+        let (codes, mut quant) = match &self.values[v] {
+            Value { constant: Some(Constant::Codes(t)), quant: Some(quant), .. } => {
+                (t, quant.clone())
+            }
+            _ => return None,
+        };
+        let (from, to) = (codes.shape(), &self.values[node.output].shape);
+        let along = match quant.granularity {
+            Granularity::PerTensor => None,
+            Granularity::PerChannel { .. } if quant.scale.len() == 1 => None,
+            Granularity::PerChannel { axis } => Some(axis),
+        };
+        let along = match (&node.op, along) {
+            (Op::Reshape(_) | Op::Slice(_) | Op::Transpose(_), None) => None,
+            (Op::Transpose(op), Some(axis)) => Some(op.perm.iter().position(|&a| a == axis)?),
+            (Op::Slice(op), Some(axis)) => {
+                let part = op.parts[axis];
+                let of = |i: i64| quant.scale[(part.start as i64 + i * part.step) as usize];
+                quant.scale = (0..part.len as i64).map(of).collect();
+                Some(axis)
+            }
+            (Op::Reshape(_), Some(axis)) => {
+                let before: usize = from[..axis].iter().product();
+                let stays =
+                    |&a: &usize| to[a] == from[axis] && to[..a].iter().product::<usize>() == before;
+                Some((0..to.len()).find(stays)?)
+            }
+            _ => return None,
+        };
+        quant.granularity = match along {
+            Some(axis) => Granularity::PerChannel { axis },
+            None => Granularity::PerTensor,
+        };
+        folding.take(to, node.op.work(&[from], to)).ok()?;
+        let moved = match &node.op {
+            Op::Transpose(op) => codes.clone().into_transposed(&op.perm),
+            Op::Slice(op) => codes.picked(to, &op.indices(from)),
+            _ => codes.clone().reshape(to.clone()).ok()?,
+        };
+        Some((moved, quant))
     }
 
     /// Shapes of the arguments of `node`.

@@ -122,19 +122,29 @@ impl Exporter<'_> {
             true => self.fresh(format!("{}_real", value.name)),
             false => value.name.clone(),
         };
-        let inputs: Vec<String> = node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
-        let proto = node.op.export(&self.graph.input_shapes(node), self.opset);
+        let mut inputs: Vec<String> =
+            node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
+        let mut proto = node.op.export(&self.graph.input_shapes(node), self.opset);
+        let mut name = node.name.clone();
+        if proto.op_type == "MatMul" && inputs.len() == 3 {
+            // Of this rank ONNX has no linear layer with a bias.
+            let product = self.fresh(format!("{}_product", value.name));
+            let bias = inputs.split_off(2);
+            self.push(proto, &name, inputs, &product);
+            (proto, name) = (OnnxNode::new("Add"), format!("{name}_bias"));
+            inputs = [vec![product], bias].concat();
+        }
         if node.op.output_params() == OutputParams::Index {
             // An integer in ONNX, a real number here.
             let index = self.fresh(format!("{}_int64", value.name));
-            self.push(proto, &node.name, inputs, &index);
+            self.push(proto, &name, inputs, &index);
             let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
             self.push(cast, &format!("{}_real", node.name), vec![index], &raw);
         } else if node.clamp == Clip::NONE {
-            self.push(proto, &node.name, inputs, &raw);
+            self.push(proto, &name, inputs, &raw);
         } else {
             let unclamped = self.fresh(format!("{}_unclamped", value.name));
-            self.push(proto, &node.name, inputs, &unclamped);
+            self.push(proto, &name, inputs, &unclamped);
             let name = format!("{}_clamp", node.name);
             self.push(node.clamp.export(&[&value.shape], self.opset), &name, vec![unclamped], &raw);
         }

@@ -506,6 +506,12 @@ impl<'a> Importer<'a> {
                 inputs.push(self.add_value(Value::real(name, tensor)));
                 continue;
             }
+            if let (Some(factor), Some(&Known::Value(v))) =
+                (node.scaled.remove(&index), self.known.get(name))
+            {
+                inputs.push(self.scaled(v, factor)?);
+                continue;
+            }
             match input.as_ref().map(|_| self.get(name)).transpose()? {
                 Some(&Known::Value(v)) if self.graph.values[v].shape.contains(&0) => {
                     bail!(
@@ -528,10 +534,18 @@ impl<'a> Importer<'a> {
         }
         let name = if proto.name.is_empty() { output } else { name };
         let Some(&first) = inputs.first() else { bail!(Invalid, "the node has no input") };
+        if let (Op::Linear(op), &[_, weight, bias]) = (&op, &inputs[..]) {
+            inputs[2] = self.bias_row(op, weight, bias)?;
+        }
         let v = self.emit(name, op, inputs, output)?;
         if let Some(data_type) = codes {
             // A node that moves codes without having them dequantized first.
-            self.graph.values[v].quant = self.graph.values[first].quant.clone();
+            if self.offsets.get(&first).is_some_and(|offsets| offsets.len() > 1) {
+                bail!(Unsupported, "codes with zero points of their channels are moved");
+            }
+            if self.graph.values[v].quant.is_none() {
+                self.graph.values[v].quant = self.graph.values[first].quant.clone();
+            }
             return self.define(output, Known::Codes(v, data_type));
         }
         self.define(output, if is_index { Known::Index(v) } else { Known::Value(v) })

@@ -124,9 +124,13 @@ impl Importer<'_> {
         check_size(output, &shape)?;
         let v = self.add_value(Value { name: output.into(), shape, ..Value::default() });
         let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
-        match self.graph.constant_result(&node, &mut self.folding) {
-            Some(result) => self.graph.values[v].constant = Some(Constant::Real(result)),
-            None => self.graph.nodes.push(node),
+        if let Some(result) = self.graph.constant_result(&node, &mut self.folding) {
+            self.graph.values[v].constant = Some(Constant::Real(result));
+        } else if let Some((codes, quant)) = self.graph.moved_constant(&node, &mut self.folding) {
+            self.graph.values[v].constant = Some(Constant::Codes(codes));
+            self.graph.values[v].quant = Some(quant);
+        } else {
+            self.graph.nodes.push(node);
         }
         Ok(v)
     }

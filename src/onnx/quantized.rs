@@ -6,6 +6,7 @@ use super::proto::{NodeProto, data_type as dt};
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, Value, ValueId};
+use crate::ops::linear::Linear;
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op};
 use crate::quant::{Granularity, QuantParams, Width};
@@ -315,6 +316,67 @@ impl Importer<'_> {
         self.graph.values[v].quant = Some(written.params);
         self.define(output, Known::Codes(v, written.data_type))?;
         Ok(true)
+    }
+
+    /// The constant `v`, whose numbers are codes, times `factor`.
+    pub(super) fn scaled(&mut self, v: ValueId, factor: f32) -> Result<ValueId> {
+        let value = &self.graph.values[v];
+        let (Some(Constant::Codes(codes)), Some(quant)) = (&value.constant, &value.quant) else {
+            bail!(Unsupported, "a factor of \"{}\", which is no constant", value.name);
+        };
+        self.folding.take(&value.shape, 0)?;
+        let mut quant = quant.clone();
+        quant.scale.iter_mut().for_each(|scale| *scale *= factor.abs());
+        if let Some(bad) = quant.scale.iter().find(|scale| !scale.is_normal()) {
+            bail!(Range, "\"{}\" times {factor} has scale {bad:e}", value.name);
+        }
+        let mut codes = codes.clone();
+        if factor < 0.0 {
+            // The lowest code has no opposite of 8 bits.
+            if quant.width == Width::W8 {
+                quant.width = Width::W16;
+            }
+            let zero = std::mem::take(&mut quant.zero_point);
+            let (lo, hi) = quant.code_range();
+            let negated: Vec<i64> =
+                codes.widened().data().iter().map(|&c| zero as i64 - c as i64).collect();
+            if let Some(far) = negated.iter().find(|&&c| c < lo.into() || c > hi.into()) {
+                bail!(
+                    Unsupported,
+                    "\"{}\" times {factor} holds {far}, beyond {} bits",
+                    value.name,
+                    quant.width
+                );
+            }
+            let negated =
+                Tensor::new(codes.shape(), negated.into_iter().map(|c| c as i32).collect())?;
+            codes = CodeTensor::new(quant.width, negated);
+        }
+        let (name, shape) =
+            (self.names.fresh(format!("{}.scaled", value.name)), value.shape.clone());
+        let (constant, quant) = (Some(Constant::Codes(codes)), Some(quant));
+        Ok(self.add_value(Value { name, shape, constant, quant }))
+    }
+
+    /// A bias of codes with one for each channel, whatever its shape.
+    pub(super) fn bias_row(
+        &mut self,
+        op: &Linear,
+        weight: ValueId,
+        bias: ValueId,
+    ) -> Result<ValueId> {
+        let (weight, value) = (&self.graph.values[weight], &self.graph.values[bias]);
+        let [.., out_ch] = op.channels(&weight.shape).unwrap_or_default();
+        if value.quant.is_none() || value.constant.is_none() || value.shape == [out_ch] {
+            return Ok(bias);
+        }
+        let one_axis = value.shape.iter().rev().skip(1).all(|&size| size == 1);
+        let Some(row) = value.row(out_ch).filter(|_| one_axis) else {
+            bail!(Unsupported, "bias of shape {:?}, expected [{out_ch}]", value.shape);
+        };
+        self.folding.take(&row.shape, 0)?;
+        let name = self.names.fresh(format!("{}.row", row.name));
+        Ok(self.add_value(Value { name, ..row }))
     }
 
     /// A bias of 32-bit codes, whose scale follows from those of `x` and `weight`.

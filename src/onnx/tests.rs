@@ -4,6 +4,7 @@ mod budgets;
 mod codes;
 mod damaged;
 mod decompose;
+mod folded;
 mod ignored;
 mod numbers;
 mod quantized;

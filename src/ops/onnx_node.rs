@@ -68,6 +68,8 @@ pub struct OnnxNode {
     pub inputs: Vec<Option<Input>>,
     /// Constants that take the place of arguments, by their index.
     pub replaced: BTreeMap<usize, Tensor<f32>>,
+    /// Factors of arguments that are quantized constants, by their index.
+    pub scaled: BTreeMap<usize, f32>,
 }
 
 impl OnnxNode {
@@ -79,6 +81,7 @@ impl OnnxNode {
             attributes: BTreeMap::new(),
             inputs: Vec::new(),
             replaced: BTreeMap::new(),
+            scaled: BTreeMap::new(),
         }
     }
 

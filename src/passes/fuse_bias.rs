@@ -17,14 +17,13 @@ fn fuse(graph: &mut Graph, index: &mut Index, add: usize) -> Option<usize> {
     if !matches!(&add.op, Op::Add(op) if !op.subtract) {
         return None;
     }
-    let constant = add.inputs.iter().position(|&v| graph.real_constant(v).is_some())?;
+    let constant = add.inputs.iter().position(|&v| graph.values[v].constant.is_some())?;
     let x = *add.inputs.get(1 - constant)?;
     let producer = index.sole_producer(graph, x)?;
     let node = &graph.nodes[producer];
     let channel_axis = match &node.op {
         Op::Conv(_) => 1,
-        // Of another rank ONNX has no linear layer with a bias to export it to.
-        Op::Linear(_) if graph.values[x].shape.len() == 2 => 1,
+        Op::Linear(_) => graph.values[x].shape.len() - 1,
         _ => return None,
     };
     let y_shape = &graph.values[add.output].shape;
@@ -32,21 +31,21 @@ fn fuse(graph: &mut Graph, index: &mut Index, add: usize) -> Option<usize> {
         return None;
     }
     let channels = y_shape[channel_axis];
-    let added = graph.real_constant(add.inputs[constant])?;
+    let added = &graph.values[add.inputs[constant]];
     let from_end = y_shape.len() - 1 - channel_axis;
-    let only_channels =
-        added.shape().iter().rev().enumerate().all(|(i, &d)| d == 1 || i == from_end);
+    let only_channels = added.shape.iter().rev().enumerate().all(|(i, &d)| d == 1 || i == from_end);
     // A mask is no bias: with −∞ no layer has an integer form.
-    if !only_channels || added.data().iter().any(|x| !x.is_finite()) {
+    let finite = |t: &Tensor<f32>| t.data().iter().all(|x| x.is_finite());
+    if !only_channels || !graph.real_constant(add.inputs[constant]).is_none_or(finite) {
         return None;
     }
-    let old = match node.inputs.get(2) {
-        Some(&v) => graph.real_constant(v)?.data().to_vec(),
-        None => vec![0.0; channels],
-    };
-    let bias: Vec<f32> =
-        old.iter().zip(added.data().iter().cycle()).map(|(old, added)| old + added).collect();
-    let bias = Value::real(format!("{}.bias", node.name), Tensor::from_vec(bias));
+    let mut bias = added.row(channels)?;
+    if let Some(&old) = node.inputs.get(2) {
+        let (old, added) = (graph.values[old].to_real()?, bias.to_real()?);
+        let sum = old.data().iter().zip(added.data()).map(|(old, added)| old + added).collect();
+        bias = Value::real("", Tensor::from_vec(sum));
+    }
+    bias.name = format!("{}.bias", node.name);
     let clamp = add.clamp;
     let bias = index.add_value(graph, bias);
     index.set_arguments(graph, producer, 2, [bias]);

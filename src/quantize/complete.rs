@@ -1,17 +1,17 @@
 //! What a quantized file leaves unsaid: parameters of values whose codes are only moved, those of
-//! indices, and codes of biases that were left real.
+//! indices, and codes of biases that were left real or count in other units.
 
 use super::bias::bias_params;
 use crate::codes::CodeTensor;
-use crate::error::{Context, Result};
-use crate::graph::{Constant, Graph, Index};
+use crate::error::{Context, Result, bail};
+use crate::graph::{Constant, Graph, Index, Node};
 use crate::ops::{OutputParams, Role};
-use crate::quant::QuantParams;
+use crate::quant::{QuantParams, Width};
 use crate::tensor::Tensor;
 
 /// Gives the result of a node that only moves codes its argument's parameters, and the other way
 /// round where nothing else uses the argument; both are exact. So are indices, which have scale 1. Real
-/// biases become codes in units of the accumulator. Does nothing to a float graph.
+/// biases, and those in other units, become codes in units of the accumulator. Does nothing to a float graph.
 ///
 /// # Errors
 /// The node whose bias cannot be quantized.
@@ -46,18 +46,58 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
     for i in 0..graph.nodes.len() {
         for argument in 0..graph.nodes[i].inputs.len() {
             let node = &graph.nodes[i];
-            let real = graph.real_constant(node.inputs[argument]);
-            let real = real.filter(|_| node.op.role(argument) == Role::Bias);
-            // Without those of input and weight there are none for a bias.
-            let quant = |i: usize| graph.values[*node.inputs.get(i)?].quant.as_ref();
-            let (Some(real), Some(x), Some(w)) = (real, quant(0), quant(1)) else { continue };
-            let params = bias_params(x, w, real.data().len());
-            let codes = Tensor::new(real.shape(), params.quantize_all(real.data(), real.shape()));
-            let codes = codes.in_node(&node.name, node.op.name())?;
+            let own = bias_codes(graph, node, argument).in_node(&node.name, node.op.name());
+            let Some((codes, params)) = own? else { continue };
             let v = index.own_argument(graph, i, argument);
-            graph.values[v].constant = Some(Constant::Codes(CodeTensor::new(params.width, codes)));
+            graph.values[v].constant = Some(Constant::Codes(codes));
             graph.values[v].quant = Some(params);
         }
     }
     Ok(())
+}
+
+/// Argument `argument` of `node` in units of the accumulator, if it is a bias in others.
+fn bias_codes(
+    graph: &Graph,
+    node: &Node,
+    argument: usize,
+) -> Result<Option<(CodeTensor, QuantParams)>> {
+    let bias = &graph.values[node.inputs[argument]];
+    // Without those of input and weight there are none for a bias.
+    let quant = |i: usize| graph.values[*node.inputs.get(i)?].quant.as_ref();
+    let (Role::Bias, Some(x), Some(w)) = (node.op.role(argument), quant(0), quant(1)) else {
+        return Ok(None);
+    };
+    let channels = bias.shape.iter().product();
+    let params = bias_params(x, w, channels);
+    let codes = match (&bias.constant, &bias.quant) {
+        (Some(Constant::Real(real)), _) => params.quantize_all(real.data(), real.shape()),
+        (Some(Constant::Codes(codes)), Some(quant)) => {
+            let code = |o: usize| {
+                let scale = |quant: &QuantParams| quant.scale[o % quant.scale.len()] as f64;
+                let (steps, ratio) =
+                    (codes.get(o) as i64 - quant.zero_point as i64, scale(quant) / scale(&params));
+                // Others round the unit differently.
+                let same =
+                    (ratio - 1.0).abs() <= 1e-6 && (steps as f64 * (ratio - 1.0)).abs() <= 0.5;
+                if same { steps } else { (steps as f64 * ratio).round_ties_even() as i64 }
+            };
+            let code = |o: usize| match i32::try_from(code(o)) {
+                Ok(code) => Ok(code),
+                Err(_) => bail!(
+                    Range,
+                    "the bias of channel {o} is {} units of input times weight, beyond 32 bits",
+                    code(o)
+                ),
+            };
+            let all = (0..channels).map(code).collect::<Result<Vec<i32>>>()?;
+            if quant.width == Width::W32 && (0..channels).all(|o| all[o] == codes.get(o)) {
+                return Ok(None);
+            }
+            all
+        }
+        _ => return Ok(None),
+    };
+    let codes = Tensor::new(bias.shape.clone(), codes)?;
+    Ok(Some((CodeTensor::new(params.width, codes), params)))
 }

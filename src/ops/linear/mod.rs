@@ -27,7 +27,7 @@ pub struct Linear {
 
 impl Linear {
     /// `[in_ch, out_ch]` of a weight of shape `weight`.
-    fn channels(&self, weight: &[usize]) -> Option<[usize; 2]> {
+    pub fn channels(&self, weight: &[usize]) -> Option<[usize; 2]> {
         match (self.transposed, weight) {
             (false, &[i, o]) | (true, &[o, i]) => Some([i, o]),
             _ => None,
@@ -46,6 +46,9 @@ impl Operator for Linear {
                 Some(Some(Input::Real(t))) if factor != 1.0 || index == 2 => {
                     let scaled = t.map(|&x| x * factor);
                     node.replaced.insert(index, scaled);
+                }
+                Some(Some(Input::Codes(_))) if factor != 1.0 => {
+                    node.scaled.insert(index, factor);
                 }
                 Some(Some(_)) if factor != 1.0 => {
                     bail!(Unsupported, "attribute \"{name}\" is {factor}, only 1 is known here")
@@ -79,7 +82,8 @@ impl Operator for Linear {
     }
 
     fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
-        if inputs.len() == 2 && inputs[0].len() != 2 {
+        // A bias is added by a node of its own then.
+        if inputs[0].len() != 2 {
             return OnnxNode::new("MatMul");
         }
         OnnxNode::new("Gemm").with("transB", Attribute::Int(self.transposed as i64))
