@@ -17,7 +17,6 @@ use crate::exec::int::IntExecutor;
 use crate::graph::ValueId;
 use crate::kernels::isa::Isa;
 use crate::lower::IntGraph;
-use crate::quant::Width;
 use crate::tensor::Tensor;
 use crate::text::printable;
 
@@ -134,29 +133,20 @@ impl Candidate for Reference {
 pub struct InEngine {
     engine: Engine,
     family: String,
-    /// The results of the nodes, and what codes they have.
-    results: Vec<(ValueId, Width)>,
+    /// The results of the nodes.
+    results: Vec<ValueId>,
 }
 
 impl InEngine {
-    /// One for each instruction set of this machine and each number of `threads`; a single one for a network
-    /// that the engine computes in one way everywhere.
+    /// One for each instruction set of this machine and each number of `threads`.
     ///
     /// # Errors
     /// Those of [`Engine::new`].
     pub fn all(graph: &IntGraph, threads: &[usize]) -> crate::Result<Vec<Self>> {
-        let (isas, threads) = match graph.widest() {
-            Width::W8 => {
-                (Isa::ALL.into_iter().rev().filter(|isa| isa.is_available()).collect(), threads)
-            }
-            Width::W16 | Width::W32 => (vec![Isa::detect()], &[1][..]),
-        };
-        let family = match graph.widest() {
-            Width::W8 => format!("engine ({}; {})", listed(&isas), threads_of(threads)),
-            width => format!("engine (codes of {width} bits: the reference's code)"),
-        };
-        let results = graph.nodes.iter().map(|n| (n.output, graph.values[n.output].quant.width));
-        let results: Vec<(ValueId, Width)> = results.collect();
+        let isas = Isa::ALL.into_iter().rev().filter(|isa| isa.is_available());
+        let isas: Vec<Isa> = isas.collect();
+        let family = format!("engine ({}; {})", listed(&isas), threads_of(threads));
+        let results: Vec<ValueId> = graph.nodes.iter().map(|n| n.output).collect();
         let each = isas.iter().flat_map(|&isa| threads.iter().map(move |&threads| (isa, threads)));
         each.map(|(isa, threads)| {
             let engine = Engine::new(graph, Options { isa, threads, ..Options::default() })?;
@@ -177,10 +167,7 @@ fn threads_of(threads: &[usize]) -> String {
 impl Candidate for InEngine {
     fn name(&self) -> String {
         let Options { isa, threads, .. } = self.engine.options();
-        match self.family.contains(';') {
-            true => format!("engine ({isa}; {})", threads_of(&[threads])),
-            false => self.family.clone(),
-        }
+        format!("engine ({isa}; {})", threads_of(&[threads]))
     }
 
     fn family(&self) -> String {
@@ -206,9 +193,7 @@ impl Candidate for InEngine {
             let mut layers = Vec::new();
             let outputs = self.engine.run_observed(&mut session, &sample.inputs, |v, codes| {
                 match self.results.get(layers.len()) {
-                    Some(&(next, width)) if sample.layers && next == v => {
-                        layers.push(Codes::new(width, codes));
-                    }
+                    Some(&next) if sample.layers && next == v => layers.push(codes()),
                     _ => {}
                 }
             })?;

@@ -5,6 +5,7 @@ use crate::ops::add::Add;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::{Op, Window};
+use crate::quant::Width;
 use crate::quantize::quantize;
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, run_float};
 
@@ -94,23 +95,15 @@ fn compared(graph: &IntGraph, all: &[Box<dyn Candidate>], layers: bool) -> Compa
     comparison
 }
 
-fn wide(scheme: usize) -> bool {
-    candidates(scheme).0.widest() != Width::W8
-}
-
 #[test]
 fn what_was_compared_is_said() {
     let isas: Vec<Isa> = Isa::ALL.into_iter().rev().filter(|isa| isa.is_available()).collect();
     for scheme in 0..SCHEMES.len() {
         let (graph, all) = candidates(scheme);
         let comparison = compared(&graph, &all, true);
-        let engine = match wide(scheme) {
-            false => format!("engine ({}; 1, 2 threads)", listed(&isas)),
-            true => "engine (codes of 16 bits: the reference's code)".into(),
-        };
+        let engine = format!("engine ({}; 1, 2 threads)", listed(&isas));
         assert_eq!(comparison.to_string(), format!("reference = {engine} on 5 of 5 samples"));
-        let count = if wide(scheme) { 2 } else { 1 + 2 * isas.len() };
-        assert_eq!(comparison.candidates.len(), count);
+        assert_eq!(comparison.candidates.len(), 1 + 2 * isas.len());
         assert!(comparison.equal && comparison.notes.is_empty() && comparison.layers);
     }
 }
@@ -119,7 +112,10 @@ fn what_was_compared_is_said() {
 #[test]
 fn each_flipped_bit_is_found() {
     let mut rng = Rng(1);
-    let schemes = [0, (0..SCHEMES.len()).find(|&scheme| wide(scheme)).unwrap()];
+    let schemes = [
+        0,
+        (0..SCHEMES.len()).find(|&scheme| candidates(scheme).0.widest() == Width::W16).unwrap(),
+    ];
     for scheme in schemes {
         let (graph, all) = candidates(scheme);
         let (count, layers) = (all.len(), graph.nodes.len());

@@ -5,7 +5,8 @@
 //! `memory` has found. The constants are packed for the kernels of the chosen [`Isa`].
 //! Between 8-bit codes, these nodes have kernels of their own: convolutions and linear layers with sums of
 //! 32 bits, additions, products of two activations, global means, max pools, tables, and what only moves
-//! codes. Every other node is computed by its operator's reference, and so is a network of 16-bit codes.
+//! codes. Codes of 16 bits that only move have them, too. Every other node is computed by its operator's
+//! reference.
 //!
 //! ```
 //! use naive_ptq::calibrate::{Calibrator, Observer};
@@ -45,9 +46,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use self::step::{Scratch, Sizes, Step};
+use self::step::{Scratch, Sizes, Step, to_bytes, to_codes};
 use super::check_inputs;
-use super::int::IntExecutor;
 use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
@@ -55,7 +55,7 @@ use crate::kernels::elementwise::{interleave, quantize};
 use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
-use crate::memory::Memory;
+use crate::memory::{Memory, bytes};
 use crate::ops::Order;
 use crate::quant::Width;
 use crate::tensor::Tensor;
@@ -136,8 +136,6 @@ pub struct Engine {
     scratch: Sizes,
     /// Threads of a session: one if no layer is worth sharing.
     threads: usize,
-    /// A network of 16-bit codes, which has no kernels here.
-    wide: Option<IntExecutor>,
 }
 
 /// Where an argument comes from.
@@ -157,8 +155,6 @@ pub struct Session {
     team: Team,
     /// For each thread.
     scratch: Vec<Scratch>,
-    /// Arguments and result of a node that is computed by its reference.
-    codes: Vec<i8>,
 }
 
 /// What is known about the computation of one node.
@@ -197,21 +193,13 @@ impl Engine {
             arena: 0,
             scratch: Sizes::default(),
             threads: 1,
-            wide: None,
         };
-        if graph.widest() != Width::W8 {
-            engine.wide = Some(IntExecutor::new(graph));
-            return Ok(engine);
-        }
         let memory = Memory::disjoint(graph);
         let source = |v: ValueId| {
             let value = &graph.values[v];
-            let flip = options.isa.flip();
             match (&value.constant, memory.values[v]) {
-                (Some(Codes::I8(codes)), _) => {
-                    Ok(Source::Constant(codes.iter().map(|&code| code as u8 ^ flip).collect()))
-                }
-                (_, Some(begin)) => Ok(Source::Arena(begin, value.len())),
+                (Some(codes), _) => Ok(Source::Constant(to_bytes(codes, options.isa.flip()))),
+                (_, Some(begin)) => Ok(Source::Arena(begin, bytes(value))),
                 _ => bail!(Invalid, "value \"{}\" is not computed", value.name),
             }
         };
@@ -231,7 +219,9 @@ impl Engine {
             let Source::Arena(begin, len) = source(node.output)? else {
                 bail!(Invalid, "the result of \"{}\" is a constant", node.origin);
             };
-            let step = Step::new(node, inputs, begin..begin + len, options, &mut alone);
+            let width = |v: ValueId| graph.values[v].quant.width;
+            let widths = [width(node.inputs[0]), width(node.output)];
+            let step = Step::new(node, inputs, begin..begin + len, widths, options, &mut alone);
             engine.scratch = engine.scratch.max(step.sizes());
             engine.steps.push(step);
         }
@@ -254,7 +244,6 @@ impl Engine {
             arena: vec![0; self.arena],
             team: Team::new(self.threads)?,
             scratch: vec![self.scratch.scratch(); self.threads],
-            codes: vec![0; self.scratch.codes],
         })
     }
 
@@ -264,12 +253,8 @@ impl Engine {
     /// As for [`run_codes`](Self::run_codes).
     pub fn run(&self, session: &mut Session, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> {
         let codes = self.run_codes(session, inputs)?;
-        let values: Vec<&IntValue> = match self.wide.as_ref().map(IntExecutor::graph) {
-            Some(graph) => graph.outputs.iter().map(|&v| &graph.values[v]).collect(),
-            None => self.outputs.iter().map(|(value, _)| value).collect(),
-        };
-        let real = values.iter().zip(codes);
-        Ok(real.map(|(v, c)| c.map(|&c| v.quant.dequantize(c, 0))).collect())
+        let real = self.outputs.iter().zip(codes);
+        Ok(real.map(|((v, _), c)| c.map(|&c| v.quant.dequantize(c, 0))).collect())
     }
 
     /// The codes of the outputs, in ONNX's axis order.
@@ -293,36 +278,28 @@ impl Engine {
         &self,
         session: &mut Session,
         inputs: &[Tensor<f32>],
-        mut observe: impl FnMut(ValueId, &mut dyn Iterator<Item = i32>),
+        mut observe: impl FnMut(ValueId, &dyn Fn() -> Codes),
     ) -> Result<Vec<Tensor<i32>>> {
-        if let Some(reference) = &self.wide {
-            return reference.run_codes(inputs, |v, codes| {
-                observe(v, &mut codes.iter());
-                Ok(())
-            });
-        }
         let expected = self.inputs.iter().map(|(_, v, _)| (v.name.as_str(), v.shape.as_slice()));
         check_inputs(expected, inputs)?;
-        assert!(
-            session.arena.len() == self.arena && session.codes.len() == self.scratch.codes,
-            "a session of another engine"
-        );
-        let Session { arena, team, scratch, codes } = session;
+        assert!(session.arena.len() == self.arena, "a session of another engine");
+        let Session { arena, team, scratch } = session;
         let Options { isa, .. } = self.options;
-        let code = |&byte: &u8| (byte ^ isa.flip()) as i8;
+        let codes = |width: Width, bytes: &[u8]| to_codes(width, bytes, isa.flip());
         for ((v, value, begin), input) in self.inputs.iter().zip(inputs) {
-            let bytes = &mut arena[*begin..*begin + value.len()];
-            self.take(value, input.data(), bytes, team, scratch);
-            observe(*v, &mut bytes.iter().map(|byte| code(byte).into()));
+            let bytes = &mut arena[*begin..*begin + bytes(value)];
+            match value.quant.width {
+                Width::W8 => self.take(value, input.data(), bytes, team, scratch),
+                _ => bytes.copy_from_slice(&to_bytes(&value.to_codes(input), isa.flip())),
+            }
+            observe(*v, &|| codes(value.quant.width, bytes));
         }
         for step in &self.steps {
-            step.run(isa, arena, team, scratch, codes);
-            let bytes = &arena[step.output.clone()];
-            observe(step.value, &mut bytes.iter().map(|byte| code(byte).into()));
+            step.run(isa, arena, team, scratch);
+            observe(step.value, &|| codes(step.width(), &arena[step.output.clone()]));
         }
         let outputs = self.outputs.iter().map(|(value, source)| {
-            let codes = source.bytes(arena).iter().map(code);
-            value.to_onnx_order(&Codes::I8(codes.collect()))
+            value.to_onnx_order(&codes(value.quant.width, source.bytes(arena)))
         });
         outputs.collect()
     }
@@ -365,15 +342,7 @@ impl Engine {
 
     /// The nodes, in the order in which they are computed.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
-        let wide = self.wide.iter().flat_map(|reference| &reference.graph().nodes);
-        let of_reference = wide.map(|node| Layer {
-            name: &node.origin,
-            operator: node.op.name(),
-            path: "reference",
-            failed: None,
-            macs: 0,
-        });
-        self.steps.iter().map(Step::layer).chain(of_reference)
+        self.steps.iter().map(Step::layer)
     }
 
     /// As it was made.

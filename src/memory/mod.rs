@@ -104,7 +104,7 @@ impl Memory {
 }
 
 /// Bytes of all codes of `value`.
-fn bytes(value: &IntValue) -> usize {
+pub(crate) fn bytes(value: &IntValue) -> usize {
     value.len() * value.quant.width.bytes()
 }
 

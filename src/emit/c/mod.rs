@@ -356,12 +356,12 @@ impl<'a> Emitter<'a> {
         let compare = "        pass &= memcmp(@edge, @name_@edges[vector], sizeof @edge) == 0;";
         let inputs_too = if template.contains("@READ") { buffer } else { "" };
         let values = [
-            ("BUFFERS", &*self.joined(inputs_too, buffer, "\n")),
+            ("BUFFERS", &*(self.joined(inputs_too, buffer, "\n") + "\n")),
             ("READ", &*self.joined(read, "", "\n           && ")),
-            ("WRITE", &*self.joined("", write, "\n")),
+            ("WRITE", &*(self.joined("", write, "\n") + "\n")),
             ("BUFFER_NAMES", &*self.joined("@edge", "@edge", ", ")),
             ("VECTOR_NAMES", &*self.joined("@name_@edges[vector]", "@edge", ", ")),
-            ("COMPARE", &*self.joined("", compare, "\n")),
+            ("COMPARE", &*(self.joined("", compare, "\n") + "\n")),
         ];
         self.fill(template, &values)
     }

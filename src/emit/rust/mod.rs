@@ -59,10 +59,10 @@ impl Target for Rust {
         let write = "        all.extend(@edge.iter().flat_map(|code| code.to_le_bytes()));";
         let values = [
             ("name", name),
-            ("BUFFERS", &*joined(BUFFER, BUFFER, "\n")),
+            ("BUFFERS", &*(joined(BUFFER, BUFFER, "\n") + "\n")),
             ("READ", &*joined(read, "", " && ")),
             ("BUFFER_NAMES", &*joined("&@edge", "&mut @edge", ", ")),
-            ("WRITE", &*joined("", write, "\n")),
+            ("WRITE", &*(joined("", write, "\n") + "\n")),
         ];
         ("src/bin/run.rs".into(), fill(include_str!("run.rs.in"), &values))
     }
@@ -305,9 +305,9 @@ impl Emitter<'_> {
             ("name", name),
             ("COUNT", &*vectors.len().to_string()),
             ("VECTORS", &*edges.iter().map(of_edge).collect::<String>()),
-            ("BUFFERS", &*joined(&edges, "", BUFFER, "\n")),
+            ("BUFFERS", &*(joined(&edges, "", BUFFER, "\n") + "\n")),
             ("VECTOR_NAMES", &*joined(&edges, "&@EDGES[i]", "&mut @edge", ", ")),
-            ("COMPARE", &*joined(&edges, "", compare, "\n")),
+            ("COMPARE", &*(joined(&edges, "", compare, "\n") + "\n")),
         ];
         fill(include_str!("vectors.rs.in"), &values)
     }

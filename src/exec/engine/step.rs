@@ -19,6 +19,7 @@ use crate::ops::average_pool::AveragePoolInt;
 use crate::ops::conv::ConvInt;
 use crate::ops::product::{Accumulator, is_wide};
 use crate::ops::recode::RecodeInt;
+use crate::quant::Width;
 use crate::tensor::strides;
 
 /// A layer that takes less time, in nanoseconds, runs on one thread.
@@ -43,8 +44,6 @@ pub struct Sizes {
     buffer: usize,
     sums: usize,
     pub planes: usize,
-    /// Codes of arguments and result of a node that is computed by its reference.
-    pub codes: usize,
 }
 
 impl Sizes {
@@ -54,7 +53,6 @@ impl Sizes {
             buffer: self.buffer.max(other.buffer),
             sums: self.sums.max(other.sums),
             planes: self.planes.max(other.planes),
-            codes: self.codes.max(other.codes),
         }
     }
 
@@ -80,7 +78,9 @@ pub struct Step {
     /// The result, and where it lies.
     pub value: ValueId,
     pub output: Range<usize>,
-    /// Codes of the result that one thread computes at a time.
+    /// Width of the codes of the arguments, and of the result.
+    widths: [Width; 2],
+    /// Bytes of the result that one thread computes at a time.
     part: usize,
 }
 
@@ -108,13 +108,15 @@ impl Step {
         node: &IntNode,
         inputs: Vec<Source>,
         output: Range<usize>,
+        widths: [Width; 2],
         options: Options,
         alone: &mut Team,
     ) -> Self {
-        let Some(kind) = Kind::fast(options, &node.op, &inputs, output.len()) else {
-            return Self::of(node, Kind::Reference(node.op.clone()), inputs, output, options);
+        let Some(kind) = Kind::fast(options, &node.op, &inputs, output.len(), widths) else {
+            let kind = Kind::Reference(node.op.clone());
+            return Self::of(node, kind, inputs, output, widths, options);
         };
-        Self::tested(node, kind, inputs, output, options, alone)
+        Self::tested(node, kind, inputs, output, widths, options, alone)
     }
 
     /// With `kind`, or with the reference where that computes something else on random codes.
@@ -125,6 +127,7 @@ impl Step {
         kind: Kind,
         inputs: Vec<Source>,
         output: Range<usize>,
+        widths: [Width; 2],
         options: Options,
         alone: &mut Team,
     ) -> Self {
@@ -137,13 +140,13 @@ impl Step {
             }
         });
         let elsewhere = elsewhere.collect();
-        let step = Self::of(node, kind, elsewhere, next..next + output.len(), options);
+        let step = Self::of(node, kind, elsewhere, next..next + output.len(), widths, options);
         if matches!(step.kind, Kind::Sums(_)) || step.equals(&node.op, options.isa, alone) {
             return Self { inputs, output, ..step };
         }
         let failed = Some(step.layer().path);
         let kind = Kind::Reference(node.op.clone());
-        Self { failed, ..Self::of(node, kind, inputs, output, options) }
+        Self { failed, ..Self::of(node, kind, inputs, output, widths, options) }
     }
 
     /// Whether it computes what `op` does from random codes at the begin of the arena.
@@ -157,15 +160,21 @@ impl Step {
         });
         let mut arena: Vec<u8> = random.collect();
         arena.resize(self.output.end, 0);
-        self.run(isa, &mut arena, alone, &mut [self.sizes().scratch()], &mut []);
-        let codes = |bytes: &[u8]| -> Vec<i8> {
-            bytes.iter().map(|byte| (byte ^ isa.flip()) as i8).collect()
-        };
-        let arguments: Vec<Vec<i8>> = self.inputs.iter().map(|x| codes(x.bytes(&arena))).collect();
-        let arguments: Vec<&[i8]> = arguments.iter().map(Vec::as_slice).collect();
+        self.run(isa, &mut arena, alone, &mut [self.sizes().scratch()]);
         let mut expected = vec![0; self.output.len()];
-        op.eval_slices(&arguments, &mut expected);
-        expected == codes(&arena[self.output.clone()])
+        let input = |i: usize| self.inputs[i].bytes(&arena);
+        self.reference(op, isa.flip(), input, &mut expected);
+        expected == arena[self.output.clone()]
+    }
+
+    /// What `op` itself computes.
+    fn reference<'a>(&self, op: &IntOp, flip: u8, input: impl Fn(usize) -> &'a [u8], y: &mut [u8]) {
+        let [of_x, of_y] = self.widths;
+        let arguments: Vec<Codes> =
+            (0..self.inputs.len()).map(|i| to_codes(of_x, input(i), flip)).collect();
+        let mut result = Codes::zeros(of_y, y.len() / of_y.bytes());
+        op.eval(&arguments.iter().collect::<Vec<_>>(), &mut result);
+        y.copy_from_slice(&to_bytes(&result, flip));
     }
 
     fn of(
@@ -173,6 +182,7 @@ impl Step {
         kind: Kind,
         inputs: Vec<Source>,
         output: Range<usize>,
+        widths: [Width; 2],
         Options { threads, isa, policy, .. }: Options,
     ) -> Self {
         let len = output.len();
@@ -194,7 +204,8 @@ impl Step {
         };
         let (name, operator) = (node.origin.clone(), node.op.name());
         let part = (part * unit).max(1);
-        Self { name, operator, macs, kind, failed: None, inputs, value: node.output, output, part }
+        let (failed, value) = (None, node.output);
+        Self { name, operator, macs, kind, failed, inputs, value, output, widths, part }
     }
 
     pub fn layer(&self) -> Layer<'_> {
@@ -211,6 +222,11 @@ impl Step {
         };
         let Self { name, operator, failed, macs, .. } = self;
         Layer { name, operator, path, failed: *failed, macs: *macs }
+    }
+
+    /// Width of the result's codes.
+    pub fn width(&self) -> Width {
+        self.widths[1]
     }
 
     /// Whether threads share it.
@@ -234,23 +250,12 @@ impl Step {
         match &self.kind {
             Kind::Sums(sums) => Sizes { buffer: sums.buffer(), ..none },
             Kind::Mean(channels, _) => Sizes { sums: *channels, ..none },
-            Kind::Reference(_) => {
-                let arguments = self.inputs.iter().map(Source::len).sum::<usize>();
-                Sizes { codes: arguments + self.output.len(), ..none }
-            }
             _ => none,
         }
     }
 
     /// Computes the result from its arguments in `arena`.
-    pub fn run(
-        &self,
-        isa: Isa,
-        arena: &mut [u8],
-        team: &mut Team,
-        scratch: &mut [Scratch],
-        codes: &mut [i8],
-    ) {
+    pub fn run(&self, isa: Isa, arena: &mut [u8], team: &mut Team, scratch: &mut [Scratch]) {
         // The result lies beside the arguments, never over them.
         let (before, rest) = arena.split_at_mut(self.output.start);
         let (y, after) = rest.split_at_mut(self.output.len());
@@ -309,28 +314,28 @@ impl Step {
                 Source::Arena(begin, _) if begin == self.output.start => {}
                 _ => y.copy_from_slice(input(0)),
             },
-            Kind::Reference(op) => {
-                let mut rest = codes;
-                let mut arguments = Vec::with_capacity(self.inputs.len());
-                for i in 0..self.inputs.len() {
-                    let (to, more) = rest.split_at_mut(self.inputs[i].len());
-                    to.iter_mut().zip(input(i)).for_each(|(to, &x)| *to = (x ^ flip) as i8);
-                    arguments.push(&*to);
-                    rest = more;
-                }
-                let result = &mut rest[..y.len()];
-                op.eval_slices(&arguments, result);
-                y.iter_mut().zip(result).for_each(|(y, code)| *y = *code as u8 ^ flip);
-            }
+            Kind::Reference(op) => self.reference(op, flip, input, y),
         }
     }
 }
 
 impl Kind {
     /// `None` if there is no kernel for it.
-    fn fast(options: Options, op: &IntOp, inputs: &[Source], len: usize) -> Option<Self> {
+    fn fast(
+        options: Options,
+        op: &IntOp,
+        inputs: &[Source],
+        len: usize,
+        widths: [Width; 2],
+    ) -> Option<Self> {
         let Options { isa, without, policy, .. } = options;
         let choice = Choice { isa, without };
+        if widths != [Width::W8; 2] {
+            return match op {
+                IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
+                _ => Moves::of(op, inputs, len, widths[0]).map(Self::Moves),
+            };
+        }
         match op {
             IntOp::Conv(conv) => Self::conv(choice, policy, conv),
             IntOp::Linear(linear) => {
@@ -381,7 +386,7 @@ impl Kind {
                 Some(Self::Table((0..=255).map(byte).collect()))
             }
             IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
-            _ => Moves::of(op, inputs, len).map(Self::Moves),
+            _ => Moves::of(op, inputs, len, Width::W8).map(Self::Moves),
         }
     }
 
@@ -518,6 +523,26 @@ impl Source {
     }
 }
 
+/// Codes of 8 bits lie in memory as the kernels of the chosen instructions want them, `flip` apart, those of 16
+/// as two bytes.
+pub fn to_codes(width: Width, bytes: &[u8], flip: u8) -> Codes {
+    match width {
+        Width::W8 => Codes::I8(bytes.iter().map(|byte| (byte ^ flip) as i8).collect()),
+        Width::W16 | Width::W32 => {
+            let pairs = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
+            Codes::I16(pairs.collect())
+        }
+    }
+}
+
+/// The reverse of [`to_codes`].
+pub fn to_bytes(codes: &Codes, flip: u8) -> Vec<u8> {
+    match codes {
+        Codes::I8(codes) => codes.iter().map(|&code| code as u8 ^ flip).collect(),
+        Codes::I16(codes) => codes.iter().flat_map(|code| code.to_le_bytes()).collect(),
+    }
+}
+
 /// The constants of a sum of 8-bit products in 32 bits.
 fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
     match &acc.weight {
@@ -545,7 +570,7 @@ mod tests {
         let (inputs, mut alone) = (vec![Source::Arena(64, 8)], Team::new(1).unwrap());
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let options = Options { isa, ..Options::default() };
-            let moves = |op| Kind::Moves(Moves::of(&op, &inputs, 8).unwrap());
+            let moves = |op| Kind::Moves(Moves::of(&op, &inputs, 8, Width::W8).unwrap());
             let swapped = moves(picks([0, 1, 2, 3, 4, 5, 6, 6]));
             let mut table: Vec<u8> = (0..=255).collect();
             table.rotate_left(1);
@@ -555,12 +580,13 @@ mod tests {
                 (Kind::Copy, None),
                 (Kind::Table(table), Some("table")),
             ] {
-                let step = Step::tested(&node, kind, inputs.clone(), 0..8, options, &mut alone);
+                let widths = [Width::W8; 2];
+                let step =
+                    Step::tested(&node, kind, inputs.clone(), 0..8, widths, options, &mut alone);
                 assert_eq!(step.layer().failed, failed);
                 assert_eq!(step.layer().path == "reference", failed.is_some());
                 let mut arena: Vec<u8> = (0..72).collect();
-                let mut codes = vec![0; step.sizes().codes];
-                step.run(isa, &mut arena, &mut alone, &mut [Scratch::default()], &mut codes);
+                step.run(isa, &mut arena, &mut alone, &mut [Scratch::default()]);
                 assert_eq!(arena[..8], [64, 65, 66, 67, 68, 69, 70, 71]);
             }
         }

@@ -7,6 +7,7 @@ mod files;
 use super::*;
 use crate::arith::Multiplier;
 use crate::exec::float::FloatExecutor;
+use crate::exec::int::IntExecutor;
 use crate::lower::{IntNode, lower};
 use crate::ops::add::{Add, AddInt};
 use crate::ops::average_pool::AveragePool;
@@ -359,7 +360,7 @@ fn random_networks_equal_the_reference() {
                 let mut seen = 0;
                 let got = engine.run_observed(&mut session, x, |v, codes| {
                     let name = &graph.values[v].name;
-                    assert!(codes.eq(layers[v].iter()), "{what}, \"{name}\"");
+                    assert_eq!(codes(), layers[v], "{what}, \"{name}\"");
                     seen += 1;
                 });
                 assert_eq!(seen, graph.inputs.len() + graph.nodes.len());

@@ -29,7 +29,7 @@ fn check_layers(graph: &IntGraph, rng: &mut Rng, what: &str) -> BTreeSet<&'stati
             let got = engine.run_observed(&mut session, &inputs, |v, codes| {
                 let name = &graph.values[v].name;
                 let what = || format!("{what}, {:?}, \"{name}\"", engine.options());
-                assert!(codes.eq(layers[v].iter().copied()), "{}", what());
+                assert!(codes().iter().eq(layers[v].iter().copied()), "{}", what());
             });
             assert_eq!(got.unwrap(), expected.unwrap(), "{what}, {:?}", engine.options());
         }
