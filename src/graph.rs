@@ -91,11 +91,34 @@ impl Value {
     }
 }
 
+/// The nodes of the file that a node was made of.
+///
+/// Where a node comes from is no part of what it is: any two are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Parts(pub Vec<Part>);
+
+/// A node of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name; without one, that of its result.
+    pub name: String,
+    /// Its operator type in ONNX.
+    pub op_type: String,
+}
+
+impl PartialEq for Parts {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// One operator applied to values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Unique in its graph.
     pub name: String,
+    /// What of the file it does.
+    pub parts: Parts,
     /// What is computed.
     pub op: Op,
     /// The fused activation: what its result is clamped to.
@@ -314,6 +337,8 @@ impl Index {
         inputs.iter().for_each(|&v| self.uses[v] -= 1);
         self.producer[*output] = Some(producer);
         graph.nodes[producer].output = *output;
+        let parts = std::mem::take(&mut graph.nodes[node].parts.0);
+        graph.nodes[producer].parts.0.extend(parts);
     }
 }
 

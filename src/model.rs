@@ -29,12 +29,12 @@ impl Model {
     /// # Errors
     /// What is wrong with the file, or not supported, and where.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::load_with(path, &onnx::InputShapes::new())
+        Self::load_with(path, &onnx::ImportOptions::default())
     }
 
-    /// As [`load`](Self::load), with shapes for inputs that the file leaves open.
-    pub fn load_with(path: &Path, shapes: &onnx::InputShapes) -> Result<Self> {
-        Self::new(onnx::load_with(path, shapes)?).in_file(path)
+    /// As [`load`](Self::load), with shapes for inputs that the file leaves open, or a part of it.
+    pub fn load_with(path: &Path, options: &onnx::ImportOptions) -> Result<Self> {
+        Self::new(onnx::load_with(path, options)?).in_file(path)
     }
 
     /// Prepares an imported network for execution.

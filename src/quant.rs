@@ -22,6 +22,9 @@ impl fmt::Display for Width {
 }
 
 impl Width {
+    /// Those that weights may have.
+    pub const OF_WEIGHTS: &[Self] = &[Self::W8, Self::W16];
+
     /// The number of bits.
     pub const fn bits(self) -> u32 {
         match self {

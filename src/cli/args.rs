@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
-use naive_ptq::onnx::InputShapes;
+use naive_ptq::onnx::{ImportOptions, InputShapes};
 use naive_ptq::quant::Preset;
 
 /// Preprocessing of DATA: named, not guessed.
@@ -107,16 +107,26 @@ pub struct ShapeArgs {
     /// Shape of an input whose axes the file leaves open, e.g. x=1,3,48,192; without it the data decides
     #[arg(long, value_name = "NAME=SHAPE", value_parser = parse_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
+    /// Make these values the outputs, and cut off what lies behind them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    outputs: Vec<String>,
+    /// Make these values inputs, and cut off what lies before them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    from: Vec<String>,
 }
 
 impl ShapeArgs {
-    /// The named shapes; for other inputs the shape of the samples in `data`, if there is any.
-    pub fn shapes(&self, data: Option<&Dataset>) -> anyhow::Result<InputShapes> {
-        let mut shapes: InputShapes = self.input_shape.iter().cloned().collect();
+    /// The part of the model, and the named shapes; for other inputs the shape of the samples in `data`, if
+    /// there is any.
+    pub fn options(&self, data: Option<&Dataset>) -> anyhow::Result<ImportOptions> {
+        let mut options =
+            ImportOptions::from(self.input_shape.iter().cloned().collect::<InputShapes>());
         if let Some(data) = data {
-            shapes.insert(String::new(), data.sample(0)?.shape().to_vec());
+            options.shapes.insert(String::new(), data.sample(0)?.shape().to_vec());
         }
-        Ok(shapes)
+        options.outputs.clone_from(&self.outputs);
+        options.from.clone_from(&self.from);
+        Ok(options)
     }
 }
 

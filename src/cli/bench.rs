@@ -57,7 +57,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
-    let Model::Int(graph) = Model::load_with(&args.model, &args.shapes.shapes(None)?)? else {
+    let Model::Int(graph) = Model::load_with(&args.model, &args.shapes.options(None)?)? else {
         bail!("{} is not quantized", args.model.display());
     };
     let load = begin.elapsed();

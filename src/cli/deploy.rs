@@ -116,7 +116,7 @@ pub fn quantized(
     shapes: &ShapeArgs,
     data: Option<&Dataset>,
 ) -> anyhow::Result<Arc<IntGraph>> {
-    match Model::load_with(model, &shapes.shapes(data)?)? {
+    match Model::load_with(model, &shapes.options(data)?)? {
         Model::Int(graph) => Ok(graph),
         Model::Float(_) => bail!("{} is not quantized (naive-ptq quantize)", model.display()),
     }

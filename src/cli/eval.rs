@@ -42,7 +42,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let data = args.preprocess.open(&args.data, args.samples)?;
-    let shapes = args.shapes.shapes(Some(&data))?;
+    let shapes = args.shapes.options(Some(&data))?;
     let network = Model::load_with(&args.model, &shapes)?;
     let reference = args.reference.as_deref().map(|path| Model::load_with(path, &shapes));
     let reference = reference.transpose()?;

@@ -29,7 +29,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let graph = match onnx::load_with(&args.model, &args.shapes.shapes(None)?) {
+    let graph = match onnx::load_with(&args.model, &args.shapes.options(None)?) {
         Ok(graph) => graph,
         Err(error) => bail!("{error}{}", unknown(&args.model)),
     };

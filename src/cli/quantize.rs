@@ -9,7 +9,7 @@ use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{check_outputs, write_atomic};
 use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::{Scheme, Width};
-use naive_ptq::quantize::Quantizer;
+use naive_ptq::quantize::{Quantizer, Recipe};
 use naive_ptq::text::printable;
 
 use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs};
@@ -23,6 +23,7 @@ Examples:
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx --scheme shift --granularity tensor
   naive-ptq quantize float.onnx --calib calib.npz -o int16.onnx --activations 16
+  naive-ptq quantize float.onnx --calib calib.npz -o mixed.onnx --recipe recipe.json
   naive-ptq quantize float.onnx --calib part1.npz --calib-stats part1.json
   naive-ptq quantize float.onnx --merge part1.json part2.json -o int8.onnx
   naive-ptq quantize float.onnx --calib photos/ -o int8.onnx --calibrator percentile \\
@@ -57,6 +58,10 @@ pub struct Args {
     /// Bits of the codes of weights
     #[arg(long, value_enum, value_name = "BITS", default_value_t = BitsArg::Eight)]
     weights: BitsArg,
+    /// Exceptions for some nodes: {"version": 1, "defaults": {…}, "rules": [{"nodes": REGEX, "types": […],
+    /// "values": REGEX, "activations": 16, "weights": 16, "scheme": "shift", "granularity": "tensor"}]}, or the list alone
+    #[arg(long, value_name = "FILE.json")]
+    recipe: Option<PathBuf>,
     /// How ranges of activations are chosen [default: percentile; minmax for 16-bit activations]
     #[arg(long, value_enum)]
     calibrator: Option<CalibratorArg>,
@@ -140,9 +145,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let data =
         args.calib.as_ref().map(|path| args.preprocess.open(path, args.samples)).transpose()?;
-    let mut quantizer = Quantizer::with_shapes(&args.model, &args.shapes.shapes(data.as_ref())?)?
+    let mut quantizer = Quantizer::with_options(&args.model, &args.shapes.options(data.as_ref())?)?
         .scheme(scheme)
         .calibrator(calibrator);
+    if let Some(path) = &args.recipe {
+        let at = || format!("{}", path.display());
+        let text = std::fs::read_to_string(path).with_context(at)?;
+        quantizer = quantizer.recipe(Recipe::from_json(&text).with_context(at)?);
+    }
     if args.no_bias_correction {
         quantizer = quantizer.steps(vec![]);
     }

@@ -42,7 +42,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_folder(&args.output)?;
     let data = args.preprocess.open(&args.input, None)?;
-    let network = Model::load_with(&args.model, &args.shapes.shapes(Some(&data))?)?;
+    let network = Model::load_with(&args.model, &args.shapes.options(Some(&data))?)?;
     let bar = Progress::new("running", data.len());
     let done = |n| bar.set(n);
     let workers = args.threads.workers().with_progress(&done);

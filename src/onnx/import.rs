@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
+use super::cut::cut;
 use super::external::Folder;
-use super::importer::{Importer, InputShapes, Known, check_size};
+use super::importer::{ImportOptions, Importer, Known, check_size};
 use super::proto::{
     AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto,
     ValueInfoProto, attribute_type as at, data_type as dt,
@@ -18,7 +19,7 @@ use super::shapes::fold;
 use super::signature::{self, OPSETS};
 use super::tensors::{Numbers, widened};
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Folding, Graph, Names, Value};
+use crate::graph::{Constant, Folding, Graph, Names, Part, Value};
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
 use crate::tensor::{Shape, Tensor};
@@ -98,12 +99,12 @@ pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
 /// # Errors
 /// What is wrong with the file, or not supported, and where.
 pub fn load(path: &Path) -> Result<Graph> {
-    load_with(path, &InputShapes::new())
+    load_with(path, &ImportOptions::default())
 }
 
-/// As [`load`], with shapes for inputs that the file leaves open.
-pub fn load_with(path: &Path, shapes: &InputShapes) -> Result<Graph> {
-    let read = || import_model(reader::read(path)?, path.parent(), shapes);
+/// As [`load`], with shapes for inputs that the file leaves open, and perhaps a part of the model.
+pub fn load_with(path: &Path, options: &ImportOptions) -> Result<Graph> {
+    let read = || import_model(reader::read(path)?, path.parent(), options);
     read().in_file(path)
 }
 
@@ -112,17 +113,19 @@ pub fn load_with(path: &Path, shapes: &InputShapes) -> Result<Graph> {
 /// # Errors
 /// What is wrong with the model, or not supported, and where.
 pub fn import(bytes: &[u8], dir: Option<&Path>) -> Result<Graph> {
-    import_with(bytes, dir, &InputShapes::new())
+    import_with(bytes, dir, &ImportOptions::default())
 }
 
 /// As [`import`], with shapes for inputs that the file leaves open.
-pub fn import_with(bytes: &[u8], dir: Option<&Path>, shapes: &InputShapes) -> Result<Graph> {
-    import_model(reader::decode(bytes)?, dir, shapes)
+pub fn import_with(bytes: &[u8], dir: Option<&Path>, options: &ImportOptions) -> Result<Graph> {
+    import_model(reader::decode(bytes)?, dir, options)
 }
 
-fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> Result<Graph> {
+fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) -> Result<Graph> {
     let opset = check_model(&model)?;
     let mut proto = model.graph.unwrap_or_default();
+    let renamed = cut(&mut proto, options)?;
+    let shapes = &options.shapes;
     let initializers = std::mem::take(&mut proto.initializer);
     let proto = &proto;
     let mut importer = Importer {
@@ -139,6 +142,7 @@ fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> 
         open_batches: 0,
         open_axes: false,
         folding: Folding::default(),
+        part: None,
     };
     let inputs: HashSet<&str> = proto.input.iter().map(|i| i.name.as_str()).collect();
     let missing = |name: &&String| !name.is_empty() && !inputs.contains(name.as_str());
@@ -146,6 +150,12 @@ fn import_model(model: ModelProto, dir: Option<&Path>, shapes: &InputShapes) -> 
         bail!(Invalid, "a shape is given for \"{unknown}\", but the model has no such input");
     }
     importer.graph(proto, initializers, dir)?;
+    for (output, name) in renamed {
+        let named = |v: &&usize| importer.graph.values[**v].name == output;
+        if let Some(&v) = importer.graph.outputs.iter().find(named) {
+            importer.rename(v, name);
+        }
+    }
     importer.graph.remove_unused_values();
     importer.graph.check()?;
     importer.graph.check_numbers()?;
@@ -219,6 +229,11 @@ impl<'a> Importer<'a> {
         self.read = read.chain(proto.output.iter().map(|o| &o.name)).map(String::as_str).collect();
         for (index, node) in proto.node.iter().enumerate() {
             let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
+            let part = match node.name.is_empty() {
+                true => node.output.first().cloned().unwrap_or_default(),
+                false => node.name.clone(),
+            };
+            self.part = Some(Part { name: part, op_type: node.op_type.clone() });
             self.node(node, &name).in_node(&name, &node.op_type)?;
         }
         for declared in proto.input.iter().chain(&proto.output) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
-use crate::graph::{Constant, Folding, Graph, Names, Node, Value, ValueId};
+use crate::graph::{Constant, Folding, Graph, Names, Node, Part, Parts, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::{OnnxNode, Op};
 use crate::tensor::{MAX_RANK, Shape, Tensor};
@@ -16,6 +16,25 @@ const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Shapes of inputs whose axes the file leaves open, by name; the one called "" serves any input.
 pub type InputShapes = BTreeMap<String, Shape>;
+
+/// How a model is read.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Shapes of inputs.
+    pub shapes: InputShapes,
+    /// Values that become the outputs; those of the model, if there are none.
+    pub outputs: Vec<String>,
+    /// Values that become inputs, in place of what they are computed from.
+    pub from: Vec<String>,
+}
+
+impl From<InputShapes> for ImportOptions {
+    /// The whole model.
+    fn from(shapes: InputShapes) -> Self {
+        Self { shapes, ..Self::default() }
+    }
+}
 
 /// What a name in the file stands for.
 #[derive(Clone, Debug)]
@@ -55,6 +74,8 @@ pub(super) struct Importer<'a> {
     pub(super) open_axes: bool,
     /// What constants computed here may still take.
     pub(super) folding: Folding,
+    /// The node that is being read.
+    pub(super) part: Option<Part>,
 }
 
 impl Importer<'_> {
@@ -123,7 +144,8 @@ impl Importer<'_> {
         let shape = op.infer_shape(&shapes)?;
         check_size(output, &shape)?;
         let v = self.add_value(Value { name: output.into(), shape, ..Value::default() });
-        let node = Node { name: name.into(), op, clamp: Clip::NONE, inputs, output: v };
+        let parts = Parts(self.part.clone().into_iter().collect());
+        let node = Node { name: name.into(), parts, op, clamp: Clip::NONE, inputs, output: v };
         if let Some(result) = self.graph.constant_result(&node, &mut self.folding) {
             self.graph.values[v].constant = Some(Constant::Real(result));
         } else if let Some((codes, quant)) = self.graph.moved_constant(&node, &mut self.folding) {

@@ -1,5 +1,6 @@
 //! ONNX files: a float network in, a quantized one out and in again. There is no format of our own.
 
+mod cut;
 mod decompose;
 mod export;
 mod external;
@@ -18,4 +19,4 @@ mod tests;
 
 pub use export::export;
 pub use import::{IMPORTED_ONLY, import, import_with, load, load_with, unknown_types};
-pub use importer::InputShapes;
+pub use importer::{ImportOptions, InputShapes};

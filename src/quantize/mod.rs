@@ -9,6 +9,7 @@ mod export;
 mod params;
 mod plan;
 mod quantizer;
+mod recipe;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use export::export_checked;
 pub use params::{Params, choose_params};
 pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};
+pub use recipe::{Recipe, Rule, Settings};
 pub use session::{Change, Report, Session, Step, default_steps};
 
 /// Everything that has to happen between import and calibration or lowering, in order.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Report, Session, Step, default_steps, export_checked, prepare};
+use super::{Recipe, Report, Session, Step, default_steps, export_checked, prepare};
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Samples, Workers, write_atomic};
 use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
 use crate::lower::{Accumulator, IntGraph};
-use crate::onnx::{self, InputShapes};
+use crate::onnx::{self, ImportOptions};
 use crate::quant::Scheme;
 use crate::tensor::Tensor;
 
@@ -37,6 +37,7 @@ pub struct Quantizer {
     network: FloatExecutor,
     observer: Observer,
     scheme: Scheme,
+    recipe: Recipe,
     calibrator: Option<Calibrator>,
     steps: Vec<Box<dyn Step>>,
 }
@@ -47,16 +48,16 @@ impl Quantizer {
     /// # Errors
     /// What is wrong with the file, or not supported, and where; a network that is quantized already.
     pub fn new(path: impl AsRef<Path>) -> Result<Self> {
-        Self::with_shapes(path, &InputShapes::new())
+        Self::with_options(path, &ImportOptions::default())
     }
 
-    /// As [`new`](Self::new), with shapes for inputs that the file leaves open.
+    /// As [`new`](Self::new), with shapes for inputs that the file leaves open, or a part of it.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
-    pub fn with_shapes(path: impl AsRef<Path>, shapes: &InputShapes) -> Result<Self> {
+    pub fn with_options(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Self> {
         let path = path.as_ref();
-        let quantizer = Self::from_graph(onnx::load_with(path, shapes)?).in_file(path)?;
+        let quantizer = Self::from_graph(onnx::load_with(path, options)?).in_file(path)?;
         Ok(Self { path: Some(path.into()), ..quantizer })
     }
 
@@ -75,6 +76,7 @@ impl Quantizer {
             observer: Observer::new(&graph),
             network: FloatExecutor::new(graph),
             scheme: Scheme::default(),
+            recipe: Recipe::default(),
             calibrator: None,
             steps: default_steps(),
         })
@@ -83,6 +85,11 @@ impl Quantizer {
     /// What is asked for; [`Scheme::default`] without this.
     pub fn scheme(self, scheme: Scheme) -> Self {
         Self { scheme, ..self }
+    }
+
+    /// Exceptions from it for some nodes; none without this.
+    pub fn recipe(self, recipe: Recipe) -> Self {
+        Self { recipe, ..self }
     }
 
     /// How ranges are chosen; [`Calibrator::of`] the scheme without this.
@@ -150,7 +157,8 @@ impl Quantizer {
     pub fn quantize(&self) -> Result<Quantized> {
         let calibrator = self.calibrator.unwrap_or(Calibrator::of(self.scheme));
         let graph = Graph::clone(self.graph());
-        let mut session = Session::new(graph, &self.observer, calibrator, self.scheme)?;
+        let plan = self.recipe.plan(&graph, self.scheme)?;
+        let mut session = Session::new(graph, &self.observer, calibrator, plan)?;
         let steps = session.run(&self.steps)?;
         let graph = session.quantized()?;
         let (bytes, integer) = export_checked(&graph)?;

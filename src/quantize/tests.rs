@@ -295,3 +295,64 @@ fn a_constant_has_not_too_many_users() {
     assert!(error.starts_with("in node \"n65\" (Add): unsupported: constant \""), "{error}");
     assert!(error.contains("has too many users"), "{error}");
 }
+
+/// A convolution, its bias and a Relu are one node: it is found by the name and type of each part.
+#[test]
+fn rules_choose_widths_by_name_type_and_value() {
+    let mut net = Net::new(1);
+    let x = net.input(&[1, 2, 4, 4]);
+    let (weight, bias) = (net.random(&[3, 2, 1, 1]), net.random(&[1, 3, 1, 1]));
+    let conv = net.node(Op::Conv(Conv { window: Window::new([1, 1]), group: 1 }), &[x, weight]);
+    let sum = net.node(Op::Add(Add { subtract: false }), &[conv, bias]);
+    let relu = net.node(Op::Clip(Clip::RELU), &[sum]);
+    let y = net.node(Op::Add(Add { subtract: false }), &[relu, relu]);
+    let mut graph = net.finish(&[y]);
+    for (node, (name, op_type)) in graph.nodes.iter_mut().zip([
+        ("a/conv", "Conv"),
+        ("a/bias", "Add"),
+        ("a/relu", "Relu"),
+        ("b/add", "Add"),
+    ]) {
+        node.parts.0 = vec![Part { name: name.into(), op_type: op_type.into() }];
+    }
+    prepare(&mut graph).unwrap();
+    assert_eq!(graph.nodes.len(), 2);
+    let widths = |rules: &str| {
+        let plan = Recipe::from_json(rules).and_then(|r| r.plan(&graph, Scheme::default()));
+        plan.map(|plan| {
+            let of = |scheme: Scheme| (scheme.activation_width.bits(), scheme.weight_width.bits());
+            [of(plan.of_input(graph.inputs[0])), of(plan.of_node(0)), of(plan.of_node(1))]
+        })
+    };
+    for (rules, expected) in [
+        ("[]", [(8, 8); 3]),
+        (r#"[{"nodes": "relu", "activations": 16}]"#, [(8, 8), (16, 8), (8, 8)]),
+        (r#"[{"types": ["Relu", "Gemm"], "weights": 16}]"#, [(8, 8), (8, 16), (8, 8)]),
+        (r#"[{"nodes": "^b/", "types": ["Add"], "activations": 16}]"#, [(8, 8), (8, 8), (16, 8)]),
+        (r#"[{"values": "^v0$", "activations": 16}]"#, [(16, 8), (8, 8), (8, 8)]),
+        (
+            r#"{"version": 1, "defaults": {"activations": 16}, "rules": [{"nodes": "conv", "activations": 8}]}"#,
+            [(16, 8), (8, 8), (16, 8)],
+        ),
+        (
+            r#"[{"nodes": "", "activations": 16}, {"types": ["Conv"], "activations": 8}]"#,
+            [(8, 8), (8, 8), (16, 8)],
+        ),
+    ] {
+        assert_eq!(widths(rules).unwrap(), expected, "{rules}");
+    }
+    for (rules, expected) in [
+        (r#"[{"nodes": "pool", "activations": 16}]"#, "rule 1 matches nothing: {\"nodes\":\"pool\"}"),
+        (r#"[{"nodes": "(", "activations": 16}]"#, "rule 1: "),
+        (r#"[{"activations": 16}]"#, "rule 1: it asks for no"),
+        (r#"[{"nodes": "a", "activations": 12}]"#, "rule 1: activations of 12 bits, expected 8 or 16"),
+        (r#"[{"nodes": "a", "activation": 16}]"#, "rule 1: there is no setting \"activation\""),
+        (r#"{"version": 2}"#, "a recipe of version 2, expected 1"),
+        (r#"{"rules": []}"#, "not a recipe: missing field `version`"),
+        (r#"{"version": 1, "rule": []}"#, "not a recipe: unknown field `rule`"),
+        (r#"{"version": 1, "defaults": {"scheme": "log"}}"#, "scheme \"log\", expected"),
+    ] {
+        let message = refused(widths(rules));
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::tabulate;
 use crate::exec::float::FloatExecutor;
-use crate::graph::{Graph, Node, Value, ValueId};
+use crate::graph::{Graph, Node, Parts, Value, ValueId};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::quant::{QuantParams, Range};
@@ -72,7 +72,14 @@ impl Net {
         let output = self.value(&shape);
         let name = format!("n{}", self.graph.nodes.len());
         let inputs = inputs.to_vec();
-        self.graph.nodes.push(Node { name, op, clamp: Clip::NONE, inputs, output });
+        self.graph.nodes.push(Node {
+            name,
+            parts: Parts::default(),
+            op,
+            clamp: Clip::NONE,
+            inputs,
+            output,
+        });
         output
     }
 

@@ -213,7 +213,7 @@ fn declarations_that_contradict() {
             g.value_info = vec![value("a", &[64, 2, 4, 4])];
         });
         let shapes = shapes.iter().map(|&(name, shape)| (name.to_string(), shape.to_vec()));
-        import_with(&model.encode_to_vec(), None, &shapes.collect())
+        import_with(&model.encode_to_vec(), None, &shapes.collect::<InputShapes>().into())
     };
     batch(&[None, Some(2), Some(4), Some(4)], &[]).unwrap();
     batch(&[None, Some(2), Some(4), None], &[("x", &[3, 2, 4, 6])]).unwrap();

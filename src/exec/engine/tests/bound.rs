@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::codes::CodeTensor;
-use crate::graph::{Constant, Graph, Node, Value};
+use crate::graph::{Constant, Graph, Node, Parts, Value};
 use crate::ops::clip::Clip;
 use crate::testing::{check_c, tabulate};
 
@@ -157,8 +157,14 @@ impl Layer {
             true => Op::Linear(Linear { transposed: true }),
             false => Op::Conv(Conv { window, group: self.group }),
         };
-        let node =
-            Node { name: "layer".into(), op, clamp: Clip::NONE, inputs: vec![x, w, b], output: y };
+        let node = Node {
+            name: "layer".into(),
+            parts: Parts::default(),
+            op,
+            clamp: Clip::NONE,
+            inputs: vec![x, w, b],
+            output: y,
+        };
         graph.nodes.push(node);
         (graph.inputs, graph.outputs) = (vec![x], vec![y]);
         graph
