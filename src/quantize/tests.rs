@@ -1,18 +1,19 @@
 mod rewrites;
 
 use super::*;
-use crate::graph::{Value, ValueId};
+use crate::graph::{Part, Value, ValueId};
 use crate::lower::lower;
 use crate::ops::Op;
 use crate::ops::Window;
 use crate::ops::add::Add;
+use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
-use crate::quant::{Granularity, Preset, Width};
+use crate::quant::{Granularity, Preset, Scheme, Width};
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float, run_int};
 
 const POINTWISE: Op = Op::Conv(Conv {
@@ -342,10 +343,16 @@ fn rules_choose_widths_by_name_type_and_value() {
         assert_eq!(widths(rules).unwrap(), expected, "{rules}");
     }
     for (rules, expected) in [
-        (r#"[{"nodes": "pool", "activations": 16}]"#, "rule 1 matches nothing: {\"nodes\":\"pool\"}"),
+        (
+            r#"[{"nodes": "pool", "activations": 16}]"#,
+            "rule 1 matches nothing: {\"nodes\":\"pool\"}",
+        ),
         (r#"[{"nodes": "(", "activations": 16}]"#, "rule 1: "),
         (r#"[{"activations": 16}]"#, "rule 1: it asks for no"),
-        (r#"[{"nodes": "a", "activations": 12}]"#, "rule 1: activations of 12 bits, expected 8 or 16"),
+        (
+            r#"[{"nodes": "a", "activations": 12}]"#,
+            "rule 1: activations of 12 bits, expected 8 or 16",
+        ),
         (r#"[{"nodes": "a", "activation": 16}]"#, "rule 1: there is no setting \"activation\""),
         (r#"{"version": 2}"#, "a recipe of version 2, expected 1"),
         (r#"{"rules": []}"#, "not a recipe: missing field `version`"),
