@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::importer::Importer;
 use crate::error::{Result, bail};
-use crate::graph::{Graph, Index, Node, Value, ValueId};
+use crate::graph::{Parts, Graph, Index, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::recode::Recode;
 use crate::ops::{Op, OutputParams};
@@ -147,7 +147,8 @@ impl Importer<'_> {
                 continue;
             }
             let (name, op) = (value.name.clone(), Op::Recode(Recode));
-            recodes.push(Node { name, op, clamp: Clip::NONE, inputs: vec![input], output: codes });
+            let (parts, inputs, clamp) = (Parts::default(), vec![input], Clip::NONE);
+            recodes.push(Node { name, parts, op, clamp, inputs, output: codes });
         }
         self.graph.values[input].quant = quant;
     }

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod codes;
+mod cut;
 mod damaged;
 mod decompose;
 mod folded;
