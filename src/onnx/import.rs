@@ -8,13 +8,13 @@ use std::path::Path;
 
 use super::cut::cut;
 use super::external::Folder;
-use super::importer::{ImportOptions, Importer, Known, check_size};
+use super::importer::{ImportOptions, Importer, Known, Rounded, check_size};
 use super::proto::{
     AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto,
     ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::reader;
-use super::rounded::Rounded;
+
 use super::shapes::fold;
 use super::signature::{self, OPSETS};
 use super::tensors::{Numbers, widened};

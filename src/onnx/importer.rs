@@ -7,9 +7,8 @@ use crate::error::{Result, bail};
 use crate::graph::{Constant, Folding, Graph, Names, Node, Part, Parts, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::{OnnxNode, Op};
+use crate::quant::Width;
 use crate::tensor::{MAX_RANK, Shape, Tensor};
-
-use super::rounded::Rounded;
 
 /// Largest number of elements of an activation: 1 GiB as `f32`.
 const MAX_ELEMENTS: usize = 1 << 28;
@@ -49,6 +48,25 @@ pub(super) enum Known {
     Codes(ValueId, i32),
     /// A value of the graph that is made of integers in the file: only an output, or for a Cast.
     Index(ValueId),
+}
+
+/// The value that something is computed of, and how its codes are read.
+type Key = (ValueId, usize, u32, i32, Width);
+
+/// The codes that a file makes of values.
+#[derive(Debug, Default)]
+pub(super) struct Rounded {
+    pub(super) by_params: HashMap<Key, ValueId>,
+    /// By the value of the codes, that of the real numbers.
+    pub(super) raw: BTreeMap<ValueId, ValueId>,
+}
+
+impl Rounded {
+    /// Whether `v` is the codes of an input of the network.
+    pub fn is_input(&self, graph: &Graph, v: ValueId) -> bool {
+        // Values of inputs have been added in their order.
+        self.raw.get(&v).is_some_and(|raw| graph.inputs.binary_search(raw).is_ok())
+    }
 }
 
 /// A network while it is read.

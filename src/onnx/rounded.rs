@@ -4,34 +4,15 @@
 //! computes the codes; where others read other codes of it, or the real value itself, each has a node of its
 //! own, so that the exact result is rounded once for each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use super::importer::Importer;
+use super::importer::{Importer, Rounded};
 use crate::error::{Result, bail};
-use crate::graph::{Parts, Graph, Index, Node, Value, ValueId};
+use crate::graph::{Graph, Index, Node, Parts, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::recode::Recode;
 use crate::ops::{Op, OutputParams};
 use crate::quant::{QuantParams, Width};
-
-/// The value that something is computed of, and how its codes are read.
-type Key = (ValueId, usize, u32, i32, Width);
-
-/// The codes that a file makes of values.
-#[derive(Debug, Default)]
-pub(super) struct Rounded {
-    by_params: HashMap<Key, ValueId>,
-    /// By the value of the codes, that of the real numbers.
-    raw: BTreeMap<ValueId, ValueId>,
-}
-
-impl Rounded {
-    /// Whether `v` is the codes of an input of the network.
-    pub fn is_input(&self, graph: &Graph, v: ValueId) -> bool {
-        // Values of inputs have been added in their order.
-        self.raw.get(&v).is_some_and(|raw| graph.inputs.binary_search(raw).is_ok())
-    }
-}
 
 /// What is left of a name that others are made of.
 pub(super) fn part(name: &str) -> &str {
