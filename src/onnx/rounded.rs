@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::importer::{Importer, Rounded};
+use super::importer::Importer;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Index, Node, Parts, Value, ValueId};
 use crate::ops::clip::Clip;
