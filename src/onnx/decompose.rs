@@ -57,7 +57,7 @@ impl<'a> Importer<'a> {
         };
         let &Known::Index(v) = self.get(x)? else { return Ok(false) };
         let known = match take_type(node, "to")? {
-            Some(dt::FLOAT) => Known::Value(v),
+            Some(to) if dt::is_real(to) => Known::Value(v),
             Some(dt::INT32 | dt::INT64) => Known::Index(v),
             Some(to) => bail!(Unsupported, "an index cast to {}", dt::name(to)),
             None => bail!(Invalid, "attribute \"to\" is missing"),
@@ -201,7 +201,7 @@ fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
 
 fn cast(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     match take_type(steps.node, "to")? {
-        Some(dt::FLOAT) => Ok(x),
+        Some(dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16) => Ok(x),
         Some(to) => bail!(Unsupported, "a cast to {}, only float is known", dt::name(to)),
         None => bail!(Invalid, "attribute \"to\" is missing"),
     }

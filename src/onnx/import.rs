@@ -278,10 +278,10 @@ impl<'a> Importer<'a> {
         let (shape, fits) = match known {
             Known::Value(v) => {
                 let value = &self.graph.values[*v];
-                let double = tensor.elem_type == dt::DOUBLE && value.constant.is_some();
-                (&value.shape[..], tensor.elem_type == dt::FLOAT || double)
+                let double = tensor.elem_type == dt::DOUBLE && value.constant.is_none();
+                (&value.shape[..], dt::is_real(tensor.elem_type) && !double)
             }
-            Known::Ints(t, _) => (t.shape(), !matches!(tensor.elem_type, dt::FLOAT | dt::DOUBLE)),
+            Known::Ints(t, _) => (t.shape(), !dt::is_real(tensor.elem_type)),
             Known::Narrow(t, data_type) => (t.shape(), tensor.elem_type == *data_type),
             Known::Codes(v, data_type) => {
                 (&self.graph.values[*v].shape[..], tensor.elem_type == *data_type)
@@ -314,7 +314,7 @@ impl<'a> Importer<'a> {
         let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
             bail!(Unsupported, "input \"{name}\" is not a tensor");
         };
-        if tensor.elem_type != dt::FLOAT {
+        if !matches!(tensor.elem_type, dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16) {
             let data_type = dt::name(tensor.elem_type);
             bail!(Unsupported, "input \"{name}\" is made of {data_type}, only float is known");
         }

@@ -160,7 +160,14 @@ pub mod data_type {
     pub const INT32: i32 = 6;
     pub const INT64: i32 = 7;
     pub const BOOL: i32 = 9;
+    pub const FLOAT16: i32 = 10;
     pub const DOUBLE: i32 = 11;
+    pub const BFLOAT16: i32 = 16;
+
+    /// Whether it is made of numbers that are real here, whatever their precision.
+    pub fn is_real(data_type: i32) -> bool {
+        matches!(data_type, FLOAT | FLOAT16 | DOUBLE | BFLOAT16)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,7 +1,7 @@
 //! QuantizeLinear and DequantizeLinear, which say how a value's codes are read, and operators that
 //! work on codes directly (`QLinear…`, `QGemm`): the two forms of a quantized ONNX file.
 
-use super::importer::{Importer, Known};
+use super::importer::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
@@ -103,8 +103,9 @@ impl Importer<'_> {
         output: &str,
         node: &mut OnnxNode,
     ) -> Result<()> {
-        if node.take_int("output_dtype")?.is_some_and(|t| t != 0 && t != dt::FLOAT as i64) {
-            bail!(Unsupported, "attribute \"output_dtype\"");
+        let made_of = take_type(node, "output_dtype")?.unwrap_or(0);
+        if !matches!(made_of, 0 | dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16) {
+            bail!(Unsupported, "attribute \"output_dtype\" is {}", dt::name(made_of));
         }
         let axis = take_axis(node)?;
         let [codes, scale, zero_point @ ..] = &proto.input[..] else {
@@ -403,10 +404,13 @@ impl Importer<'_> {
 
 /// Takes `axis`, and what must have its default.
 fn take_axis(node: &mut OnnxNode) -> Result<i64> {
-    for name in ["block_size", "precision"] {
-        if node.take_int(name)?.is_some_and(|t| t != 0) {
-            bail!(Unsupported, "attribute \"{name}\"");
-        }
+    if node.take_int("block_size")?.is_some_and(|size| size != 0) {
+        bail!(Unsupported, "attribute \"block_size\"");
+    }
+    // That of the division.
+    match take_type(node, "precision")? {
+        None | Some(0 | dt::FLOAT) => {}
+        Some(other) => bail!(Unsupported, "attribute \"precision\" is {}", dt::name(other)),
     }
     match node.attributes.remove("axis") {
         None => Ok(1),

@@ -3,7 +3,7 @@
 
 use super::importer::take_type;
 use super::proto::data_type as dt;
-use super::tensors::Numbers;
+use super::tensors::{Numbers, fits, narrowed};
 use crate::error::{Result, bail};
 use crate::graph::Folding;
 use crate::ops::slice::{Part, Slice};
@@ -153,12 +153,12 @@ fn cast(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     let to = take_type(node, "to")?;
     node.take_flag_or("saturate", true)?; // of 8-bit floats only
     let x = node.inputs[0].take();
-    if let (Some(Input::Real(t)), Some(dt::FLOAT | dt::DOUBLE)) = (&x, to) {
+    if let (Some(Input::Real(t)), true) = (&x, to.is_some_and(dt::is_real)) {
         return Ok(Numbers::Real(t.clone()));
     }
     room.as_large(x.as_ref().map_or(&[], Input::shape))?;
     Ok(match (x, to) {
-        (Some(Input::Ints(t)), Some(dt::FLOAT | dt::DOUBLE)) => Numbers::Real(t.map(|&i| i as f32)),
+        (Some(Input::Ints(t)), Some(to)) if dt::is_real(to) => Numbers::Real(t.map(|&i| i as f32)),
         (Some(Input::Ints(t)), Some(dt::BOOL)) => {
             Numbers::Ints(t.map(|&i| (i != 0) as i64), dt::BOOL)
         }
@@ -169,7 +169,11 @@ fn cast(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
         (Some(Input::Real(t)), Some(dt::INT32 | dt::INT64)) => {
             Numbers::Ints(t.map(|&x| x as i64), dt::INT64)
         }
-        // Narrower integers would wrap.
+        (Some(Input::Real(t)), Some(to)) if fits(to, t.data().iter().map(|&x| x as i64)) => {
+            narrowed(&t.map(|&x| x as i64), to)
+        }
+        (Some(Input::Ints(t)), Some(to)) if fits(to, t.data().iter().copied()) => narrowed(&t, to),
+        // Others would wrap.
         (Some(_), Some(to)) => bail!(Unsupported, "a cast of constants to {}", dt::name(to)),
         (_, None) => bail!(Invalid, "attribute \"to\" is missing"),
         (None, _) => bail!(Invalid, "the input is missing"),

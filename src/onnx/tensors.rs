@@ -37,6 +37,40 @@ fn half(data_type: i32) -> i64 {
     }
 }
 
+/// The number whose bits as `float16` these are.
+fn half_float(bits: u16) -> f32 {
+    let (sign, exponent, fraction) =
+        ((bits as u32 & 0x8000) << 16, bits as u32 >> 10 & 31, bits as u32 & 0x3FF);
+    match exponent {
+        0 => f32::from_bits(sign | (fraction as f32 * f32::exp2(-24.0)).to_bits()),
+        31 => f32::from_bits(sign | 0x7F80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
+/// The number whose bits as `bfloat16` these are.
+fn brain_float(bits: u16) -> f32 {
+    f32::from_bits((bits as u32) << 16)
+}
+
+/// Whether integers of 8 or 16 bits of this type can be all `numbers`.
+pub(super) fn fits(data_type: i32, mut numbers: impl Iterator<Item = i64>) -> bool {
+    let width = match data_type {
+        dt::INT8 | dt::UINT8 => Width::W8,
+        dt::INT16 | dt::UINT16 => Width::W16,
+        _ => return false,
+    };
+    let codes = width.lowest() as i64..=width.highest() as i64;
+    numbers.all(|i| i.checked_sub(half(data_type)).is_some_and(|code| codes.contains(&code)))
+}
+
+/// `numbers`, which [`fits`] has accepted, as integers of this type.
+pub(super) fn narrowed(numbers: &Tensor<i64>, data_type: i32) -> Numbers {
+    let width = if matches!(data_type, dt::INT8 | dt::UINT8) { Width::W8 } else { Width::W16 };
+    let codes = numbers.map(|&i| (i - half(data_type)) as i32);
+    Numbers::Narrow(CodeTensor::new(width, codes), data_type)
+}
+
 /// [`Numbers::Narrow`] as they are in the file.
 pub(super) fn widened(codes: &CodeTensor, data_type: i32) -> Tensor<i64> {
     codes.widened().map(|&code| code as i64 + half(data_type))
@@ -59,7 +93,7 @@ impl Numbers {
         let len = shape.iter().product::<usize>();
         let width = match proto.data_type {
             dt::UINT8 | dt::INT8 | dt::BOOL => 1,
-            dt::UINT16 | dt::INT16 => 2,
+            dt::UINT16 | dt::INT16 | dt::FLOAT16 | dt::BFLOAT16 => 2,
             dt::FLOAT | dt::INT32 => 4,
             dt::INT64 | dt::DOUBLE => 8,
             other => {
@@ -97,6 +131,23 @@ impl Numbers {
             (dt::FLOAT, None) => real(proto.float_data),
             (dt::DOUBLE, Some(raw)) => real(decode(&raw, |b| f64::from_le_bytes(b) as f32)?),
             (dt::DOUBLE, None) => real(proto.double_data.iter().map(|&x| x as f32).collect()),
+            (dt::FLOAT16 | dt::BFLOAT16, raw) => {
+                let bits = match raw {
+                    Some(raw) => decode(&raw, u16::from_le_bytes)?,
+                    None => {
+                        let bits = proto.int32_data.iter().map(|&bits| match u16::try_from(bits) {
+                            Ok(bits) => Ok(bits),
+                            Err(_) => bail!(
+                                Invalid,
+                                "tensor \"{name}\" holds {bits}, which has more than 16 bits"
+                            ),
+                        });
+                        bits.collect::<Result<_>>()?
+                    }
+                };
+                let number = if data_type == dt::FLOAT16 { half_float } else { brain_float };
+                real(bits.into_iter().map(number).collect())
+            }
             (dt::INT64, Some(raw)) => ints(decode(&raw, i64::from_le_bytes)?),
             (dt::INT64, None) => ints(proto.int64_data),
             (dt::INT32, Some(raw)) => ints(decode(&raw, |b| i32::from_le_bytes(b).into())?),

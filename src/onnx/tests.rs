@@ -292,8 +292,7 @@ fn wrong_data_types() {
     for (data_type, name) in [
         (0, "undefined"),
         (8, "string"),
-        (10, "float16"),
-        (16, "bfloat16"),
+        (17, "float8e4m3fn"),
         (99, "unknown type 99"),
         (-1, "unknown type -1"),
     ] {

@@ -319,7 +319,7 @@ fn what_the_arithmetic_does_not_cover_is_refused() {
     let mut last = layers().into_iter().find(|l| l.types[0] == "QLinearAveragePool").unwrap();
     last.attributes.push(int("channels_last", 1));
     refused(&last.on_codes(As::Uint8), "attribute \"channels_last\"");
-    for (attribute, i) in [("block_size", 2), ("precision", 1)] {
+    for (attribute, i) in [("block_size", 2), ("precision", 10)] {
         let mut model = conv().between_pairs(As::Int8);
         graph(&mut model).node[0].attribute.push(int(attribute, i));
         refused(&model, &format!("attribute \"{attribute}\""));

@@ -217,8 +217,18 @@ fn the_type_of_codes() {
     refused(&of(17), "codes made of float8e4m3fn");
     let other = edited(qdq(), |g| g.node[0].attribute.push(int("output_dtype", 2)));
     refused(&other, "codes and zero point have different types");
-    let half = edited(qdq(), |g| g.node[1].attribute.push(int("output_dtype", 10)));
-    refused(&half, "attribute \"output_dtype\"");
+    let double = edited(qdq(), |g| g.node[1].attribute.push(int("output_dtype", 11)));
+    refused(&double, "attribute \"output_dtype\" is double");
+    // Version 23 says what the quotient and the result are made of.
+    let explicit = edited(qdq(), |g| {
+        g.node[0].attribute.extend([
+            int("output_dtype", 3),
+            int("precision", 1),
+            int("block_size", 0),
+        ]);
+        g.node[1].attribute.push(int("output_dtype", 1));
+    });
+    assert_eq!(read(&explicit).unwrap(), read(&qdq()).unwrap());
 }
 
 /// Codes of 16 bits leave no room for a zero point, unless they are near it.

@@ -124,3 +124,95 @@ fn one_file_named_by_many_tensors() {
     let error = import(&model.encode_to_vec(), Some(dir.path())).unwrap_err().to_string();
     assert!(error.contains("too often"), "{error}");
 }
+
+/// Numbers of 16 bits are numbers: in constants, scales, inputs and casts.
+#[test]
+fn numbers_of_16_bits() {
+    let halves: [(u16, f32); 8] = [
+        (0x3C00, 1.0),
+        (0xC248, -3.140625),
+        (0x7BFF, 65504.0),
+        (0x0400, f32::exp2(-14.0)),
+        (0x0001, f32::exp2(-24.0)),
+        (0x83FF, -1023.0 * f32::exp2(-24.0)),
+        (0x8000, -0.0),
+        (0x2E66, 0.099_975_586),
+    ];
+    let brains = [(0x3F80, 1.0), (0xC049, -3.140625), (0x0001, f32::from_bits(0x1_0000))];
+    for (data_type, numbers) in [(dt::FLOAT16, &halves[..]), (dt::BFLOAT16, &brains)] {
+        let dims = [numbers.len() as i64];
+        let raw =
+            tensor("c", data_type, &dims, numbers.iter().flat_map(|n| n.0.to_le_bytes()).collect());
+        let int32_data = numbers.iter().map(|n| n.0.into()).collect();
+        let listed = TensorProto { int32_data, raw_data: None, ..raw.clone() };
+        for constant in [raw, listed] {
+            let nodes =
+                vec![node("Cast", &["c"], "r").with(int("to", 1)), node("Add", &["x", "r"], "y")];
+            let mut model =
+                edited(model(nodes, vec![constant]), |g| g.input = vec![value("x", &dims)]);
+            let input = graph(&mut model).input[0].r#type.as_mut().unwrap();
+            input.tensor_type.as_mut().unwrap().elem_type = data_type;
+            let read = read(&model).unwrap();
+            let Some(Constant::Real(t)) = &read.values[read.nodes[0].inputs[1]].constant else {
+                panic!("not real")
+            };
+            let bits = |x: f32| x.to_bits();
+            assert!(t.data().iter().zip(numbers).all(|(&t, n)| bits(t) == bits(n.1)), "{t:?}");
+        }
+        let wide = TensorProto {
+            int32_data: vec![1 << 16],
+            raw_data: None,
+            ..tensor("c", data_type, &[1], vec![])
+        };
+        refused(
+            &model(vec![node("Add", &["x", "c"], "y")], vec![wide]),
+            "holds 65536, which has more than 16 bits",
+        );
+    }
+    assert!(
+        [0x7C00, 0xFC00, 0x7E00]
+            .map(|bits| {
+                let c = tensor("c", dt::FLOAT16, &[1], u16::to_le_bytes(bits).to_vec());
+                read(&model(vec![node("Mul", &["x", "c"], "y")], vec![c])).is_err()
+            })
+            .into_iter()
+            .all(|refused| refused)
+    );
+    // Scales, too.
+    let half = edited(qdq(), |g| {
+        g.initializer[0] = tensor("s", dt::FLOAT16, &[], 0x3800u16.to_le_bytes().to_vec());
+        g.node[1].attribute.push(int("output_dtype", 10));
+    });
+    assert_eq!(read(&half).unwrap(), read(&qdq()).unwrap());
+}
+
+/// A weight may be rounded, clipped and cast where it stands.
+#[test]
+fn constants_cast_to_integers_are_codes() {
+    let cast = |to: i32, w: &[f32]| {
+        let nodes = vec![
+            node("Round", &["w"], "r"),
+            node("Clip", &["r", "lo", "hi"], "c"),
+            node("Cast", &["c"], "q").with(int("to", to.into())),
+            node("DequantizeLinear", &["q", "s", "z"], "d"),
+            node("Conv", &["x", "d"], "y"),
+        ];
+        let zero = tensor("z", to, &[], vec![0; if to < 4 { 1 } else { 2 }]);
+        let limits =
+            [real("lo", &[], &[-128.0]), real("hi", &[], &[255.0]), real("s", &[], &[0.5])];
+        model(nodes, [vec![real("w", &[2, 2, 1, 1], w), zero], limits.to_vec()].concat())
+    };
+    for (to, w, expected) in [
+        (dt::INT8, [0.5, 1.5, -300.0, 126.6], [0, 2, -128, 127]),
+        (dt::UINT8, [0.5, 1.5, 300.0, 126.6], [-128, -126, 127, -1]),
+        (dt::INT16, [0.5, 1.5, 300.0, -300.0], [0, 2, 255, -128]),
+    ] {
+        let graph = read(&cast(to, &w)).unwrap();
+        let Some(Constant::Codes(codes)) = &graph.values[graph.nodes[0].inputs[1]].constant else {
+            panic!("no codes")
+        };
+        assert_eq!(codes.widened().data(), expected);
+    }
+    refused(&cast(dt::INT8, &[0.0, 0.0, 0.0, 200.0]), "a cast of constants to int8");
+    refused(&cast(dt::UINT8, &[0.0, 0.0, 0.0, -2.0]), "a cast of constants to uint8");
+}

@@ -29,6 +29,17 @@ pub struct AveragePool {
     pub count_include_pad: bool,
 }
 
+/// Until the version before, positions behind the padding were counted, too.
+const FIRST_CLEAR: i64 = 19;
+
+impl AveragePool {
+    /// Whether a window of an input of shape `x` leaves the padded input, and counts what is padding.
+    fn counts_beyond(&self, x: &[usize]) -> bool {
+        let whole = Self { window: Window { ceil_mode: false, ..self.window }, ..*self };
+        self.count_include_pad && self.infer_shape(&[x]).ok() != whole.infer_shape(&[x]).ok()
+    }
+}
+
 impl Operator for AveragePool {
     const ONNX: &'static [&'static str] = &["AveragePool", "GlobalAveragePool"];
     const ORDER: Wants = Wants::Is(Order::ChannelsLast);
@@ -51,24 +62,25 @@ impl Operator for AveragePool {
         if window.dilation != [1; 2] {
             bail!(Unsupported, "attribute \"dilations\" is {:?}, only 1 is known", window.dilation);
         }
-        let &[_, _, h, w] = node.input_shape(0)? else { unreachable!("checked by the window") };
-        let whole = Window { ceil_mode: false, ..window };
-        if count_include_pad && window.output([h, w])? != whole.output([h, w])? {
-            // Until opset 18 positions behind the padding were counted, too.
+        let op = Self { window, count_include_pad };
+        if node.opset < FIRST_CLEAR && op.counts_beyond(node.input_shape(0)?) {
             bail!(
                 Unsupported,
                 "attributes \"ceil_mode\" and \"count_include_pad\" are 1, which means one thing before \
-                 opset 19 and another since"
+                 opset {FIRST_CLEAR} and another since"
             );
         }
-        Ok(Self { window, count_include_pad })
+        Ok(op)
     }
 
     fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
         if self.window == Window::new([inputs[0][2], inputs[0][3]]) {
             return OnnxNode::new("GlobalAveragePool");
         }
-        let node = self.window.export(OnnxNode::new("AveragePool"));
+        let mut node = self.window.export(OnnxNode::new("AveragePool"));
+        if self.counts_beyond(inputs[0]) {
+            node.opset = FIRST_CLEAR;
+        }
         node.with("count_include_pad", Attribute::Int(self.count_include_pad as i64))
     }
 
