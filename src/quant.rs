@@ -326,6 +326,35 @@ impl Scheme {
     }
 }
 
+/// Signal-to-quantization-noise ratio: `10 · log10(Σ reference² / Σ (reference − x)²)` in dB.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sqnr {
+    signal: f64,
+    noise: f64,
+}
+
+impl Sqnr {
+    /// What is reported when there is no noise at all.
+    pub const EXACT_DB: f64 = 999.0;
+
+    /// Takes more elements into account.
+    pub fn add(&mut self, reference: &[f32], x: &[f32]) {
+        for (&r, &x) in reference.iter().zip(x) {
+            self.signal += r as f64 * r as f64;
+            self.noise += (r as f64 - x as f64).powi(2);
+        }
+    }
+
+    /// The ratio in dB; [`EXACT_DB`](Self::EXACT_DB) if all elements were equal.
+    pub fn db(self) -> f64 {
+        match self {
+            Self { noise: 0.0, .. } => Self::EXACT_DB,
+            Self { signal: 0.0, .. } => -Self::EXACT_DB,
+            Self { signal, noise } => 10.0 * (signal / noise).log10(),
+        }
+    }
+}
+
 /// Scales are kept in `2^±60`, so that the product of two is a normal number. A quotient that is none has no
 /// multiplier, and its node is refused.
 const SMALLEST_SCALE: f32 = 1.0 / LARGEST_SCALE;

@@ -100,6 +100,30 @@ fn inspect_shows_both_kinds_of_network() {
     }
 }
 
+/// Ranges that hold half of the values cut off what counts.
+#[test]
+fn losses_are_warnings_and_with_strict_errors() {
+    let dir = scratch();
+    let half = format!(
+        "quantize FLOAT --calib CALIB {SCALE} -o half.onnx --calibrator percentile --percentile 50"
+    );
+    let error = fails(dir.path(), &format!("{half} --strict"), &["--strict: nothing is written"]);
+    let warning = "% of its energy beyond ";
+    assert!(error.starts_with("warning: \"") && error.contains(warning), "{error}");
+    assert!(!dir.path().join("half.onnx").exists());
+    let output = run(dir.path(), &format!("{half} --json"));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(dir.path().join("half.onnx").exists() && stderr.contains(warning), "{stderr}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let losses = summary["losses"].as_array().unwrap();
+    assert_eq!(losses.len(), stderr.lines().count());
+    let clipped = losses.iter().filter(|loss| loss["kind"] == "clipped");
+    assert!(clipped.clone().count() > 0, "{losses:?}");
+    assert!(clipped.into_iter().all(|loss| loss["number"].as_f64() > Some(0.01)), "{losses:?}");
+    let whole = format!("quantize FLOAT --calib CALIB {SCALE} -o whole.onnx --strict --json");
+    assert_eq!(json(dir.path(), &whole)["losses"], serde_json::json!([]));
+}
+
 #[test]
 fn quantize_and_eval_report_the_bundled_network() {
     for (options, least) in [

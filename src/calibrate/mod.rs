@@ -2,6 +2,7 @@
 
 mod entropy;
 pub mod histogram;
+mod kept;
 mod mse;
 mod stats;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use crate::ops::{Op, OutputParams};
 use crate::quant::{Range, Scheme, Width};
 use crate::tensor::Tensor;
 use histogram::Histogram;
+use kept::Kept;
 
 /// How a range is chosen from what was seen.
 #[non_exhaustive]
@@ -67,7 +69,7 @@ impl Calibrator {
     }
 }
 
-/// What calibration has seen of each value of a graph. Its size does not depend on the number of
+/// What calibration has seen of each value of a graph, and a few samples. Its size does not depend on the number of
 /// samples, and merging the observers of two halves of the data gives the bits of observing all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observer {
@@ -76,6 +78,7 @@ pub struct Observer {
     whole: Vec<bool>,
     /// Names of the values.
     names: Vec<String>,
+    kept: Kept,
 }
 
 /// Runs every sample through the network and records every activation. The parts that the threads have seen
@@ -90,7 +93,7 @@ pub fn observe(
 ) -> Result<Observer> {
     let nothing = || Observer::new(network.graph());
     let parts = workers.fold(samples.len(), nothing, |observer, i| {
-        network.run(&samples.get(i)?, |v, tensor| observer.see(v, tensor)).map(|_| ())
+        observer.see_sample(network, &samples.get(i)?)
     })?;
     let merged = parts.into_iter().reduce(|mut a, b| {
         a.merge(b);
@@ -113,7 +116,22 @@ impl Observer {
         let mut seen = vec![None; graph.values.len()];
         graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
         let names = graph.values.iter().map(|v| v.name.clone()).collect();
-        Self { seen, whole: results(graph), names }
+        Self { seen, whole: results(graph), names, kept: Kept::default() }
+    }
+
+    /// Runs a sample through the network and records every activation; may keep it.
+    ///
+    /// # Errors
+    /// Inputs that do not fit, and those of [`see`](Self::see).
+    pub fn see_sample(&mut self, network: &FloatExecutor, inputs: &[Tensor<f32>]) -> Result<()> {
+        network.run(inputs, |v, tensor| self.see(v, tensor))?;
+        self.kept.see(inputs);
+        Ok(())
+    }
+
+    /// A few samples, one tensor for each input, of those that were seen whole.
+    pub fn kept(&self) -> impl ExactSizeIterator<Item = &[Tensor<f32>]> {
+        self.kept.samples()
     }
 
     /// Records the tensor of value `v` in one sample; what is no activation is ignored.
@@ -134,6 +152,7 @@ impl Observer {
                 mine.merge(&theirs);
             }
         }
+        self.kept.merge(other.kept);
     }
 
     /// Number of samples seen.

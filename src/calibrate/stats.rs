@@ -12,6 +12,7 @@ use super::histogram::{BINS, Histogram};
 use super::{Observer, Seen, fixed, real};
 use crate::error::{Result, bail};
 use crate::graph::Graph;
+use crate::tensor::Tensor;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +21,9 @@ struct File {
     network: String,
     samples: u64,
     values: Vec<Entry>,
+    /// Samples that were kept, input by input: eight hexadecimal digits for each number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<Vec<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,8 +60,12 @@ impl Observer {
                 channel_sums: channel_sums.iter().map(i128::to_string).collect(),
             })
         });
-        let file =
-            File { network: graph.name.clone(), samples: self.samples(), values: values.collect() };
+        let file = File {
+            network: graph.name.clone(),
+            samples: self.samples(),
+            values: values.collect(),
+            kept: self.kept().map(|inputs| inputs.iter().map(digits).collect()).collect(),
+        };
         // The types above have no value that JSON cannot hold.
         serde_json::to_string(&file).unwrap_or_default()
     }
@@ -79,6 +87,19 @@ impl Observer {
             bail!(Invalid, "calibration statistics of {} samples", file.samples);
         }
         let mut observer = Self::new(graph);
+        for inputs in &file.kept {
+            if inputs.len() != graph.inputs.len() {
+                bail!(
+                    Invalid,
+                    "a kept sample has {} of {} inputs",
+                    inputs.len(),
+                    graph.inputs.len()
+                );
+            }
+            let shapes = graph.inputs.iter().map(|&v| &graph.values[v].shape);
+            let inputs = inputs.iter().zip(shapes).map(|(digits, shape)| numbers(digits, shape));
+            observer.kept.see(&inputs.collect::<Result<Vec<_>>>()?);
+        }
         let named = graph.values.iter().enumerate().map(|(v, value)| (value.name.as_str(), v));
         let named: HashMap<&str, usize> = named.collect();
         for entry in file.values {
@@ -106,6 +127,23 @@ impl Observer {
             }
             None => Ok(observer),
         }
+    }
+}
+
+fn digits(x: &Tensor<f32>) -> String {
+    x.data().iter().map(|x| format!("{:08x}", x.to_bits())).collect()
+}
+
+/// The tensor of which `text` has the [`digits`].
+fn numbers(text: &str, shape: &[usize]) -> Result<Tensor<f32>> {
+    let (digits, rest) = text.as_bytes().as_chunks::<8>();
+    let number = |digits: &[u8; 8]| {
+        let bits = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        Some(f32::from_bits(bits)).filter(|x| x.is_finite())
+    };
+    match digits.iter().map(number).collect::<Option<Vec<f32>>>() {
+        Some(numbers) if rest.is_empty() => Tensor::new(shape, numbers),
+        _ => bail!(Invalid, "a kept sample holds what is no finite number"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `naive-ptq quantize`
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use naive_ptq::text::printable;
 
 use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs};
 use crate::progress::Progress;
+use crate::say::plain;
 
 /// Quantize a float network to integers of 8 or 16 bits
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,9 @@ pub struct Args {
     /// Use no more than the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
+    /// Refuse, and write nothing, where there is a warning: a value has lost much of what it has in the float network
+    #[arg(long)]
+    strict: bool,
     /// Print a summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -180,7 +185,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let summary = quantizer.quantize()?.write(output)?;
+    let quantized = quantizer.quantize()?;
+    for loss in &quantized.losses {
+        let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {loss}")));
+    }
+    if args.strict && !quantized.losses.is_empty() {
+        bail!("--strict: nothing is written because of the warnings above");
+    }
+    let summary = quantized.write(output)?;
     if args.json {
         say!("{}", serde_json::to_string_pretty(&summary)?);
         return Ok(ExitCode::SUCCESS);

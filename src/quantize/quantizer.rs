@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::losses::{Loss, losses};
 use super::{Recipe, Report, Session, Step, default_steps, export_checked, prepare};
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Samples, Workers, write_atomic};
@@ -129,7 +130,7 @@ impl Quantizer {
         samples: impl IntoIterator<Item = Vec<Tensor<f32>>>,
     ) -> Result<Self> {
         for (i, inputs) in samples.into_iter().enumerate() {
-            self.network.run(&inputs, |v, x| self.observer.see(v, x)).in_sample(i)?;
+            self.observer.see_sample(&self.network, &inputs).in_sample(i)?;
         }
         Ok(self)
     }
@@ -162,8 +163,10 @@ impl Quantizer {
         let steps = session.run(&self.steps)?;
         let graph = session.quantized()?;
         let (bytes, integer) = export_checked(&graph)?;
+        let losses = losses(&session.graph, &session.params, &self.observer, &integer)?;
         Ok(Quantized {
             graph,
+            losses,
             integer: Arc::new(integer),
             bytes,
             samples: self.observer.samples(),
@@ -206,6 +209,8 @@ pub struct Quantized {
     pub samples: u64,
     /// What each step changed.
     pub steps: Vec<Report>,
+    /// Values that have lost much.
+    pub losses: Vec<Loss>,
     bytes: Vec<u8>,
     float: Option<PathBuf>,
 }
@@ -228,6 +233,8 @@ pub struct Summary {
     pub accumulator: Option<Accumulator>,
     /// What each step changed.
     pub steps: Vec<Report>,
+    /// Values that have lost much.
+    pub losses: Vec<Loss>,
 }
 
 impl Quantized {
@@ -253,6 +260,7 @@ impl Quantized {
             acc_bound: widest.as_ref().map(|widest| widest.bound),
             accumulator: widest,
             steps: self.steps.clone(),
+            losses: self.losses.clone(),
         })
     }
 }

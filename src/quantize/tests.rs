@@ -1,3 +1,4 @@
+mod losses;
 mod rewrites;
 
 use super::*;
