@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::Params;
 use crate::calibrate::Observer;
 use crate::calibrate::histogram::Histogram;
-use crate::codes::Codes;
 use crate::error::Result;
 use crate::exec::engine::{Engine, Options};
 use crate::exec::float::FloatExecutor;
@@ -216,7 +215,7 @@ impl Losses<'_> {
             engine.run_observed(&mut session, inputs, |v, codes| {
                 let value = &integer.values[v];
                 if let Some(&v) = named.get(value.name.as_str()) {
-                    match value.to_onnx_order(&Codes::new(value.quant.width, codes)) {
+                    match value.to_onnx_order(&codes()) {
                         Ok(codes) => {
                             computed.insert(v, codes.map(|&code| value.quant.dequantize(code, 0)));
                         }
