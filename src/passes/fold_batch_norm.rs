@@ -1,16 +1,17 @@
 //! Batch normalization disappears into the weights before it.
 
 use super::merge_nodes;
-use crate::graph::{Copies, Graph, Index, Node, Value};
+use crate::graph::{Copies, Graph, Index, Node, Parts, Value};
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
+use crate::ops::reshape::Reshape;
 use crate::ops::{Op, Window};
 use crate::tensor::{Shape, Tensor};
 
 /// `BatchNorm(Conv(x, w, b))` → `Conv(x, w · factor, b · factor + offset)`, likewise for a linear
 /// layer. A normalization of `[n, c, h, w]` with nothing to fold into becomes a depthwise 1×1
-/// convolution. What would become too many constants stays.
+/// convolution; others wait for [`reshape_batch_norm`]. What would become too many constants stays.
 ///
 /// Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 14.
 pub fn fold_batch_norm(graph: &mut Graph) {
@@ -27,6 +28,46 @@ pub fn fold_batch_norm(graph: &mut Graph) {
         }
         producer
     });
+}
+
+/// A normalization of another rank than 4 that is left becomes the same convolution between two reshapes: of
+/// `[n, c, all others, 1]`.
+pub fn reshape_batch_norm(graph: &mut Graph) {
+    let (mut index, mut copies) = (Index::new(graph), Copies::new());
+    for mut node in std::mem::take(&mut graph.nodes) {
+        let shape = graph.values[node.inputs[0]].shape.clone();
+        let (Op::BatchNorm(op), &[n, c, ref others @ ..]) = (&node.op, &shape[..]) else {
+            graph.nodes.push(node);
+            continue;
+        };
+        let op = *op;
+        if others.len() == 2
+            || affine(graph, &node, op).is_none()
+            || copies.take(graph, &node).is_err()
+        {
+            graph.nodes.push(node);
+            continue;
+        }
+        let image = vec![n, c, others.iter().product(), 1];
+        let [before, after] = ["before", "after"].map(|what| {
+            let name = format!("{}.{what}", node.name);
+            index.add_value(graph, Value { name, shape: image.clone(), ..Value::default() })
+        });
+        let reshape = |shape: Shape, from: usize, to: usize, name: &str| Node {
+            name: name.into(),
+            op: Op::Reshape(Reshape { shape }),
+            clamp: Clip::NONE,
+            inputs: vec![from],
+            output: to,
+            parts: Parts::default(),
+        };
+        let first = reshape(image, node.inputs[0], before, &graph.values[before].name);
+        let last = reshape(shape, after, node.output, &graph.values[after].name);
+        (node.inputs[0], node.output) = (before, after);
+        graph.nodes.extend([first, node]);
+        to_depthwise(graph, &mut index, graph.nodes.len() - 1, op);
+        graph.nodes.push(last);
+    }
 }
 
 fn affine(graph: &Graph, node: &Node, op: BatchNorm) -> Option<Vec<(f64, f64)>> {
@@ -74,12 +115,9 @@ fn fold_into_producer(
 }
 
 fn to_depthwise(graph: &mut Graph, index: &mut Index, norm: usize, op: BatchNorm) -> Option<()> {
-    let channels = affine(graph, &graph.nodes[norm], op)?;
     let shape = &graph.values[graph.nodes[norm].inputs[0]].shape;
-    if shape.len() != 4 {
-        return None;
-    }
-    let group = shape[1];
+    let &[_, group, _, _] = &shape[..] else { return None };
+    let channels = affine(graph, &graph.nodes[norm], op)?;
     let kernel: Shape = vec![group, 1, 1, 1];
     let weight = Tensor::new(kernel, channels.iter().map(|c| c.0 as f32).collect()).ok()?;
     let bias = Tensor::from_vec(channels.iter().map(|c| c.1 as f32).collect());

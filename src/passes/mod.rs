@@ -9,7 +9,7 @@ mod fuse_bias;
 #[cfg(test)]
 mod tests;
 
-pub use fold_batch_norm::fold_batch_norm;
+pub use fold_batch_norm::{fold_batch_norm, reshape_batch_norm};
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
@@ -41,5 +41,6 @@ pub fn prepare(graph: &mut Graph) {
     fold_batch_norm(graph);
     fuse_bias(graph);
     fuse_activation(graph);
+    reshape_batch_norm(graph);
     graph.remove_unused_values();
 }

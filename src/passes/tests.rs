@@ -225,6 +225,20 @@ fn batch_norms_with_nothing_to_fold_into_become_depthwise() {
     assert_eq!(names_after(fold_batch_norm, &mut graph), "Linear BatchNorm");
 }
 
+/// Of other ranks they stand between two reshapes, with the activation behind them.
+#[test]
+fn batch_norms_of_any_rank_become_depthwise() {
+    for shape in [&[4, 3][..], &[2, 3, 5], &[1, 3, 2, 4, 2]] {
+        let mut graph = net(shape, |net, x| {
+            let y = net.node(RELU, &[x]);
+            let y = batch_norm(net, y, 1e-5);
+            vec![net.node(RELU, &[y])]
+        });
+        assert_eq!(names_after(prepare, &mut graph), "Clip Reshape Conv Reshape", "{shape:?}");
+        assert_eq!(clamps(&graph)[2], Clip::RELU);
+    }
+}
+
 #[test]
 fn tiny_variances_are_folded_as_they_are_evaluated() {
     for (epsilon, variance) in [(1e-5, 1e-40), (1e-5, 0.0), (0.0, 1e-30), (1e-45, 0.0)] {

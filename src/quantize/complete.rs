@@ -2,16 +2,18 @@
 //! indices, and codes of biases that were left real or count in other units.
 
 use super::bias::bias_params;
+use super::weights::weight_params;
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Graph, Index, Node};
 use crate::ops::{OutputParams, Role};
-use crate::quant::{QuantParams, Width};
+use crate::quant::{QuantParams, Scheme, Width};
 use crate::tensor::Tensor;
 
 /// Gives the result of a node that only moves codes its argument's parameters, and the other way
 /// round where nothing else uses the argument; both are exact. So are indices, which have scale 1. Real
-/// biases, and those in other units, become codes in units of the accumulator. Does nothing to a float graph.
+/// biases, and those in other units, become codes in units of the accumulator, and real weights with one number
+/// for each channel codes with a scale for each. Does nothing to a float graph.
 ///
 /// # Errors
 /// The node whose bias cannot be quantized.
@@ -45,6 +47,14 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
     }
     for i in 0..graph.nodes.len() {
         for argument in 0..graph.nodes[i].inputs.len() {
+            let Some((codes, params)) = factor_codes(graph, &graph.nodes[i], argument) else {
+                continue;
+            };
+            let v = index.own_argument(graph, i, argument);
+            graph.values[v].constant = Some(Constant::Codes(codes));
+            graph.values[v].quant = Some(params);
+        }
+        for argument in 0..graph.nodes[i].inputs.len() {
             let node = &graph.nodes[i];
             let own = bias_codes(graph, node, argument).in_node(&node.name, node.op.name());
             let Some((codes, params)) = own? else { continue };
@@ -54,6 +64,23 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Codes of argument `argument` of `node`, if it is a real weight with one number for each channel: a scale for
+/// each says them all.
+fn factor_codes(graph: &Graph, node: &Node, argument: usize) -> Option<(CodeTensor, QuantParams)> {
+    let Role::Weight { axis } = node.op.role(argument) else { return None };
+    let real = graph.real_constant(node.inputs[argument])?;
+    if real.shape().get(axis) != Some(&real.data().len()) {
+        return None;
+    }
+    let scale = |v: usize| Some(graph.values[v].quant.as_ref()?.scale[0]);
+    let scales = [scale(node.inputs[0])?, scale(node.output)?];
+    let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
+    let params = weight_params(real, axis, bias.as_deref(), scales, Scheme::default());
+    let codes = params.quantize_all(real.data(), real.shape());
+    let codes = Tensor::new(real.shape(), codes).ok()?;
+    Some((CodeTensor::new(params.width, codes), params))
 }
 
 /// Argument `argument` of `node` in units of the accumulator, if it is a bias in others.

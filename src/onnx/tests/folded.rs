@@ -1,6 +1,8 @@
 //! What other tools write around weights and biases disappears into them.
 
 use super::*;
+use crate::testing::Rng;
+use crate::testing::exec::int::IntExecutor;
 use crate::testing::lower::IntGraph;
 use crate::testing::quantize::{export_checked, prepare};
 
@@ -144,6 +146,32 @@ fn factors_of_a_product_are_in_the_scales() {
     });
     same(&scaled(-1.0, 1.0), &opposite);
     refused(&scaled(0.0, 1.0), "times 0 has scale 0e0");
+}
+
+/// A normalization between pairs, of any rank: its factors are codes with a scale for each channel.
+#[test]
+fn normalizations_between_pairs() {
+    for shape in [&[1, 2, 3, 2][..], &[4, 2], &[2, 2, 3]] {
+        let norm = node("BatchNormalization", &["xd", "scale", "bias", "mean", "variance"], "r");
+        let constants = vec![
+            real("scale", &[2], &[-1.7, 0.003]),
+            real("bias", &[2], &[0.31, 5.0]),
+            real("mean", &[2], &[0.2, -40.0]),
+            real("variance", &[2], &[2.0, 0.7]),
+        ];
+        let (integer, _) = integers(&between(shape, vec![norm], constants));
+        let x = Rng(5).reals(&shape.iter().map(|&d| d as usize).collect::<Vec<_>>(), 5.0);
+        let y = IntExecutor::new(&integer).run(std::slice::from_ref(&x)).unwrap();
+        let inner: usize = x.shape()[2..].iter().product();
+        let code =
+            |x: f64| ((x / 0.05f32 as f64).round_ties_even() + 3.0).clamp(-128.0, 127.0) - 3.0;
+        for (i, (&x, &y)) in x.data().iter().zip(y[0].data()).enumerate() {
+            let c = i / inner % 2;
+            let factor = [-1.7, 0.003][c] / ([2.0, 0.7][c] + 1e-5f64).sqrt();
+            let real = (code(x.into()) * 0.05 - [0.2, -40.0][c]) * factor + [0.31, 5.0][c];
+            assert_eq!((y / 0.05).round() as f64, code(real), "{shape:?} {x}");
+        }
+    }
 }
 
 /// Codes of a bias that count in other units are as real as any.
