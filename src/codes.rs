@@ -32,8 +32,14 @@ fn fit<T: TryFrom<i32>>(code: i32) -> T {
     }
 }
 
+/// `code` of 4 bits, which has a byte to itself.
+fn fit4(code: i32) -> i8 {
+    assert!((-8..=7).contains(&code), "code {code} does not fit 4 bits");
+    code as i8
+}
+
 impl Codes {
-    /// `codes` of 8 or 16 bits.
+    /// `codes` of 4, 8 or 16 bits.
     ///
     /// # Panics
     /// If they do not fit `width`, or it is 32 bits: only biases are that wide, and those stay a
@@ -41,6 +47,7 @@ impl Codes {
     pub fn new(width: Width, codes: impl IntoIterator<Item = i32>) -> Self {
         let codes = codes.into_iter();
         match width {
+            Width::W4 => Self::I8(codes.map(fit4).collect()),
             Width::W8 => Self::I8(codes.map(fit).collect()),
             Width::W16 => Self::I16(codes.map(fit).collect()),
             Width::W32 => unreachable!("activations have 8 or 16 bits"),
@@ -53,7 +60,7 @@ impl Codes {
     /// As [`new`](Self::new).
     pub fn zeros(width: Width, len: usize) -> Self {
         match width {
-            Width::W8 => Self::I8(vec![0; len]),
+            Width::W4 | Width::W8 => Self::I8(vec![0; len]),
             Width::W16 => Self::I16(vec![0; len]),
             Width::W32 => unreachable!("activations have 8 or 16 bits"),
         }
@@ -148,7 +155,7 @@ macro_rules! code_type {
 }
 code_type!(i8: I8, i16: I16);
 
-/// The codes of a constant of the graph, in ONNX's axis order. Biases have 32 bits.
+/// The codes of a constant of the graph, in ONNX's axis order. Biases have 32 bits; codes of 4 bits are `I8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum CodeTensor {
@@ -186,6 +193,7 @@ impl CodeTensor {
     /// If they do not fit `width`.
     pub fn new(width: Width, codes: Tensor<i32>) -> Self {
         match width {
+            Width::W4 => Self::I8(codes.map(|&code| fit4(code))),
             Width::W8 => Self::I8(codes.map(|&code| fit(code))),
             Width::W16 => Self::I16(codes.map(|&code| fit(code))),
             Width::W32 => Self::I32(codes),

@@ -218,7 +218,11 @@ impl Lowerer<'_> {
 
     fn add_value(&mut self, v: ValueId, order: Order) -> Result<ValueId> {
         let value = &self.graph.values[v];
-        let quant = self.quant(value)?;
+        let mut quant = self.quant(value)?;
+        if value.constant.is_some() && quant.width == Width::W4 {
+            // Beside activations it has their width.
+            quant.width = Width::W8;
+        }
         if quant.width == Width::W32 || quant.scale.len() != 1 {
             bail!(Unsupported, "value \"{}\" needs 8 or 16 bits and one scale", value.name);
         }

@@ -9,6 +9,7 @@ use crate::error::{Result, bail};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Width {
+    W4,
     #[default]
     W8,
     W16,
@@ -23,20 +24,21 @@ impl fmt::Display for Width {
 
 impl Width {
     /// Those that weights may have.
-    pub const OF_WEIGHTS: &[Self] = &[Self::W8, Self::W16];
+    pub const OF_WEIGHTS: &[Self] = &[Self::W4, Self::W8, Self::W16];
 
     /// The number of bits.
     pub const fn bits(self) -> u32 {
         match self {
+            Self::W4 => 4,
             Self::W8 => 8,
             Self::W16 => 16,
             Self::W32 => 32,
         }
     }
 
-    /// The number of bytes.
+    /// The number of bytes in memory; a code of 4 bits takes a whole one.
     pub const fn bytes(self) -> usize {
-        self.bits() as usize / 8
+        self.bits().div_ceil(8) as usize
     }
 
     /// The smallest code, `−2^(bits−1)`.
@@ -108,7 +110,9 @@ impl QuantParams {
         let q = match self.width {
             // Further away all codes are clamped, and up to there a sum rounds, without the call that a rounding
             // is on some machines.
-            Width::W8 | Width::W16 => ((x / self.scale[c]).clamp(-FAR, FAR) + ROUND - ROUND) as i64,
+            Width::W4 | Width::W8 | Width::W16 => {
+                ((x / self.scale[c]).clamp(-FAR, FAR) + ROUND - ROUND) as i64
+            }
             // A quotient of `f32` has 24 bits; a bias code needs all 32.
             Width::W32 => (x as f64 / self.scale[c] as f64).round_ties_even() as i64,
         };
@@ -199,7 +203,7 @@ pub struct Scheme {
     pub per_channel: bool,
     /// Width of activations, 8 or 16 bits.
     pub activation_width: Width,
-    /// Width of weights, 8 or 16 bits.
+    /// Width of weights, 4, 8 or 16 bits.
     pub weight_width: Width,
 }
 

@@ -39,7 +39,7 @@ impl Calibrator {
     /// to spare for outliers.
     pub fn of(scheme: Scheme) -> Self {
         match scheme.activation_width {
-            Width::W8 => Self::Percentile(99.99),
+            Width::W4 | Width::W8 => Self::Percentile(99.99),
             Width::W16 | Width::W32 => Self::MinMax,
         }
     }

@@ -58,8 +58,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "BITS", default_value_t = BitsArg::Eight)]
     activations: BitsArg,
     /// Bits of the codes of weights
-    #[arg(long, value_enum, value_name = "BITS", default_value_t = BitsArg::Eight)]
-    weights: BitsArg,
+    #[arg(long, value_enum, value_name = "BITS", default_value_t = WeightBitsArg::Eight)]
+    weights: WeightBitsArg,
     /// Exceptions for some nodes: {"version": 1, "defaults": {…}, "rules": [{"nodes": REGEX, "types": […],
     /// "values": REGEX, "activations": 16, "weights": 16, "scheme": "shift", "granularity": "tensor"}]}, or the list alone
     #[arg(long, value_name = "FILE.json")]
@@ -101,6 +101,26 @@ enum BitsArg {
     Eight,
     #[value(name = "16")]
     Sixteen,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WeightBitsArg {
+    #[value(name = "4")]
+    Four,
+    #[value(name = "8")]
+    Eight,
+    #[value(name = "16")]
+    Sixteen,
+}
+
+impl WeightBitsArg {
+    fn width(self) -> Width {
+        match self {
+            Self::Four => Width::W4,
+            Self::Eight => Width::W8,
+            Self::Sixteen => Width::W16,
+        }
+    }
 }
 
 impl BitsArg {

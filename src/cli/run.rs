@@ -54,7 +54,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let codes = workers
                 .map(data.len(), |i| Ok(executor.run_codes(&[data.sample(i)?])?.swap_remove(0)))?;
             match graph.values[graph.outputs[0]].quant.width {
-                Width::W8 => stack(codes.iter().map(|t| t.map(|&code| code as i8)).collect())?,
+                Width::W4 | Width::W8 => {
+                    stack(codes.iter().map(|t| t.map(|&code| code as i8)).collect())?
+                }
                 Width::W16 | Width::W32 => {
                     stack(codes.iter().map(|t| t.map(|&code| code as i16)).collect())?
                 }

@@ -20,14 +20,16 @@ use crate::tensor::Tensor;
 /// The version of the operator set that is written, unless a node needs a newer one: the first with
 /// scales for each channel.
 const OPSET: i64 = 13;
-/// The first version with codes of 16 bits.
-const OPSET_16_BITS: i64 = 21;
+/// The first version with codes of 4 and of 16 bits.
+const OPSET_WIDTHS: i64 = 21;
 
 /// The model as the bytes of an ONNX file.
 pub fn export(graph: &Graph) -> Vec<u8> {
     let needed = graph.nodes.iter().map(|n| n.op.export(&graph.input_shapes(n), OPSET).opset);
-    let wide = |v: &Value| v.quant.as_ref().is_some_and(|quant| quant.width == Width::W16);
-    let opset = if graph.values.iter().any(wide) { OPSET_16_BITS } else { OPSET };
+    let newer = |v: &Value| {
+        v.quant.as_ref().is_some_and(|quant| matches!(quant.width, Width::W4 | Width::W16))
+    };
+    let opset = if graph.values.iter().any(newer) { OPSET_WIDTHS } else { OPSET };
     let opset = needed.fold(opset, i64::max);
     let mut exporter = Exporter {
         graph,

@@ -555,8 +555,8 @@ impl<'a> Importer<'a> {
         let v = self.emit(name, op, inputs, output)?;
         if let Some(data_type) = codes {
             // A node that moves codes without having them dequantized first.
-            if self.offsets.get(&first).is_some_and(|offsets| offsets.len() > 1) {
-                bail!(Unsupported, "codes with zero points of their channels are moved");
+            if self.offsets.get(&first).is_some_and(|all| all.iter().any(|&offset| offset != 0)) {
+                bail!(Unsupported, "codes are moved whose zero points were subtracted");
             }
             if self.graph.values[v].quant.is_none() {
                 self.graph.values[v].quant = self.graph.values[first].quant.clone();

@@ -163,6 +163,8 @@ pub mod data_type {
     pub const FLOAT16: i32 = 10;
     pub const DOUBLE: i32 = 11;
     pub const BFLOAT16: i32 = 16;
+    pub const UINT4: i32 = 21;
+    pub const INT4: i32 = 22;
 
     /// Whether it is made of numbers that are real here, whatever their precision.
     pub fn is_real(data_type: i32) -> bool {

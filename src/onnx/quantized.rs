@@ -195,6 +195,8 @@ impl Importer<'_> {
             },
         };
         let (file_width, default) = match data_type {
+            dt::INT4 => (Width::W4, 0),
+            dt::UINT4 => (Width::W4, -8),
             dt::INT8 => (Width::W8, 0),
             dt::UINT8 => (Width::W8, -0x80),
             dt::INT16 => (Width::W16, 0),
@@ -213,15 +215,20 @@ impl Importer<'_> {
         }
         let differ = zero_points.iter().any(|&z| z != first);
         let is_constant = self.graph.values[v].constant.is_some();
-        if differ
-            && !(is_constant && file_width == Width::W8 && zero_points.len() == scale.data().len())
-        {
+        if file_width == Width::W4 && !is_constant {
+            bail!(Unsupported, "activations made of {}", dt::name(data_type));
+        }
+        let narrow = file_width <= Width::W8;
+        if differ && !(is_constant && narrow && zero_points.len() == scale.data().len()) {
             bail!(Unsupported, "zero points differ between channels");
         }
         // With all zero points subtracted, codes of a constant have one more bit, and one zero point.
-        let (width, zero_point, offsets) = match differ {
-            true => (Width::W16, 0, zero_points),
-            false => (file_width, first, vec![0]),
+        let (width, zero_point, offsets) = match (file_width, differ) {
+            (Width::W4, false) if first == 0 => (Width::W4, 0, vec![0]),
+            (Width::W4, true) => (Width::W8, 0, zero_points),
+            (Width::W4, false) => (Width::W8, 0, vec![first]),
+            (_, true) => (Width::W16, 0, zero_points),
+            (_, false) => (file_width, first, vec![0]),
         };
         let shape = &self.graph.values[v].shape;
         let granularity = match scale.shape() {
@@ -333,10 +340,12 @@ impl Importer<'_> {
         }
         let mut codes = codes.clone();
         if factor < 0.0 {
-            // The lowest code has no opposite of 8 bits.
-            if quant.width == Width::W8 {
-                quant.width = Width::W16;
-            }
+            // The lowest code has no opposite.
+            quant.width = match quant.width {
+                Width::W4 => Width::W8,
+                Width::W8 | Width::W16 => Width::W16,
+                Width::W32 => Width::W32,
+            };
             let zero = std::mem::take(&mut quant.zero_point);
             let (lo, hi) = quant.code_range();
             let negated: Vec<i64> =

@@ -14,7 +14,7 @@ pub(super) enum Numbers {
     Real(Tensor<f32>),
     /// Integers of 32 or 64 bits, or truth values; the `data_type` tells which.
     Ints(Tensor<i64>, i32),
-    /// Integers of 8 or 16 bits and their `data_type`.
+    /// Integers of 4, 8 or 16 bits and their `data_type`.
     Narrow(CodeTensor, i32),
 }
 
@@ -28,9 +28,10 @@ impl From<Numbers> for Input {
     }
 }
 
-/// What is subtracted from unsigned integers of 8 or 16 bits to make them signed, as codes are.
+/// What is subtracted from unsigned integers of 4, 8 or 16 bits to make them signed, as codes are.
 fn half(data_type: i32) -> i64 {
     match data_type {
+        dt::UINT4 => 1 << 3,
         dt::UINT8 => 1 << 7,
         dt::UINT16 => 1 << 15,
         _ => 0,
@@ -51,6 +52,18 @@ fn half_float(bits: u16) -> f32 {
 /// The number whose bits as `bfloat16` these are.
 fn brain_float(bits: u16) -> f32 {
     f32::from_bits((bits as u32) << 16)
+}
+
+/// `len` codes of 4 bits, two of which are a byte, the first the lower half; `top` makes unsigned ones signed.
+fn unpacked(pairs: &[u8], len: usize, top: u8) -> Vec<i8> {
+    let halves = pairs.iter().flat_map(|pair| [pair << 4, pair & 0xF0]);
+    halves.take(len).map(|high| (high ^ top << 4) as i8 >> 4).collect()
+}
+
+/// The reverse of [`unpacked`].
+fn packed(codes: &[i32]) -> Vec<u8> {
+    let half = |code: Option<&i32>| code.map_or(0, |&code| code as u8 & 0xF);
+    codes.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 4).collect()
 }
 
 /// Whether integers of 8 or 16 bits of this type can be all `numbers`.
@@ -91,17 +104,19 @@ impl Numbers {
     pub(super) fn read(proto: TensorProto, folder: &mut Folder) -> Result<Self> {
         let shape = shape(&proto)?;
         let len = shape.iter().product::<usize>();
-        let width = match proto.data_type {
-            dt::UINT8 | dt::INT8 | dt::BOOL => 1,
-            dt::UINT16 | dt::INT16 | dt::FLOAT16 | dt::BFLOAT16 => 2,
-            dt::FLOAT | dt::INT32 => 4,
-            dt::INT64 | dt::DOUBLE => 8,
+        let bits = match proto.data_type {
+            dt::UINT4 | dt::INT4 => 4,
+            dt::UINT8 | dt::INT8 | dt::BOOL => 8,
+            dt::UINT16 | dt::INT16 | dt::FLOAT16 | dt::BFLOAT16 => 16,
+            dt::FLOAT | dt::INT32 => 32,
+            dt::INT64 | dt::DOUBLE => 64,
             other => {
                 bail!(Unsupported, "tensor \"{}\" is made of {}", proto.name, dt::name(other))
             }
         };
+        let bytes = (len * bits).div_ceil(8);
         let raw = match check_fields(&proto)? {
-            "external data" => Some(folder.read(&proto, len * width)?),
+            "external data" => Some(folder.read(&proto, bytes)?),
             "raw_data" => proto.raw_data.map(Vec::from),
             _ => None,
         };
@@ -114,7 +129,7 @@ impl Numbers {
             ),
         };
         if let Some(raw) = &raw {
-            check(raw.len(), len * width, "bytes")?;
+            check(raw.len(), bytes, "bytes")?;
         }
         let real = |data: Vec<f32>| {
             check(data.len(), len, "elements")?;
@@ -131,6 +146,23 @@ impl Numbers {
             (dt::FLOAT, None) => real(proto.float_data),
             (dt::DOUBLE, Some(raw)) => real(decode(&raw, |b| f64::from_le_bytes(b) as f32)?),
             (dt::DOUBLE, None) => real(proto.double_data.iter().map(|&x| x as f32).collect()),
+            (dt::INT4 | dt::UINT4, raw) => {
+                let pairs = match raw {
+                    Some(raw) => raw,
+                    None => {
+                        let pairs = proto.int32_data.iter().map(|&pair| match pair {
+                            -0x80..=0xFF => Ok(pair as u8),
+                            _ => bail!(
+                                Invalid,
+                                "tensor \"{name}\" holds {pair}, which is no pair of 4 bits"
+                            ),
+                        });
+                        pairs.collect::<Result<_>>()?
+                    }
+                };
+                check(pairs.len(), bytes, "bytes")?;
+                narrow(Codes::I8(unpacked(&pairs, len, top as u8)))
+            }
             (dt::FLOAT16 | dt::BFLOAT16, raw) => {
                 let bits = match raw {
                     Some(raw) => decode(&raw, u16::from_le_bytes)?,
@@ -178,7 +210,7 @@ impl Numbers {
                     return ints(data.iter().map(|&i| i.into()).collect());
                 }
                 check(data.len(), len, "elements")?;
-                let width = if width == 1 { Width::W8 } else { Width::W16 };
+                let width = if bits == 8 { Width::W8 } else { Width::W16 };
                 narrow(Codes::new(width, data.iter().map(|&i| i - top as i32)))
             }
         }
@@ -281,6 +313,7 @@ pub(super) fn write_ints(name: &str, t: &Tensor<i64>) -> TensorProto {
 pub(super) fn write_codes(name: &str, t: &Tensor<i32>, width: Width) -> TensorProto {
     let codes = t.data().iter();
     match width {
+        Width::W4 => proto(name, t.shape(), dt::INT4, packed(t.data())),
         Width::W8 => proto(name, t.shape(), dt::INT8, codes.map(|&c| c as i8 as u8).collect()),
         Width::W16 => proto(
             name,

@@ -6,6 +6,7 @@ mod cut;
 mod damaged;
 mod decompose;
 mod folded;
+mod four_bits;
 mod ignored;
 mod numbers;
 mod quantized;

@@ -36,7 +36,7 @@ pub struct Settings {
     /// Bits of the codes of results, 8 or 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activations: Option<u32>,
-    /// Bits of the codes of weights, 8 or 16.
+    /// Bits of the codes of weights, 4, 8 or 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<u32>,
     /// What else is in the file: nothing.

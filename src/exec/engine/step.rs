@@ -527,7 +527,7 @@ impl Source {
 /// as two bytes.
 pub fn to_codes(width: Width, bytes: &[u8], flip: u8) -> Codes {
     match width {
-        Width::W8 => Codes::I8(bytes.iter().map(|byte| (byte ^ flip) as i8).collect()),
+        Width::W4 | Width::W8 => Codes::I8(bytes.iter().map(|byte| (byte ^ flip) as i8).collect()),
         Width::W16 | Width::W32 => {
             let pairs = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
             Codes::I16(pairs.collect())

@@ -96,7 +96,7 @@ fn scales_and_zero_points() {
     let int32 = |z: i32| tensor("z", dt::INT32, &[], z.to_le_bytes().to_vec());
     refused(&with(int32(3)), "zero point 3 of 32-bit codes");
     refused(&with(tensor("z", dt::INT64, &[], vec![0; 8])), "codes made of int64");
-    refused(&with(tensor("z", 21, &[], vec![0])), "tensor \"z\" is made of uint4");
+    refused(&with(tensor("z", 21, &[], vec![0])), "activations made of uint4");
     refused(&with(int8("z", &[2], &[1, 2])), "2 zero points for 1 scales");
     refused(&with(real("z", &[], &[0.0])), "the zero point must be a constant of integers");
     let wide = TensorProto { int32_data: vec![128], raw_data: None, ..int8("z", &[], &[]) };

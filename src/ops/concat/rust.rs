@@ -14,7 +14,7 @@ impl Emit<Rust> for ConcatInt {
         for (i, part) in self.0.iter().enumerate() {
             let (suffix, of) = (format!("_{i}"), format!("concat::Params<{}>", code(r.width)));
             let name = match r.width {
-                Width::W8 => r.constant(&suffix, &of, &part.params::<i8>()),
+                Width::W4 | Width::W8 => r.constant(&suffix, &of, &part.params::<i8>()),
                 Width::W16 => r.constant(&suffix, &of, &part.params::<i16>()),
                 Width::W32 => unreachable!("activations have 8 or 16 bits"),
             };

@@ -50,7 +50,7 @@ pub struct Call {
 /// The type of codes of this width.
 pub fn code(width: Width) -> &'static str {
     match width {
-        Width::W8 => "i8",
+        Width::W4 | Width::W8 => "i8",
         Width::W16 => "i16",
         Width::W32 => "i32",
     }

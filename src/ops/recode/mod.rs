@@ -62,7 +62,7 @@ impl RecodeInt {
     /// the exact quotient of both scales.
     pub fn new(x: &QuantParams, y: &QuantParams, clamp: (i32, i32)) -> Self {
         match x.width {
-            Width::W8 => Self::Table(table(x, y, clamp)),
+            Width::W4 | Width::W8 => Self::Table(table(x, y, clamp)),
             Width::W16 | Width::W32 => Self::Scaled(scaled(x, y, clamp)),
         }
     }
