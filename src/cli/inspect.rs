@@ -127,8 +127,10 @@ fn int_nodes(inputs: &[ValueReport], nodes: &[LoweredReport]) -> Table {
         "node",
         "operator",
         "output",
+        "bits",
         "scale",
         "zero",
+        "weight bits",
         "weight scale",
         "MACs",
         "|acc| bound",
@@ -136,14 +138,17 @@ fn int_nodes(inputs: &[ValueReport], nodes: &[LoweredReport]) -> Table {
     let codes = |value: &ValueReport| {
         let quant = value.quant.as_ref();
         let zero = quant.map(|quant| quant.zero_point.to_string());
-        [shape(&value.shape), quant.map(scale).unwrap_or_default(), zero.unwrap_or_default()]
+        let bits = quant.map(|quant| quant.bits.to_string()).unwrap_or_default();
+        [shape(&value.shape), bits, quant.map(scale).unwrap_or_default(), zero.unwrap_or_default()]
     };
     for input in inputs {
         table.row([input.name.clone(), "input".into()].into_iter().chain(codes(input)));
     }
     for node in nodes {
         let bound = node.acc_bound.map(|bound| bound.to_string());
+        let bits = node.weight.as_ref().map(|weight| weight.bits.to_string());
         let rest = [
+            bits.unwrap_or_default(),
             node.weight.as_ref().map(scale).unwrap_or_default(),
             node.macs.to_string(),
             bound.unwrap_or_default(),
