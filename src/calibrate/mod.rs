@@ -22,6 +22,9 @@ use kept::Kept;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Calibrator {
+    /// For each value the one of `Percentile(99.99)`, `MinMax` and `Mse` that costs its readers least, on a few of
+    /// the samples; `Percentile(99.99)` where none were kept.
+    Auto,
     /// Everything that was seen.
     MinMax,
     /// From the mean of the samples' minima to the mean of their maxima.
@@ -35,11 +38,11 @@ pub enum Calibrator {
 }
 
 impl Calibrator {
-    /// A good choice for this scheme: all but one value in 10 000, and everything where 16 bits have codes
-    /// to spare for outliers.
+    /// A good choice for this scheme: what costs least, and everything where 16 bits have codes to spare for
+    /// outliers.
     pub fn of(scheme: Scheme) -> Self {
         match scheme.activation_width {
-            Width::W4 | Width::W8 => Self::Percentile(99.99),
+            Width::W4 | Width::W8 => Self::Auto,
             Width::W16 | Width::W32 => Self::MinMax,
         }
     }
@@ -57,11 +60,12 @@ impl Calibrator {
         }
     }
 
-    /// The range of one value.
+    /// The range of one value, by itself.
     pub fn range(self, seen: &Histogram) -> Range {
         match self {
             Self::MinMax => seen.range(),
             Self::MovingAverage => seen.mean_range(),
+            Self::Auto => seen.percentile(0.9999),
             Self::Percentile(percent) => seen.percentile(percent / 100.0),
             Self::Mse(scheme) => mse::range(seen, scheme),
             Self::Entropy => entropy::range(seen),
@@ -158,6 +162,11 @@ impl Observer {
     /// Number of samples seen.
     pub fn samples(&self) -> u64 {
         self.seen.iter().flatten().map(|seen| seen.histogram.samples).max().unwrap_or(0)
+    }
+
+    /// Whether a value is never clipped; see [`ranges`](Self::ranges).
+    pub fn is_whole(&self, v: ValueId) -> bool {
+        self.whole[v]
     }
 
     /// The histogram of an activation.

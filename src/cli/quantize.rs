@@ -64,12 +64,19 @@ pub struct Args {
     /// "values": REGEX, "activations": 16, "weights": 16, "scheme": "shift", "granularity": "tensor"}]}, or the list alone
     #[arg(long, value_name = "FILE.json")]
     recipe: Option<PathBuf>,
-    /// How ranges of activations are chosen [default: percentile; minmax for 16-bit activations]
-    #[arg(long, value_enum)]
-    calibrator: Option<CalibratorArg>,
-    /// Percentile: share of the values that stay inside the range
-    #[arg(long, value_name = "PERCENT", default_value_t = 99.99)]
-    percentile: f64,
+    /// Bits of the codes of the network's outputs [default: those of --activations and --recipe; 16 where a Concat joins
+    /// ranges that are far apart]
+    #[arg(long, value_enum, value_name = "BITS")]
+    output_bits: Option<BitsArg>,
+    /// Make the arguments of each Concat that is an output outputs of their own, named as they are
+    #[arg(long)]
+    split_outputs: bool,
+    /// How ranges of 8-bit activations are chosen; those of 16 bits take twice what was seen
+    #[arg(long, value_enum, default_value_t = CalibratorArg::Auto)]
+    calibrator: CalibratorArg,
+    /// Calibrate by percentile, with this share of the values inside the range [default: 99.99]
+    #[arg(long, value_name = "PERCENT")]
+    percentile: Option<f64>,
     /// Use no more than the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
@@ -134,6 +141,8 @@ impl BitsArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CalibratorArg {
+    /// Value by value what costs its readers least, on a few samples: minmax, percentile or mse
+    Auto,
     /// Smallest and largest value seen
     Minmax,
     /// Mean of the samples' smallest and largest values
@@ -148,8 +157,9 @@ enum CalibratorArg {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if !(args.percentile > 0.0 && args.percentile <= 100.0) {
-        bail!("--percentile {}: expected more than 0, at most 100", args.percentile);
+    let percentile = args.percentile.unwrap_or(99.99);
+    if !(percentile > 0.0 && percentile <= 100.0) {
+        bail!("--percentile {percentile}: expected more than 0, at most 100");
     }
     let outputs = args.output.iter().chain(&args.calib_stats);
     check_outputs(&outputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
@@ -160,12 +170,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         GranularityArg::Tensor => scheme.per_tensor(),
     };
     let calibrator = match args.calibrator {
-        None if args.activations.width() != Width::W8 => Calibrator::of(scheme),
-        None | Some(CalibratorArg::Percentile) => Calibrator::Percentile(args.percentile),
-        Some(CalibratorArg::Minmax) => Calibrator::MinMax,
-        Some(CalibratorArg::MovingAverage) => Calibrator::MovingAverage,
-        Some(CalibratorArg::Mse) => Calibrator::Mse(scheme),
-        Some(CalibratorArg::Entropy) => Calibrator::Entropy,
+        CalibratorArg::Auto if args.percentile.is_none() => Calibrator::Auto,
+        CalibratorArg::Auto | CalibratorArg::Percentile => Calibrator::Percentile(percentile),
+        CalibratorArg::Minmax => Calibrator::MinMax,
+        CalibratorArg::MovingAverage => Calibrator::MovingAverage,
+        CalibratorArg::Mse => Calibrator::Mse(scheme),
+        CalibratorArg::Entropy => Calibrator::Entropy,
     };
 
     let data =
@@ -177,6 +187,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let at = || format!("{}", path.display());
         let text = std::fs::read_to_string(path).with_context(at)?;
         quantizer = quantizer.recipe(Recipe::from_json(&text).with_context(at)?);
+    }
+    if let Some(bits) = args.output_bits {
+        quantizer = quantizer.output_width(bits.width());
+    }
+    if args.split_outputs {
+        quantizer = quantizer.split_outputs();
     }
     if args.no_bias_correction {
         quantizer = quantizer.steps(vec![]);
@@ -216,6 +232,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         say!("{}", serde_json::to_string_pretty(&summary)?);
         return Ok(ExitCode::SUCCESS);
+    }
+    for output in &summary.widened {
+        let output = printable(output);
+        say!(
+            "output \"{output}\" joins ranges that are far apart: 16 bits for it and what it joins"
+        );
     }
     for report in &summary.steps {
         let (count, largest) = (report.changes.len(), report.largest());

@@ -130,7 +130,7 @@ impl FloatExecutor {
     }
 
     /// The result of `node`; `computed` are the activations.
-    fn eval<'t>(
+    pub(crate) fn eval<'t>(
         &'t self,
         node: &Node,
         computed: impl Fn(ValueId) -> Option<&'t Tensor<f32>>,

@@ -3,10 +3,12 @@
 //! up for what quantization loses.
 
 mod bias;
+mod choose_ranges;
 mod complete;
 mod correct_bias;
 mod export;
 mod losses;
+mod outputs;
 mod params;
 mod plan;
 mod quantizer;
@@ -30,6 +32,7 @@ pub use complete::complete_params;
 pub use correct_bias::BiasCorrection;
 pub use export::export_checked;
 pub use losses::{Loss, LossKind};
+pub use outputs::split_outputs;
 pub use params::{Params, choose_params};
 pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::losses::{Loss, losses};
-use super::{Recipe, Report, Session, Step, default_steps, export_checked, prepare};
+use super::{Recipe, Report, Session, Step, default_steps, export_checked, prepare, split_outputs};
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Samples, Workers, write_atomic};
 use crate::error::{Context, Result, bail};
@@ -14,7 +14,7 @@ use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
 use crate::lower::{Accumulator, IntGraph};
 use crate::onnx::{self, ImportOptions};
-use crate::quant::Scheme;
+use crate::quant::{Scheme, Width};
 use crate::tensor::Tensor;
 
 /// A float network on its way to integers: calibrate it, then quantize it.
@@ -40,6 +40,7 @@ pub struct Quantizer {
     scheme: Scheme,
     recipe: Recipe,
     calibrator: Option<Calibrator>,
+    output_width: Option<Width>,
     steps: Vec<Box<dyn Step>>,
 }
 
@@ -79,6 +80,7 @@ impl Quantizer {
             scheme: Scheme::default(),
             recipe: Recipe::default(),
             calibrator: None,
+            output_width: None,
             steps: default_steps(),
         })
     }
@@ -96,6 +98,19 @@ impl Quantizer {
     /// How ranges are chosen; [`Calibrator::of`] the scheme without this.
     pub fn calibrator(self, calibrator: Calibrator) -> Self {
         Self { calibrator: Some(calibrator), ..self }
+    }
+
+    /// Bits of the network's outputs; without this they have what the scheme and the recipe say, but 16 where a Concat
+    /// joins what lies far apart.
+    pub fn output_width(self, width: Width) -> Self {
+        Self { output_width: Some(width), ..self }
+    }
+
+    /// Makes the arguments of each Concat that is an output outputs in its place; forgets what calibration has seen.
+    pub fn split_outputs(self) -> Self {
+        let mut graph = Graph::clone(self.graph());
+        split_outputs(&mut graph);
+        Self { observer: Observer::new(&graph), network: FloatExecutor::new(graph), ..self }
     }
 
     /// What makes up for the loss; [`default_steps`] without this.
@@ -158,7 +173,14 @@ impl Quantizer {
     pub fn quantize(&self) -> Result<Quantized> {
         let calibrator = self.calibrator.unwrap_or(Calibrator::of(self.scheme));
         let graph = Graph::clone(self.graph());
-        let plan = self.recipe.plan(&graph, self.scheme)?;
+        let mut plan = self.recipe.plan(&graph, self.scheme)?;
+        let widened = match self.output_width {
+            Some(width) => {
+                plan.set_output_width(&graph, width);
+                vec![]
+            }
+            None => plan.widen_joined_outputs(&graph, &self.observer),
+        };
         let mut session = Session::new(graph, &self.observer, calibrator, plan)?;
         let steps = session.run(&self.steps)?;
         let graph = session.quantized()?;
@@ -167,6 +189,7 @@ impl Quantizer {
         Ok(Quantized {
             graph,
             losses,
+            widened,
             integer: Arc::new(integer),
             bytes,
             samples: self.observer.samples(),
@@ -209,6 +232,8 @@ pub struct Quantized {
     pub samples: u64,
     /// What each step changed.
     pub steps: Vec<Report>,
+    /// Outputs that have 16 bits because a Concat joins in them what lies far apart.
+    pub widened: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
     bytes: Vec<u8>,
@@ -233,6 +258,8 @@ pub struct Summary {
     pub accumulator: Option<Accumulator>,
     /// What each step changed.
     pub steps: Vec<Report>,
+    /// Outputs that have 16 bits because a Concat joins in them what lies far apart.
+    pub widened: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
 }
@@ -260,6 +287,7 @@ impl Quantized {
             acc_bound: widest.as_ref().map(|widest| widest.bound),
             accumulator: widest,
             steps: self.steps.clone(),
+            widened: self.widened.clone(),
             losses: self.losses.clone(),
         })
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::choose_ranges::choose_ranges;
 use super::params::{Params, choose_params};
 use super::{BiasCorrection, Plan, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
@@ -92,6 +93,9 @@ impl<'a> Session<'a> {
         }
         let plan = plan.into();
         let mut ranges = observer.ranges(calibrator);
+        if calibrator == Calibrator::Auto {
+            choose_ranges(&graph, &plan, observer, &mut ranges)?;
+        }
         with_room(&graph, &plan.widths(&graph), observer, &mut ranges);
         let params = choose_params(&graph, &ranges, &plan)?;
         Ok(Self { graph, observer, plan, ranges, params, rounding: Rounding::default() })

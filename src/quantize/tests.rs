@@ -1,4 +1,5 @@
 mod losses;
+mod outputs;
 mod rewrites;
 
 use super::*;

@@ -15,6 +15,7 @@ fn found(net: Net, y: ValueId, samples: Vec<Vec<f32>>, scheme: Scheme) -> Vec<Lo
     let samples = samples.into_iter().map(|x| vec![Tensor::new(&shape[..], x).unwrap()]);
     let quantizer = Quantizer::from_graph(graph).unwrap().scheme(scheme);
     let quantizer = quantizer.calibrator(Calibrator::Percentile(99.9));
+    let quantizer = quantizer.output_width(scheme.activation_width);
     quantizer.calibrate_stream(samples).unwrap().quantize().unwrap().losses
 }
 
