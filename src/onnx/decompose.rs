@@ -10,12 +10,13 @@ use crate::ops::add::Add;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
+use crate::ops::normalize::{Kind, Normalize};
 use crate::ops::reshape::Reshape;
 use crate::ops::slice::{Slice, split_sizes};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Input, OnnxNode, Op, Operator, Window};
-use crate::tensor::{Shape, Tensor, broadcast};
+use crate::tensor::{Shape, Tensor, broadcast, checked_len};
 
 /// Builds the nodes that stand for one node of the file.
 struct Steps<'i, 'a> {
@@ -30,6 +31,9 @@ struct Steps<'i, 'a> {
 /// Makes the result of a node, whose first argument is given.
 type Decompose = fn(&mut Steps, ValueId) -> Result<ValueId>;
 
+/// Largest number of elements that a value is expanded to: a product with as many ones.
+const MAX_EXPANDED: usize = 1 << 20;
+
 /// Operator types that stand for others.
 const TABLE: &[(&str, Decompose)] = &[
     ("Cast", cast),
@@ -38,9 +42,13 @@ const TABLE: &[(&str, Decompose)] = &[
     ("Expand", expand),
     ("Gather", gather),
     ("GlobalMaxPool", global_max_pool),
-    ("InstanceNormalization", instance_norm),
-    ("LayerNormalization", layer_norm),
+    ("GroupNormalization", normalize),
+    ("InstanceNormalization", normalize),
+    ("LayerNormalization", normalize),
+    ("LpNormalization", normalize),
     ("Pow", power),
+    ("RMSNormalization", normalize),
+    ("ReduceL2", length),
     ("ReduceMean", mean),
     ("SpaceToDepth", depth),
     ("Squeeze", squeeze),
@@ -157,33 +165,6 @@ impl Steps<'_, '_> {
     fn add(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.step(Op::Add(Add { subtract: false }), &[a, b])
     }
-
-    /// `(x − mean) / √(variance + epsilon)` along the axes marked in `reduced`.
-    fn normalize(&mut self, x: ValueId, reduced: Vec<bool>) -> Result<ValueId> {
-        let epsilon = self.node.take_float("epsilon")?.unwrap_or(1e-5);
-        let mean = self.step(Op::Mean(Mean { reduced: reduced.clone() }), &[x])?;
-        let centered = self.step(Op::Add(Add { subtract: true }), &[x, mean])?;
-        let square = self.step(Op::Mul(Mul), &[centered, centered])?;
-        let variance = self.step(Op::Mean(Mean { reduced }), &[square])?;
-        let epsilon = self.constant(vec![], vec![epsilon])?;
-        let variance = self.add(variance, epsilon)?;
-        let deviation = self.square_root(variance)?;
-        let factor = self.reciprocal(deviation)?;
-        self.step(Op::Mul(Mul), &[centered, factor])
-    }
-
-    /// `x · factor + offset`, arguments 1 and 2, under `shape` where one is given.
-    fn affine(&mut self, x: ValueId, shape: Option<Shape>) -> Result<ValueId> {
-        let mut y = x;
-        for (index, op) in [(1, Op::Mul(Mul)), (2, Op::Add(Add { subtract: false }))] {
-            let Some(mut constant) = self.value(index)? else { continue };
-            if let Some(shape) = &shape {
-                constant = self.reshape(constant, shape.clone())?;
-            }
-            y = self.step(op, &[y, constant])?;
-        }
-        Ok(y)
-    }
 }
 
 fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
@@ -213,6 +194,12 @@ fn expand(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     let shape = steps.shape(x);
     match broadcast(shape, &target.collect::<Shape>())? {
         same if same == shape => Ok(x),
+        larger if checked_len(&larger).is_ok_and(|n| n <= MAX_EXPANDED) => {
+            let n = larger.iter().product();
+            steps.importer.folding.take(&larger, n as u64)?;
+            let ones = steps.constant(larger, vec![1.0; n])?;
+            steps.step(Op::Mul(Mul), &[x, ones])
+        }
         larger => bail!(Unsupported, "an expansion of {shape:?} to {larger:?}"),
     }
 }
@@ -242,6 +229,10 @@ fn power(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
         Some(2.0) => steps.step(Op::Mul(Mul), &[x, x]),
         Some(0.5) => steps.square_root(x),
         Some(-1.0) => steps.reciprocal(x),
+        Some(-0.5) => {
+            let root = steps.square_root(x)?;
+            steps.reciprocal(root)
+        }
         Some(exponent) => bail!(Unsupported, "a power of {exponent}"),
         None => bail!(Invalid, "the exponent is missing"),
     }
@@ -257,33 +248,78 @@ fn sum(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
 }
 
 fn mean(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    reduce(steps, x, |steps, mean| steps.step(Op::Mean(mean), &[x]))
+}
+
+/// The root of a sum of squares.
+fn length(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    reduce(steps, x, |steps, mean| {
+        let axes = steps.shape(x).iter().zip(&mean.reduced);
+        let count: usize = axes.filter(|(_, r)| **r).map(|(&d, _)| d).product();
+        let square = steps.step(Op::Mul(Mul), &[x, x])?;
+        let mean = steps.step(Op::Mean(mean), &[square])?;
+        let count = steps.constant(vec![], vec![count as f32])?;
+        let sum = steps.step(Op::Mul(Mul), &[mean, count])?;
+        steps.square_root(sum)
+    })
+}
+
+/// What `f` makes of `x` along the axes of the node, which stay with size 1 or are dropped.
+fn reduce(
+    steps: &mut Steps,
+    x: ValueId,
+    f: impl FnOnce(&mut Steps, Mean) -> Result<ValueId>,
+) -> Result<ValueId> {
     let keep = steps.node.take_flag_or("keepdims", true)?;
     let op = Mean::import(steps.node)?;
     let axes = steps.shape(x).iter().zip(&op.reduced);
     let kept: Shape = axes.filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
     let none = !op.reduced.contains(&true);
-    let y = if none { x } else { steps.step(Op::Mean(op), &[x])? };
+    let y = match (none, steps.node.op_type == "ReduceMean") {
+        (true, true) => x,
+        (true, false) => bail!(Unsupported, "along no axis"),
+        (false, _) => f(steps, op)?,
+    };
     if keep { Ok(y) } else { steps.reshape(y, kept) }
 }
 
-fn instance_norm(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    let shape = steps.shape(x);
-    let (rank, Some(&c)) = (shape.len(), shape.get(1)) else {
-        bail!(Shape, "expected an input of [n, c, ..], got {shape:?}");
-    };
-    let y = steps.normalize(x, (0..rank).map(|axis| axis > 1).collect())?;
-    let channels = (0..rank).map(|axis| if axis == 1 { c } else { 1 }).collect();
-    steps.affine(y, Some(channels))
-}
-
-fn layer_norm(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    if steps.node.take_int("stash_type")?.is_some_and(|t| t != 1) {
-        bail!(Unsupported, "attribute \"stash_type\"");
+/// Scale and offset that are computed are multiplied and added by nodes of their own.
+fn normalize(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let mut computed = [None; 2];
+    for index in 1..steps.proto.input.len().min(3) {
+        let Some(v) = steps.value(index)? else { continue };
+        let value = &steps.importer.graph.values[v];
+        steps.node.inputs[index] = value.to_real().map(|real| Input::Real(real.into_owned()));
+        if steps.node.inputs[index].is_none() {
+            computed[index - 1] = Some(v);
+        }
     }
-    let rank = steps.shape(x).len();
-    let first = OnnxNode::axis(steps.node.take_int("axis")?.unwrap_or(-1), rank)?;
-    let y = steps.normalize(x, (0..rank).map(|axis| axis >= first).collect())?;
-    steps.affine(y, None)
+    let shape = steps.shape(x).to_vec();
+    let mut op = Normalize::import(steps.node)?;
+    // In a file there is a number for each element, whatever this one has.
+    steps.importer.folding.take(op.affine_shape(&shape), 0)?;
+    // What is computed is multiplied first: a constant offset comes behind it.
+    let offset = match computed[0] {
+        Some(_) => std::mem::take(&mut op.offset),
+        None => vec![],
+    };
+    let by_channel = matches!(op.kind, Kind::Groups(_));
+    let affine_shape = match by_channel {
+        true => [&shape[1..2], &vec![1; shape.len() - 2]].concat(),
+        false => op.affine_shape(&shape).to_vec(),
+    };
+    let mut y = steps.step(Op::Normalize(op), &[x])?;
+    if !offset.is_empty() {
+        computed[1] = Some(steps.constant(affine_shape.clone(), offset)?);
+    }
+    for (v, op) in computed.into_iter().zip([Op::Mul(Mul), Op::Add(Add { subtract: false })]) {
+        let Some(mut v) = v else { continue };
+        if by_channel {
+            v = steps.reshape(v, affine_shape.clone())?;
+        }
+        y = steps.step(op, &[y, v])?;
+    }
+    Ok(y)
 }
 
 /// Constant positions along one axis.

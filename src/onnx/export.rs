@@ -44,7 +44,8 @@ pub fn export(graph: &Graph) -> Vec<u8> {
         ir_version: Some(match opset {
             ..19 => 8,
             19..21 => 9,
-            _ => 10,
+            21..23 => 10,
+            _ => 11,
         }),
         producer_name: env!("CARGO_PKG_NAME").into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),

@@ -24,22 +24,23 @@ pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
         ("Resize", ..13) => 3..=4,
         ("Resize", _) => 1..=4,
         ("Gemm", ..11) => 3..=3,
-        ("ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd", 18..) => 1..=2,
+        ("ReduceL2" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd", 18..) => 1..=2,
         ("ReduceSum" | "Split" | "Squeeze", 13..) => 1..=2,
         ("Slice", 10..) => 3..=5,
         (
             "Abs" | "ArgMax" | "AveragePool" | "Cast" | "Ceil" | "Clip" | "ConstantOfShape"
             | "DepthToSpace" | "Dropout" | "Elu" | "Erf" | "Exp" | "Flatten" | "Floor" | "Gelu"
             | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid" | "HardSwish" | "Identity"
-            | "LeakyRelu" | "Log" | "MaxPool" | "Neg" | "Not" | "Pad" | "Reciprocal" | "ReduceMax"
-            | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "Relu" | "Round" | "Shape"
-            | "Sigmoid" | "Size" | "Slice" | "Softmax" | "Softplus" | "SpaceToDepth" | "Split"
-            | "Sqrt" | "Squeeze" | "Tanh" | "Transpose" | "Unsqueeze" | "Upsample",
+            | "LeakyRelu" | "Log" | "LpNormalization" | "MaxPool" | "Neg" | "Not" | "Pad"
+            | "Reciprocal" | "ReduceL2" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd"
+            | "ReduceSum" | "Relu" | "Round" | "Shape" | "Sigmoid" | "Size" | "Slice" | "Softmax"
+            | "Softplus" | "SpaceToDepth" | "Split" | "Sqrt" | "Squeeze" | "Tanh" | "Transpose"
+            | "Unsqueeze" | "Upsample",
             _,
         ) => 1..=1,
         (
             "Add" | "And" | "Div" | "Equal" | "Expand" | "Gather" | "Greater" | "Less" | "MatMul"
-            | "Mod" | "Mul" | "Or" | "PRelu" | "Pow" | "Reshape" | "Sub",
+            | "Mod" | "Mul" | "Or" | "PRelu" | "Pow" | "RMSNormalization" | "Reshape" | "Sub",
             _,
         ) => 2..=2,
         (
@@ -47,7 +48,7 @@ pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
             | "QuantizeLinear",
             _,
         ) => 2..=3,
-        ("InstanceNormalization" | "Range" | "Where", _) => 3..=3,
+        ("GroupNormalization" | "InstanceNormalization" | "Range" | "Where", _) => 3..=3,
         ("BatchNormalization", _) => 5..=5,
         ("Concat" | "Max" | "Min" | "Sum", _) => MANY,
         ("QGemm", _) => 6..=9,

@@ -15,6 +15,7 @@ pub mod matmul;
 pub mod max_pool;
 pub mod mean;
 pub mod mul;
+pub mod normalize;
 pub mod pad;
 pub mod pick;
 pub mod prelu;
@@ -335,6 +336,7 @@ ops! { $
     max_pool::MaxPool,
     mean::Mean,
     mul::Mul,
+    normalize::Normalize,
     pad::Pad,
     prelu::PRelu,
     recode::Recode,

@@ -5,6 +5,7 @@ mod fold_batch_norm;
 mod fold_constants;
 mod fuse_activation;
 mod fuse_bias;
+mod fuse_normalization;
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ pub use fold_batch_norm::{fold_batch_norm, reshape_batch_norm};
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
+pub use fuse_normalization::fuse_normalization;
 
 use crate::graph::{Graph, Index};
 
@@ -37,6 +39,7 @@ fn merge_nodes(
 /// All of them, in order.
 pub fn prepare(graph: &mut Graph) {
     fold_constants(graph);
+    fuse_normalization(graph);
     fuse_bias(graph);
     fold_batch_norm(graph);
     fuse_bias(graph);

@@ -1,13 +1,17 @@
 use super::*;
-use crate::graph::Value;
+use crate::graph::{Node, Parts, Value};
 use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
+use crate::ops::mean::Mean;
+use crate::ops::mul::Mul;
+use crate::ops::normalize::{Kind, Normalize};
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
+use crate::ops::unary::Unary;
 use crate::ops::{Op, Window};
 use crate::quant::{QuantParams, Width};
 use crate::tensor::Tensor;
@@ -338,4 +342,177 @@ fn normalizations_with_the_same_large_parameters_stay() {
     fold_batch_norm(&mut graph);
     let left = graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm(_)));
     assert!((30..40).contains(&left.count()));
+}
+
+const MUL: Op = Op::Mul(Mul);
+
+fn number(net: &mut Net, x: f32) -> usize {
+    net.constant(Tensor::of(vec![], vec![x]))
+}
+
+/// How a normalization is spelled out.
+#[derive(Clone, Copy, Debug)]
+struct Spelled {
+    reduced: [bool; 3],
+    centered: bool,
+    /// The difference is computed anew for the square, the other way round.
+    twice: bool,
+    /// Numerator first.
+    first: bool,
+    length: bool,
+    floor: Floor,
+}
+
+/// What keeps a root from 0.
+#[derive(Clone, Copy, Debug)]
+enum Floor {
+    None,
+    Sum,
+    Clip(f32),
+}
+
+const LAYER: Spelled = Spelled {
+    reduced: [false, false, true],
+    centered: true,
+    twice: false,
+    first: true,
+    length: false,
+    floor: Floor::None,
+};
+
+fn spell(net: &mut Net, x: usize, how: Spelled) -> usize {
+    let mean = || Op::Mean(Mean { reduced: how.reduced.to_vec() });
+    let subtract = Op::Add(Add { subtract: true });
+    let (mut d, mut again) = (x, x);
+    if how.centered {
+        let m = net.node(mean(), &[x]);
+        d = net.node(subtract.clone(), &[x, m]);
+        again = if how.twice { net.node(subtract, &[m, x]) } else { d };
+    }
+    let square = net.node(MUL, &[again, again]);
+    let mut inner = net.node(mean(), &[square]);
+    let (op, with) = if how.length { (MUL, 8.0) } else { (ADD, 1e-3) };
+    let with = number(net, with);
+    inner = net.node(op, &[inner, with]);
+    let mut root = net.node(Op::Unary(Unary::Sqrt), &[inner]);
+    match how.floor {
+        Floor::None => {}
+        Floor::Sum => {
+            let floor = number(net, 1e-12);
+            root = net.node(ADD, &[root, floor]);
+        }
+        Floor::Clip(lo) => {
+            root = net.node(Op::Clip(Clip { lo, hi: f32::INFINITY }), &[root]);
+        }
+    }
+    let factor = net.node(Op::Unary(Unary::Reciprocal), &[root]);
+    net.node(MUL, &if how.first { [d, factor] } else { [factor, d] })
+}
+
+const TOKENS: &[usize] = &[2, 3, 8];
+
+#[test]
+fn normalizations_that_are_spelled_out_become_one_node() {
+    let rms = Spelled { centered: false, ..LAYER };
+    let l2 = Spelled { length: true, ..rms };
+    let layer = |axis| Kind::Layer { axis };
+    for (how, kind) in [
+        (LAYER, layer(2)),
+        (Spelled { twice: true, ..LAYER }, layer(2)),
+        (Spelled { first: false, ..LAYER }, layer(2)),
+        (Spelled { reduced: [false, true, true], ..LAYER }, layer(1)),
+        (rms, Kind::Rms { axis: 2 }),
+        (l2, Kind::L2 { axis: 2 }),
+        (Spelled { floor: Floor::Sum, ..l2 }, Kind::L2 { axis: 2 }),
+        (Spelled { floor: Floor::Clip(1e-12), ..l2 }, Kind::L2 { axis: 2 }),
+    ] {
+        let mut graph = net(TOKENS, |net, x| vec![spell(net, x, how)]);
+        assert_eq!(names_after(fuse_normalization, &mut graph), "Normalize", "{how:?}");
+        let epsilon = if how.length { 0.0 } else { 1e-3 };
+        assert_eq!(graph.nodes[0].op, Op::Normalize(Normalize::plain(kind, epsilon)), "{how:?}");
+    }
+}
+
+#[test]
+fn scale_and_offset_become_part_of_a_normalization() {
+    let by = |how: Spelled, scale: &'static [usize], offset: &'static [usize]| {
+        net(TOKENS, move |net, x| {
+            let y = spell(net, x, how);
+            let (scale, offset) = (net.random(scale), net.random(offset));
+            let y = net.node(MUL, &[scale, y]);
+            vec![net.node(ADD, &[y, offset])]
+        })
+    };
+    let rms = Spelled { centered: false, ..LAYER };
+    for (how, shapes, expected) in [
+        (LAYER, [&[8][..], &[1, 1, 8]], "Normalize"),
+        (LAYER, [&[], &[8]], "Normalize"),
+        (LAYER, [&[3, 1], &[1, 3, 1]], "Normalize"), // of each channel
+        (LAYER, [&[8], &[3, 1]], "Normalize Add"),
+        (LAYER, [&[3, 8], &[8]], "Normalize Mul Add"),
+        (rms, [&[8], &[8]], "Normalize Add"), // ONNX has no offset there
+        (Spelled { length: true, ..rms }, [&[8], &[8]], "Normalize Mul Add"),
+    ] {
+        let mut graph = by(how, shapes[0], shapes[1]);
+        assert_eq!(names_after(fuse_normalization, &mut graph), expected, "{how:?} {shapes:?}");
+    }
+}
+
+/// Other users, outputs, codes and clamps between: each keeps what it is about.
+#[test]
+fn normalizations_with_other_users_stay_spelled_out() {
+    let plain = net(TOKENS, |net, x| vec![spell(net, x, LAYER)]);
+    let before = plain.nodes.len();
+    for node in 0..before - 1 {
+        let v = plain.nodes[node].output;
+        let mut graphs = [(); 4].map(|()| plain.clone());
+        graphs[0].outputs.push(v);
+        graphs[1].nodes[node].clamp = Clip { lo: -9.0, hi: 9.0 };
+        graphs[2].values[v].quant = Some(QuantParams::per_tensor(1.0, 0, Width::W8));
+        let read = Value { name: "read".into(), ..graphs[3].values[v].clone() };
+        let output = graphs[3].add_value(read);
+        let reader = Node {
+            name: "reader".into(),
+            parts: Parts::default(),
+            op: RELU,
+            inputs: vec![v],
+            output,
+            clamp: Clip::NONE,
+        };
+        graphs[3].nodes.push(reader);
+        graphs[3].outputs.push(output);
+        for (how, mut graph) in graphs.into_iter().enumerate() {
+            let kept = graph.nodes[node].clone();
+            fuse_normalization(&mut graph);
+            graph.check().unwrap();
+            assert!(graph.nodes.contains(&kept), "node {node}, change {how}");
+        }
+    }
+}
+
+/// What divides by something else: another mean, another root, not the same axes.
+#[test]
+fn what_is_no_normalization_stays() {
+    let middle = Spelled { reduced: [false, true, false], ..LAYER };
+    let rms = Spelled { centered: false, length: true, floor: Floor::Clip(0.5), ..LAYER };
+    for how in [middle, rms, Spelled { floor: Floor::Sum, ..LAYER }] {
+        let mut graph = net(TOKENS, |net, x| vec![spell(net, x, how)]);
+        let before = graph.nodes.len();
+        names_after(fuse_normalization, &mut graph);
+        assert_eq!(graph.nodes.len(), before, "{how:?}");
+    }
+    // One node of it computes from something else.
+    let plain = net(TOKENS, |net, x| {
+        net.node(RELU, &[x]);
+        vec![spell(net, x, LAYER)]
+    });
+    let (x, other) = (plain.inputs[0], plain.nodes[0].output);
+    for node in 1..plain.nodes.len() {
+        let mut graph = plain.clone();
+        let Some(input) = graph.nodes[node].inputs.iter().position(|&v| v == x) else { continue };
+        graph.nodes[node].inputs[input] = other;
+        let names = names_after(fuse_normalization, &mut graph);
+        // What is left of it divides by the root of a mean of squares.
+        assert!(names.starts_with("Clip Mean Add "), "node {node}: {names}");
+    }
 }

@@ -11,6 +11,7 @@ use crate::ops::clip::Clip;
 use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
+use crate::ops::normalize::{Kind, Normalize};
 use crate::ops::pad::{Mode, Pad};
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
@@ -71,7 +72,7 @@ fn more(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
         let other = &net.graph.values[v].shape;
         (0..4).all(|a| a == axis || other[a] == shape[a])
     };
-    match net.rng.pick(&[0, 1, 1, 1, 2, 2, 3, 4, 5]) {
+    match net.rng.pick(&[0, 1, 1, 1, 2, 2, 3, 4, 5, 6]) {
         0 => (Op::Softmax(Softmax { axis }), vec![x]),
         1 => {
             let others: Vec<ValueId> = images.iter().copied().filter(|v| fits(v, net)).collect();
@@ -96,6 +97,19 @@ fn more(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
             let (group, out) = net.rng.pick(&[(1, 4), (1, 17), (c, c)]);
             let (weight, bias) = (net.random(&[out, c / group, 3, 3]), net.random(&[out]));
             (Op::Conv(Conv { window, group }), vec![x, weight, bias])
+        }
+        5 => {
+            let groups = if c.is_multiple_of(2) { 2 } else { c };
+            let kinds =
+                [Kind::Layer { axis }, Kind::Rms { axis }, Kind::Groups(groups), Kind::L2 { axis }];
+            let plain = Normalize::plain(net.rng.pick(&kinds), 0.0);
+            let n: usize = plain.affine_shape(&shape).iter().product();
+            let affine = net.rng.reals(&[n], 1.0).into_data();
+            let op = match plain.kind {
+                Kind::L2 { .. } => plain,
+                _ => Normalize { epsilon: 1e-3, scale: affine, ..plain },
+            };
+            (Op::Normalize(op), vec![x])
         }
         _ => (
             Op::Clip(net.rng.pick(&[Clip { lo: 0.0, hi: 0.3 }, Clip { lo: -0.1, hi: 9.0 }])),

@@ -34,6 +34,7 @@ class Network:
 
     def __init__(self, name, *shape):
         self.name, self.shape, self.nodes, self.constants = name, shape, [], []
+        self.opset, self.ir_version = 20, 9
         self.random = np.random.default_rng(sum(name.encode()))
 
     def real(self, *shape):
@@ -58,7 +59,7 @@ class Network:
     def model(self, output):
         value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         graph = helper.make_graph(self.nodes, self.name, [value("x", self.shape)], [value(output, None)], self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=self.ir_version)
 
 
 def convolutions():
@@ -117,6 +118,20 @@ def composed():
     return net, net.Concat(*[net.Flatten(net.Add(part, np.float32(0))) for part in parts], axis=1)
 
 
+def normalized():
+    net = Network("normalized", 1, 4, 6, 6)
+    net.opset, net.ir_version = 23, 11  # the first with RMSNormalization
+    last = net.Transpose("x", perm=[0, 2, 3, 1])
+    parts = [
+        net.InstanceNormalization("x", net.real(4), net.real(4)),
+        net.GroupNormalization("x", net.real(4), net.real(4), num_groups=2),
+        net.LayerNormalization(last, net.real(4), net.real(4), axis=-1),
+        net.RMSNormalization(last, net.real(6, 4), axis=2),
+        net.LpNormalization("x", axis=1),
+    ]
+    return net, net.Concat(*[net.Flatten(net.Add(part, np.float32(0))) for part in parts], axis=1)
+
+
 def largest():
     net = Network("largest", 1, 3, 6, 6)
     return net, net.ArgMax(net.Conv("x", net.real(7, 3, 3, 3), net.real(7)), axis=1, keepdims=0)
@@ -129,7 +144,7 @@ def linear():
 
 
 def networks():
-    return [convolutions(), unary(), shapes(), composed(), largest(), linear()]
+    return [convolutions(), unary(), shapes(), composed(), normalized(), largest(), linear()]
 
 
 def main(binary):

@@ -175,13 +175,12 @@ proptest! {
 /// What no exporter writes: any operator with any attributes and arguments, some of them absurd.
 fn any_node() -> impl Strategy<Value = NodeProto> {
     const OTHERS: &str = "And Cast Ceil Constant ConstantOfShape Dropout Equal Expand Gather Greater \
-        DepthToSpace GlobalMaxPool Identity InstanceNormalization LayerNormalization Max Min Mod Not \
-        Pow Range ReduceMax ReduceMean ReduceSum Shape Size SpaceToDepth Split Squeeze Sum Unsqueeze \
+        DepthToSpace GlobalMaxPool Identity Max Min Mod Not Pow Range ReduceL2 ReduceMax ReduceMean ReduceSum Shape Size SpaceToDepth Split Squeeze Sum Unsqueeze \
         Where QuantizeLinear DequantizeLinear";
     const INTS: &str = "axes dilations ends kernel_shape output_padding output_shape pads perm shape \
         split starts steps strides value_ints";
     const INT: &str = "allowzero axis blocksize ceil_mode count_include_pad end group keepdims \
-        num_outputs start storage_order to transA transB value_int";
+        num_groups num_outputs p start storage_order to transA transB value_int";
     const TEXT: &str = "approximate auto_pad coordinate_transformation_mode mode nearest_mode";
     const TEXTS: &str = "SAME_UPPER SAME_LOWER VALID CRD align_corners asymmetric bilinear constant \
         edge floor linear nearest reflect tanh";

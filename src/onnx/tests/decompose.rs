@@ -287,7 +287,7 @@ fn normalizations() {
         close(&y[0], &normalized(&x, &reduced, 0.01_f32 as f64, |p| affine(p[1])));
     }
     let instance = node("InstanceNormalization", &["x", "s", "b"], "y");
-    refused(&of(&[2, 3], instance, constants(3), 13), "a mean along no axis");
+    refused(&of(&[2, 3], instance, constants(3), 13), "shape [2, 3]: only [n, c, ..] is known");
     for (dims, axis, reduced) in [(&[2, 4, 3][..], -1, vec![2]), (&[2, 2, 2, 3], 1, vec![1, 2, 3])]
     {
         let layer = node("LayerNormalization", &["x", "s", "b"], "y").with(int("axis", axis));
@@ -378,4 +378,26 @@ fn argmax_and_its_cast() {
     // On codes, too.
     let on_codes = edited(quantized, |g| g.node[2].input[0] = "xq".into());
     read(&on_codes).unwrap();
+}
+
+/// Scale and offset that the network computes are nodes behind it; what is divided by a length is one node.
+#[test]
+fn normalizations_of_other_kinds() {
+    let constant = || real("s", &[3], &[1.5, -0.5, 2.0]);
+    let rms = node("RMSNormalization", &["x", "s"], "y");
+    let (x, y) = run(&of(&[4, 3], rms, vec![constant()], 23));
+    let x = x.map(|&x| x as f64);
+    let square =
+        |p: &[usize], count: f64| (0..3).map(|i| at(&x, &[p[0], i]).powi(2)).sum::<f64>() / count;
+    let scale = [1.5, -0.5, 2.0];
+    close(
+        &y[0],
+        &tabulate(&[4, 3], |p| at(&x, p) / (square(p, 3.0) + 1e-5_f32 as f64).sqrt() * scale[p[1]]),
+    );
+    let length = node("LpNormalization", &["x"], "y");
+    let (_, y) = run(&of(&[4, 3], length, vec![], 13));
+    close(&y[0], &tabulate(&[4, 3], |p| at(&x, p) / square(p, 1.0).sqrt()));
+    let length = node("ReduceL2", &["x"], "y").with(ints("axes", &[1])).with(int("keepdims", 0));
+    let (_, y) = run(&of(&[4, 3], length, vec![], 13));
+    close(&y[0], &tabulate(&[4], |p| square(p, 1.0).sqrt()));
 }
