@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::analyze::Evaluation;
+use crate::analyze::{Evaluation, OutputSqnr, Part, Sqnr};
 use crate::data::{Samples, Workers};
 use crate::error::{Context, Result, bail};
 use crate::exec::engine::{self, Engine};
@@ -61,7 +61,16 @@ impl Model {
         }
     }
 
-    /// Judges the first output on labelled samples, and beside that of a reference.
+    /// Names of the outputs.
+    pub fn outputs(&self) -> Vec<&str> {
+        match self {
+            Self::Float(g) => g.outputs.iter().map(|&v| &*g.values[v].name).collect(),
+            Self::Int(g) => g.outputs.iter().map(|&v| &*g.values[v].name).collect(),
+        }
+    }
+
+    /// Judges the first output on labelled samples, and beside that of a reference; and how near each output is to a
+    /// float reference.
     ///
     /// # Errors
     /// Samples that cannot be read or do not fit; outputs of another shape than the reference's.
@@ -71,15 +80,43 @@ impl Model {
         samples: &dyn Samples,
         workers: Workers,
     ) -> Result<Evaluation> {
-        let outputs = |model: &Self| model.executor()?.outputs(samples, workers);
-        let (ours, reference) = (outputs(self)?, reference.map(outputs).transpose()?);
+        let parts = match reference {
+            Some(Self::Float(float)) => Part::of(&self.outputs(), float),
+            _ => vec![],
+        };
+        let (network, beside) = (self.executor()?, reference.map(Self::executor).transpose()?);
+        let first = |outputs: Vec<Tensor<f32>>| match outputs.into_iter().next() {
+            Some(output) => Ok(output),
+            None => bail!(Invalid, "the network has no output"),
+        };
+        let each = workers.map(samples.len(), |i| {
+            let inputs = samples.get(i)?;
+            let ours = network.run(&inputs)?;
+            let beside = beside.as_ref().map(|beside| beside.run(&inputs)).transpose()?;
+            let sqnr = beside.iter().flat_map(|r| parts.iter().map(|part| part.sqnr(&ours, r)));
+            let sqnr: Vec<Sqnr> = sqnr.collect();
+            Ok((first(ours)?, beside.map(first).transpose()?, sqnr))
+        })?;
+        let mut total = vec![Sqnr::default(); parts.len()];
+        let (mut ours, mut beside) = (Vec::new(), Vec::new());
+        for (y, r, sqnr) in each {
+            ours.push(y);
+            beside.extend(r);
+            total.iter_mut().zip(sqnr).for_each(|(total, sqnr)| total.merge(sqnr));
+        }
+        let reference = reference.map(|_| beside);
         let mut pairs = ours.iter().zip(reference.iter().flatten());
         if let Some((y, r)) = pairs.find(|(y, r)| y.shape() != r.shape()) {
             let (ours, reference) = (y.shape(), r.shape());
             bail!(Shape, "the outputs have shape {ours:?}, those of the reference {reference:?}");
         }
         let labels: Option<Vec<usize>> = (0..samples.len()).map(|i| samples.label(i)).collect();
-        Ok(Evaluation::new(&ours, labels.as_deref(), reference.as_deref()))
+        let outputs = parts.into_iter().zip(total).map(|(part, sqnr)| {
+            let (output, part) = part.names;
+            OutputSqnr { output, part, sqnr_db: sqnr.db() }
+        });
+        let judged = Evaluation::new(&ours, labels.as_deref(), reference.as_deref());
+        Ok(Evaluation { outputs: outputs.collect(), ..judged })
     }
 
     /// The network, ready to be run; an integer network by the engine with its default options.

@@ -349,6 +349,12 @@ impl Sqnr {
         }
     }
 
+    /// Takes all into account that `other` has seen.
+    pub fn merge(&mut self, other: Self) {
+        self.signal += other.signal;
+        self.noise += other.noise;
+    }
+
     /// The ratio in dB; [`EXACT_DB`](Self::EXACT_DB) if all elements were equal.
     pub fn db(self) -> f64 {
         match self {

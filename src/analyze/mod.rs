@@ -8,6 +8,9 @@ use serde::Serialize;
 pub use crate::quant::Sqnr;
 pub use coverage::{Coverage, Refusal, coverage};
 
+use crate::graph::{Graph, ValueId};
+use crate::ops::Op;
+use crate::ops::concat::Concat;
 use crate::tensor::Tensor;
 
 pub use inspect::{Inspection, LayerReport, LoweredReport, QuantReport, Ram, ValueReport};
@@ -31,6 +34,75 @@ pub struct Evaluation {
     pub agreement: Option<f64>,
     /// [`Sqnr`] of the first output against the reference's.
     pub output_sqnr_db: Option<f64>,
+    /// Of each output that the reference has, too, and of each part of it that a Concat of the reference joins, by
+    /// itself.
+    pub outputs: Vec<OutputSqnr>,
+}
+
+/// How near an output, or a part of it, is to the reference.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct OutputSqnr {
+    /// Name of the output.
+    pub output: String,
+    /// Name of the part; `None` for the whole.
+    pub part: Option<String>,
+    /// Its [`Sqnr`].
+    pub sqnr_db: f64,
+}
+
+/// An output, or a part of it that a Concat joins.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    /// Places of the output among ours and among those of the reference.
+    pub places: [usize; 2],
+    /// The output, and the part.
+    pub names: (String, Option<String>),
+    /// Length of a line of the output, and where the part lies in it.
+    pub line: usize,
+    /// See `line`.
+    pub within: std::ops::Range<usize>,
+}
+
+impl Part {
+    /// Each output of `ours` that the float network has, too, and what makes it up there.
+    pub fn of(ours: &[&str], float: &Graph) -> Vec<Self> {
+        let mut parts = Vec::new();
+        for (place, &v) in float.outputs.iter().enumerate() {
+            let name = &float.values[v].name;
+            let Some(our) = ours.iter().position(|our| our == name) else { continue };
+            let whole =
+                Self { places: [our, place], names: (name.clone(), None), line: 1, within: 0..1 };
+            parts.push(whole.clone());
+            let node = float.nodes.iter().find(|node| node.output == v);
+            let Some((node, Op::Concat(Concat { axis }))) = node.map(|n| (n, &n.op)) else {
+                continue;
+            };
+            let len = |v: ValueId| float.values[v].shape[*axis..].iter().product::<usize>();
+            let mut begin = 0;
+            for &argument in &node.inputs {
+                let (names, end) =
+                    (Some(float.values[argument].name.clone()), begin + len(argument));
+                let names = (name.clone(), names);
+                parts.push(Self { names, line: len(v), within: begin..end, ..whole.clone() });
+                begin = end;
+            }
+        }
+        parts
+    }
+
+    /// That of one sample's outputs; nothing if they differ in shape.
+    pub fn sqnr(&self, ours: &[Tensor<f32>], reference: &[Tensor<f32>]) -> Sqnr {
+        let (mut sqnr, [y, r]) = (Sqnr::default(), self.places);
+        if ours[y].shape() == reference[r].shape() {
+            let lines = [&ours[y], &reference[r]].map(|t| t.data().chunks(self.line.max(1)));
+            let [ours, reference] = lines;
+            for (y, r) in ours.zip(reference) {
+                sqnr.add(&r[self.within.clone()], &y[self.within.clone()]);
+            }
+        }
+        sqnr
+    }
 }
 
 impl Evaluation {
@@ -61,6 +133,7 @@ impl Evaluation {
             reference_top1: reference.and_then(top1),
             agreement: pairs.map(|pairs| share(agree(pairs))),
             output_sqnr_db: sqnr,
+            outputs: vec![],
         }
     }
 }
@@ -68,7 +141,6 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Op;
     use crate::ops::add::Add;
     use crate::ops::clip::Clip;
     use crate::ops::prelu::PRelu;
@@ -83,6 +155,31 @@ mod tests {
         sqnr.add(&[0.0], &[3.0]);
         assert_eq!(sqnr.db(), 10.0);
         assert_eq!(Sqnr::default().db(), Sqnr::EXACT_DB);
+    }
+
+    #[test]
+    fn parts_of_an_output_are_judged_by_themselves() {
+        let mut net = Net::new(0);
+        let (a, b) = (net.input(&[2, 1]), net.input(&[2, 2]));
+        let y = net.node(Op::Concat(Concat { axis: 1 }), &[a, b]);
+        let graph = net.finish(&[y, a]);
+        let names = |v: ValueId| graph.values[v].name.clone();
+        let parts = Part::of(&[&names(a), &names(y)], &graph);
+        let tensor = |x: &[f32], columns| Tensor::new([2, columns], x.to_vec()).unwrap();
+        let reference = [tensor(&[9.0, 1.0, 1.0, 9.0, 1.0, 1.0], 3), tensor(&[9.0; 2], 1)];
+        let ours = [tensor(&[9.0, 0.0], 1), tensor(&[9.0, 0.9, 1.1, 9.0, 1.1, 0.9], 3)];
+        let judged = parts.iter().map(|part| {
+            let db = part.sqnr(&ours, &reference).db().round();
+            (part.names.0.clone(), part.names.1.clone(), db)
+        });
+        let judged: Vec<_> = judged.collect();
+        let expected = [
+            (names(y), None, 36.0),
+            (names(y), Some(names(a)), Sqnr::EXACT_DB),
+            (names(y), Some(names(b)), 20.0),
+            (names(a), None, 3.0),
+        ];
+        assert_eq!(judged, expected);
     }
 
     #[test]

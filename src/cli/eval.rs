@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use naive_ptq::analyze::OutputSqnr;
 use naive_ptq::model::Model;
+use naive_ptq::text::printable;
 
 use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
 use crate::progress::Progress;
@@ -65,8 +67,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             say!("{name:<12} {:.2} %", 100.0 * share);
         }
     }
+    let several = evaluation.outputs.len() > 1;
     if let Some(db) = evaluation.output_sqnr_db {
         say!("output SQNR  {db:.2} dB");
+    }
+    for OutputSqnr { output, part, sqnr_db, .. } in evaluation.outputs.iter().filter(|_| several) {
+        let name = part.as_ref().map_or(output.clone(), |part| format!("{output}: {part}"));
+        say!("  {sqnr_db:.2} dB  \"{}\"", printable(&name));
     }
     Ok(ExitCode::SUCCESS)
 }
