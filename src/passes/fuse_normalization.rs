@@ -161,7 +161,7 @@ fn normalization(
     let Op::Mean(Mean { reduced }) = &walk.plain(inner)?.1.op else { return None };
     let square = walk.back(inner, |_| true)?[0];
     let &[x, same] = walk.back(square, is_product)? else { return None };
-    let shape = &walk.graph.values[numerator].shape;
+    let shape = &walk.graph.values[x].shape;
     let first = reduced.iter().position(|&r| r)?;
     let count: usize = shape[first..].iter().product();
     if same != x || !(0.0..1.0).contains(&epsilon) {

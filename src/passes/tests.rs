@@ -501,6 +501,17 @@ fn what_is_no_normalization_stays() {
         names_after(fuse_normalization, &mut graph);
         assert_eq!(graph.nodes.len(), before, "{how:?}");
     }
+    // A number divided by the root is none, but what it is multiplied with may be one.
+    let mut graph = net(TOKENS, |net, x| {
+        let square = net.node(MUL, &[x, x]);
+        let mean = net.node(Op::Mean(Mean { reduced: vec![false, false, true] }), &[square]);
+        let root = net.node(Op::Unary(Unary::Sqrt), &[mean]);
+        let factor = net.node(Op::Unary(Unary::Reciprocal), &[root]);
+        let one = number(net, 1.0);
+        let factor = net.node(MUL, &[one, factor]);
+        vec![net.node(MUL, &[x, factor])]
+    });
+    assert_eq!(names_after(fuse_normalization, &mut graph), "Normalize");
     // One node of it computes from something else.
     let plain = net(TOKENS, |net, x| {
         net.node(RELU, &[x]);
