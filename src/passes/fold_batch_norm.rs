@@ -2,6 +2,7 @@
 
 use super::merge_nodes;
 use crate::graph::{Copies, Graph, Index, Node, Parts, Value};
+use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
@@ -82,15 +83,74 @@ fn fold_into_producer(
     norm: usize,
     op: BatchNorm,
 ) -> Option<usize> {
-    let norm = &graph.nodes[norm];
-    let channels = affine(graph, norm, op)?;
-    let x = norm.inputs[0];
+    let channels = affine(graph, &graph.nodes[norm], op)?;
+    let x = graph.nodes[norm].inputs[0];
     let producer = index.sole_producer(graph, x)?;
-    let node = &graph.nodes[producer];
+    // The channels of a batch norm are axis 1, those of a linear layer the last one.
+    let linear = matches!(graph.nodes[producer].op, Op::Linear(_));
+    if linear && graph.values[x].shape.len() != 2 {
+        return None;
+    }
+    fold(graph, index, norm, producer, &channels)
+}
+
+/// `f · Conv(x, w, b) + h` → `Conv(x, f · w, f · b + h)` where a Mul, an Add or a Sub does that with a real constant
+/// for all or for each channel; likewise for a linear layer.
+pub fn fold_scale(graph: &mut Graph) {
+    let mut copies = Copies::new();
+    merge_nodes(graph, |graph, index, node| {
+        let scaled = &graph.nodes[node];
+        let &[a, b] = &scaled.inputs[..] else { return None };
+        let constant = [a, b].iter().position(|&v| graph.values[v].constant.is_some())?;
+        let x = scaled.inputs[1 - constant];
+        let numbers = scaled.inputs[constant];
+        let affine = |c: f64| match (&scaled.op, constant) {
+            (Op::Mul(_), _) => Some((c, 0.0)),
+            (Op::Add(Add { subtract: false }), _) => Some((1.0, c)),
+            (Op::Add(_), 1) => Some((1.0, -c)),
+            (Op::Add(_), _) => Some((-1.0, c)),
+            _ => None,
+        };
+        affine(0.0)?;
+        let producer = index.sole_producer(graph, x)?;
+        let shape = &graph.values[x].shape;
+        let axis = match &graph.nodes[producer].op {
+            Op::Conv(_) => 1,
+            Op::Linear(_) => shape.len() - 1,
+            _ => return None,
+        };
+        let real = graph.real_constant(numbers)?;
+        let last = shape.len() - 1 - axis;
+        let mut sizes = real.shape().iter().rev().enumerate();
+        if *shape != graph.values[scaled.output].shape
+            || !sizes.all(|(i, &size)| size == 1 || i == last)
+            || !real.data().iter().all(|x| x.is_finite())
+        {
+            return None;
+        }
+        let (numbers, all) = (real.data(), shape[axis]);
+        let channels: Option<Vec<_>> =
+            (0..all).map(|o| affine(numbers[o % numbers.len()] as f64)).collect();
+        for node in [node, producer] {
+            copies.take(graph, &graph.nodes[node]).ok()?;
+        }
+        fold(graph, index, node, producer, &channels?)
+    });
+}
+
+/// Makes node `producer` compute what `last` does with its result: times the first and plus the second number of
+/// each channel.
+fn fold(
+    graph: &mut Graph,
+    index: &mut Index,
+    last: usize,
+    producer: usize,
+    channels: &[(f64, f64)],
+) -> Option<usize> {
+    let (node, clamp) = (&graph.nodes[producer], graph.nodes[last].clamp);
     let axis = match &node.op {
         Op::Conv(_) => 0,
-        // The channels of a batch norm are axis 1, those of a linear layer the last one.
-        Op::Linear(op) if graph.values[x].shape.len() == 2 => !op.transposed as usize,
+        Op::Linear(op) => !op.transposed as usize,
         _ => return None,
     };
     if node.clamp != Clip::NONE {
@@ -106,9 +166,8 @@ fn fold_into_producer(
         None => vec![0.0; channels.len()],
     };
     let bias =
-        old.iter().zip(&channels).map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
+        old.iter().zip(channels).map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
     let bias = Tensor::from_vec(bias.collect());
-    let clamp = norm.clamp;
     set_constants(graph, index, producer, weight, bias);
     graph.nodes[producer].clamp = clamp;
     Some(producer)

@@ -10,7 +10,7 @@ mod fuse_normalization;
 #[cfg(test)]
 mod tests;
 
-pub use fold_batch_norm::{fold_batch_norm, reshape_batch_norm};
+pub use fold_batch_norm::{fold_batch_norm, fold_scale, reshape_batch_norm};
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
@@ -42,6 +42,7 @@ pub fn prepare(graph: &mut Graph) {
     fuse_normalization(graph);
     fuse_bias(graph);
     fold_batch_norm(graph);
+    fold_scale(graph);
     fuse_bias(graph);
     fuse_activation(graph);
     reshape_batch_norm(graph);

@@ -199,6 +199,45 @@ fn batch_norms_are_folded() {
 
 /// Not after a ReLU, nor beside another use: there the batch norm is a convolution of its own.
 #[test]
+fn scales_and_offsets_behind_a_layer_are_folded() {
+    for (op, x, w, shapes) in [
+        (conv(1, 1), vec![2, 3, 4, 5], vec![6, 3, 1, 1], [vec![6, 1, 1], vec![], vec![1, 6, 1, 1]]),
+        (LINEAR, vec![2, 3], vec![3, 6], [vec![6], vec![1], vec![1, 6]]),
+        (LINEAR, vec![2, 4, 3], vec![3, 6], [vec![6], vec![1, 1], vec![1, 1, 6]]),
+    ] {
+        for biased in [false, true] {
+            let mut graph = net(&x, |net, x| {
+                let mut inputs = vec![x, net.random(&w)];
+                inputs.extend(biased.then(|| net.random(&[6])));
+                let y = net.node(op.clone(), &inputs);
+                let [a, b, c] = [0, 1, 2].map(|i| net.random(&shapes[i]));
+                let y = net.node(Op::Add(Add { subtract: true }), &[y, a]);
+                let y = net.node(Op::Mul(Mul), &[b, y]);
+                let y = net.node(Op::Add(Add { subtract: true }), &[c, y]);
+                let y = net.node(Op::Mul(Mul), &[y, a]);
+                vec![net.node(ADD, &[y, c])]
+            });
+            assert_eq!(names_after(fold_scale, &mut graph), op.name());
+        }
+    }
+}
+
+#[test]
+fn other_scales_stay() {
+    for (shape, users) in
+        [(&[4, 5][..], 1), (&[3, 1, 6, 1, 1], 1), (&[2, 1, 1, 1], 1), (&[6, 1, 1], 2)]
+    {
+        let mut graph = net(&[2, 3, 4, 5], |net, x| {
+            let (w, by) = (net.random(&[6, 3, 1, 1]), net.random(shape));
+            let y = net.node(conv(1, 1), &[x, w]);
+            let z = net.node(Op::Mul(Mul), &[y, by]);
+            if users == 1 { vec![z] } else { vec![z, y] }
+        });
+        assert_eq!(names_after(fold_scale, &mut graph), "Conv Mul", "{shape:?}");
+    }
+}
+
+#[test]
 fn batch_norms_with_nothing_to_fold_into_become_depthwise() {
     let with = |clamp: Clip, relu: bool, uses: usize| {
         let mut graph = net(IMAGE, |net, x| {
