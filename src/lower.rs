@@ -313,7 +313,7 @@ impl Lowerer<'_> {
         let output = self.add_value(node.output, order)?;
         let (name, y) = (node.name.clone(), self.int.values[output].clone());
         let clamp = code_limits(node.clamp, &y.quant);
-        self.to_one_width(node, &mut inputs, &y.quant);
+        self.widen_arguments(node, &mut inputs, &y.quant);
         let x = self.int.values[inputs[0]].quant.clone();
         let moves_codes = node.op.output_params() == OutputParams::SameAsInput;
         if !moves_codes || (x == y.quant && clamp == y.quant.code_range()) {
@@ -333,7 +333,7 @@ impl Lowerer<'_> {
 
     /// Arguments of 8 bits become 16-bit ones beside others of 16, the same numbers with the same scale.
     /// Where codes of 16 bits are to be copied, they become those of the result `y`.
-    fn to_one_width(&mut self, node: &Node, inputs: &mut [ValueId], y: &QuantParams) {
+    fn widen_arguments(&mut self, node: &Node, inputs: &mut [ValueId], y: &QuantParams) {
         let width = |lowerer: &Self, id: ValueId| lowerer.int.values[id].quant.width;
         if inputs.iter().all(|&id| width(self, id) == Width::W8) {
             return;

@@ -211,7 +211,8 @@ fn is_computed_alike(integers: &Arc<IntGraph>, rng: &mut Rng) -> bool {
         let Ok(expected) = reference.run_codes(&x, |_, _| Ok(())) else { return false };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let threads = 1 + rng.below(2);
-            let options = Options::default().with_isa(isa).with_threads(threads).with_policy(policy);
+            let options =
+                Options::default().with_isa(isa).with_threads(threads).with_policy(policy);
             let engine = Engine::new(integers, options).expect("an engine");
             let mut session = engine.session().expect("a session");
             let codes = engine.run_codes(&mut session, &x).expect("codes");

@@ -27,7 +27,7 @@ pub fn random_file(seed: u64) -> Vec<u8> {
     let (_, ranges) = run_float(&float, &random_inputs(&float, &mut rng, 1.0));
     let quantized = quantize(&float, &ranges, rng.pick(&SCHEMES)).unwrap();
     let mut model = ModelProto::decode(&*onnx::export(&quantized)).unwrap();
-    let mixed = seed % 3 == 0;
+    let mixed = seed.is_multiple_of(3);
     if mixed {
         // The first version of the operator set with codes of 16 bits.
         model.opset_import[0].version = Some(21);
