@@ -106,10 +106,18 @@ def quantize(model, calib, x, folder):
         ("QOperator", "QUInt8", "QUInt8"),
         ("QDQ", "QUInt16", "QInt8"),
         ("QDQ", "QInt16", "QInt8"),
+        ("QDQ", "QUInt8", "QInt4"),
+        ("QDQ", "QInt16", "QUInt4"),
+        # Every other result has the codes behind the plus sign: "mixed precision".
+        ("QDQ", "QUInt8+QUInt16", "QInt8"),
+        ("QDQ", "QInt16+QInt8", "QInt8"),
     ]
+    results = [n.output[0] for n in onnx.load(prepared).graph.node]
     ways = []
     for form, activations, weights, per_channel in [(*kind, each) for kind in kinds for each in (False, True)]:
         ways.append("-".join([form, activations, weights, "channel" if per_channel else "tensor"]).lower())
+        activations, *others = activations.split("+")
+        overrides = {name: [{"quant_type": QuantType[other]}] for other in others for name in results[::2]}
         way, path = ways[-1], str(folder / f"{ways[-1]}.onnx")
         quantize_static(
             prepared,
@@ -119,7 +127,7 @@ def quantize(model, calib, x, folder):
             activation_type=QuantType[activations],
             weight_type=QuantType[weights],
             per_channel=per_channel,
-            extra_options={"WeightSymmetric": weights == "QInt8"},
+            extra_options={"WeightSymmetric": weights in ("QInt8", "QInt4"), "TensorQuantOverrides": overrides},
         )
         (folder / way).mkdir()
         save_codes(path, x, folder / way)
