@@ -215,7 +215,7 @@ fn floored(walk: &mut Walk, v: ValueId) -> (ValueId, f32) {
 fn fuse_affine(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usize> {
     let later = &graph.nodes[node];
     let constant = later.inputs.iter().position(|&v| graph.real_constant(v).is_some())?;
-    let x = *later.inputs.get(1 - constant)?;
+    let x = *later.inputs.get(1usize.checked_sub(constant)?)?;
     let producer = index.sole_producer(graph, x)?;
     let before = &graph.nodes[producer];
     let Op::Normalize(op) = &before.op else { return None };
