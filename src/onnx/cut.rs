@@ -86,6 +86,12 @@ pub(super) fn cut(
 
 /// What the file makes of `name` by QuantizeLinear and DequantizeLinear.
 fn dequantized<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a str> {
+    // It has codes already, where others may be made of them.
+    let is_made =
+        |n: &NodeProto| n.op_type == "DequantizeLinear" && n.output.iter().any(|y| y == name);
+    if graph.node.iter().any(is_made) {
+        return None;
+    }
     let reader = |op_type: &str, name: &str| -> Option<&'a NodeProto> {
         graph
             .node

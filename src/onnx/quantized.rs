@@ -85,6 +85,9 @@ impl Importer<'_> {
             let Some(real) = self.graph.values[v].to_real() else {
                 bail!(Unsupported, "input \"{x}\" is not real");
             };
+            if let Some(bad) = real.data().iter().find(|x| !x.is_finite()) {
+                bail!(Range, "constant \"{x}\" holds {bad}");
+            }
             let constant = Some(Constant::Codes(written.quantized(&real)?));
             let quant = Some(written.params);
             let name = self.names.fresh(output.into());

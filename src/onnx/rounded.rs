@@ -75,7 +75,7 @@ impl Importer<'_> {
                     let name = &self.graph.values[raw].name;
                     bail!(Unsupported, "\"{name}\" is used both with and without being quantized");
                 }
-                self.settle_input(raw, &codes, &mut becomes, &mut recodes);
+                self.settle_input(raw, &codes, &mut becomes, &mut recodes)?;
                 continue;
             };
             if !is_real {
@@ -115,11 +115,18 @@ impl Importer<'_> {
         codes: &[ValueId],
         becomes: &mut [ValueId],
         recodes: &mut Vec<Node>,
-    ) {
+    ) -> Result<()> {
         let wanted = || codes.iter().filter_map(|&v| self.graph.values[v].quant.as_ref());
         let quant = match codes {
             &[only] => self.graph.values[only].quant.clone(),
-            _ => Some(covering(wanted())),
+            _ => match covering(wanted()) {
+                Some(quant) => Some(quant),
+                None => bail!(
+                    Unsupported,
+                    "input \"{}\" is quantized in two ways, and 16 bits do not hold both",
+                    self.graph.values[input].name
+                ),
+            },
         };
         for &codes in codes {
             let value = &self.graph.values[codes];
@@ -132,6 +139,7 @@ impl Importer<'_> {
             recodes.push(Node { name, parts, op, clamp, inputs, output: codes });
         }
         self.graph.values[input].quant = quant;
+        Ok(())
     }
 
     /// Computes `codes` by a node like `node`, and by such ones like what is merged with it.
@@ -181,8 +189,8 @@ fn merged(graph: &Graph, index: &Index, node: &Node) -> Option<(usize, usize)> {
 }
 
 /// Codes of 16 bits for all numbers that have codes of one of `params`, as fine as they can be, and such that
-/// those of the finest follow from them exactly.
-fn covering<'a>(params: impl Iterator<Item = &'a QuantParams>) -> QuantParams {
+/// those of the finest follow from them exactly; `None` if their range is too wide for that.
+fn covering<'a>(params: impl Iterator<Item = &'a QuantParams>) -> Option<QuantParams> {
     let (mut finest, mut lo, mut hi) = (f32::MAX, 0f64, 0f64);
     for params in params {
         let (first, last) = params.code_range();
@@ -191,9 +199,12 @@ fn covering<'a>(params: impl Iterator<Item = &'a QuantParams>) -> QuantParams {
         finest = finest.min(params.scale[0]);
     }
     let steps = (65535.0 * finest as f64 / (hi - lo)) as i64;
+    if steps < 1 {
+        return None;
+    }
     // The middle between two codes of the finest is one between two of these: an odd part of a step.
     let parts = if steps % 2 == 0 { steps - 1 } else { steps }.max(1);
     let scale = ((finest as f64 / parts as f64) as f32).max(f32::MIN_POSITIVE);
     let zero_point = (-32768.0 - lo / scale as f64).round_ties_even().clamp(-32768.0, 32767.0);
-    QuantParams::per_tensor(scale, zero_point as i32, Width::W16)
+    Some(QuantParams::per_tensor(scale, zero_point as i32, Width::W16))
 }

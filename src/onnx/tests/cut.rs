@@ -55,3 +55,39 @@ fn a_quantized_value_is_an_output_with_its_codes() {
     assert_eq!(names(&part, &part.outputs), [name]);
     assert_eq!(part.values[part.outputs[0]].quant, graph.values[inside].quant);
 }
+
+/// A value that has codes is not that of the codes which are made of it.
+#[test]
+fn codes_made_of_codes_are_other_values() {
+    let int8 = |name: &str, zero: i8| tensor(name, dt::INT8, &[], vec![zero as u8]);
+    let nodes = vec![
+        node("QuantizeLinear", &["x", "fine", "zero"], "x8"),
+        node("DequantizeLinear", &["x8", "fine", "zero"], "xd"),
+        node("QuantizeLinear", &["xd", "coarse", "zero"], "c8"),
+        node("DequantizeLinear", &["c8", "coarse", "zero"], "cd"),
+        node("Relu", &["cd"], "r"),
+        node("QuantizeLinear", &["r", "coarse", "zero"], "r8"),
+        node("DequantizeLinear", &["r8", "coarse", "zero"], "y"),
+    ];
+    let scales = vec![real("fine", &[], &[0.01]), real("coarse", &[], &[0.5]), int8("zero", 0)];
+    let model = model(nodes, scales);
+    for (name, scale) in [("xd", 0.01), ("cd", 0.5), ("r", 0.5)] {
+        let part = cut(&model, &[name], &[]).unwrap();
+        let output = &part.values[part.outputs[0]];
+        assert_eq!(output.quant.as_ref().unwrap().scale, [scale], "{name}");
+    }
+}
+
+/// Constants that are no numbers have no codes.
+#[test]
+fn what_is_no_number_has_no_codes() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let nodes = vec![
+            node("QuantizeLinear", &["w", "scale"], "w8"),
+            node("DequantizeLinear", &["w8", "scale"], "wd"),
+            node("Add", &["x", "wd"], "y"),
+        ];
+        let initializers = vec![real("w", &[1], &[bad]), real("scale", &[], &[0.5])];
+        refused(&model(nodes, initializers), &format!("constant \"w\" holds {bad}"));
+    }
+}

@@ -281,3 +281,26 @@ fn codes_may_have_several_readers() {
         assert_eq!(constant(2), [9.0, 100.0], "type {data_type}");
     }
 }
+
+/// Codes of 16 bits hold both kinds, or the input is refused by name.
+#[test]
+fn two_kinds_of_codes_of_an_input_fit_16_bits() {
+    let two = |first: f32, second: f32| {
+        let zero = tensor("zero", dt::INT8, &[], vec![0]);
+        let mut nodes = Vec::new();
+        for (scale, part) in [("first", "a"), ("second", "b")] {
+            let [codes, real, out] = ["codes", "real", "out"].map(|name| format!("{part}_{name}"));
+            nodes.push(node("QuantizeLinear", &["x", scale, "zero"], &codes));
+            nodes.push(node("DequantizeLinear", &[&codes, scale, "zero"], &real));
+            nodes.push(node("Relu", &[&real], &out));
+        }
+        nodes.push(node("Add", &["a_out", "b_out"], "y"));
+        model(nodes, vec![real("first", &[], &[first]), real("second", &[], &[second]), zero])
+    };
+    let graph = read(&two(0.01, 0.3)).unwrap();
+    assert_eq!(graph.values[graph.inputs[0]].quant.as_ref().unwrap().width, Width::W16);
+    refused(
+        &two(0.0005, 0.3),
+        "input \"x\" is quantized in two ways, and 16 bits do not hold both",
+    );
+}
