@@ -114,7 +114,7 @@ impl Numbers {
                 bail!(Unsupported, "tensor \"{}\" is made of {}", proto.name, dt::name(other))
             }
         };
-        let bytes = (len * bits).div_ceil(8);
+        let bytes = len.saturating_mul(bits).div_ceil(8);
         let raw = match check_fields(&proto)? {
             "external data" => Some(folder.read(&proto, bytes)?),
             "raw_data" => proto.raw_data.map(Vec::from),
