@@ -20,6 +20,10 @@ const SCRIPT: &str = "onnx_operators.py";
 const REFUSED: [(&str, u32, &str); 1] =
     [("averagepool_counted_ceil", 19, "means one thing before opset 19")];
 
+/// Cases whose quantized form ONNX Runtime computes by a kernel that means something else: its average of codes divides
+/// the last window by another count than its average of real numbers.
+const FUSED_OTHERWISE: [&str; 1] = ["averagepool_counted_ceil"];
+
 /// The folder of models, what Python to run them with, and their names.
 fn models() -> Option<(String, TempDir, Vec<String>)> {
     let python = python("numpy, onnx, onnxruntime")?;
@@ -81,6 +85,7 @@ fn operators_are_those_of_onnx_runtime() {
         match check_float(dir.path(), name) {
             Err(e) if refused.is_some_and(|(_, _, reason)| e.contains(reason)) => {}
             Ok(_) if refused.is_some() => failures.push(format!("{name} is not refused")),
+            Ok(_) if FUSED_OTHERWISE.contains(&case) => {}
             Ok(network) => drop(networks.insert(case, (name, network))),
             Err(e) => failures.push(format!("{name}: {e}")),
         }
