@@ -185,7 +185,7 @@ impl Network {
             }
             4 => (self.call("Add", &[x, &other], &[]), shape, like),
             5 => (self.call("Mul", &[x, &other], &[]), shape, None),
-            6 | 7 => {
+            6 | 7 if !beside.is_empty() => {
                 let part = self.rng.pick(&beside).clone();
                 let y = self.call("Concat", &[x, &part.name], &[("axis", &[1])]);
                 (y, [c + part.shape[0], h, w], like)
