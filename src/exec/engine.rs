@@ -1,5 +1,5 @@
 //! Fast integer execution: plan once, run many times. The codes are those of
-//! [`IntExecutor`], whatever the machine and the number of threads.
+//! [`IntExecutor`](super::int::IntExecutor), whatever the machine and the number of threads.
 //!
 //! All activations lie in one block of memory, the arena of a [`Session`], at the places that
 //! `memory` has found. The constants are packed for the kernels of the chosen [`Isa`].
@@ -270,7 +270,8 @@ impl Engine {
     }
 
     /// As [`run_codes`](Self::run_codes); `observe` sees the codes of every input and then of every
-    /// layer, in the order of memory, as [`IntExecutor::run_codes`] shows them.
+    /// layer, in the order of memory, as
+    /// [`IntExecutor::run_codes`](super::int::IntExecutor::run_codes) shows them.
     ///
     /// # Errors
     /// As for [`run_codes`](Self::run_codes).
