@@ -286,6 +286,7 @@ fn errors() {
     write("truncated.onnx", &float[..float.len() / 2]);
     write("text.onnx", b"This is no model.");
     write("text.npz", b"This is no data.");
+    write("rules.json", b"[{\"nodes\": \"nobody\", \"activations\": 16}]");
     write("out.onnx", b"what was there before");
     fs::create_dir(dir.path().join("folder")).unwrap();
     save(&dir.path().join("narrow.npy"), &[pseudo_random(&[3, 1, 28, 27], 1)]);
@@ -331,6 +332,15 @@ fn errors() {
             &["sample ", "[1, 1, 28, 28], got [1, 1, 28, 27]"],
         ),
         ("quantize FLOAT --calib nan.npy -o out.onnx", &["sample 0: ", "\"image\"", "not finite"]),
+        // Before any sample is looked at.
+        (
+            "quantize FLOAT --calib nan.npy --recipe rules.json -o out.onnx",
+            &["rules.json: rule 1 matches nothing: {\"nodes\":\"nobody\"}"],
+        ),
+        (
+            "quantize FLOAT --calib nan.npy --recipe text.npz -o out.onnx",
+            &["text.npz: not a recipe"],
+        ),
         ("quantize FLOAT --calib CALIB --samples 1 -o missing/out.onnx", &["missing/out.onnx: "]),
         ("quantize FLOAT --calib CALIB --samples 1 -o folder", &["folder: "]),
         ("run int8.onnx --input narrow.npy -o out.onnx", &["[1, 1, 28, 28], got [1, 1, 28, 27]"]),
@@ -387,6 +397,7 @@ fn errors() {
         "nan.npy",
         "narrow.npy",
         "out.onnx",
+        "rules.json",
         "text.npz",
         "text.onnx",
         "truncated.onnx",

@@ -186,7 +186,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.recipe {
         let at = || format!("{}", path.display());
         let text = std::fs::read_to_string(path).with_context(at)?;
-        quantizer = quantizer.recipe(Recipe::from_json(&text).with_context(at)?);
+        let recipe = Recipe::from_json(&text).with_context(at)?;
+        // What it says is looked at before anything is computed.
+        recipe.plan(quantizer.graph(), scheme).with_context(at)?;
+        quantizer = quantizer.recipe(recipe);
     }
     if let Some(bits) = args.output_bits {
         quantizer = quantizer.output_width(bits.width());
