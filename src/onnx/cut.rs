@@ -77,10 +77,9 @@ pub(super) fn cut(
     (graph.input, graph.output) = (inputs, outputs);
     let left: HashSet<String> = graph.node.iter().flat_map(|n| n.output.iter().cloned()).collect();
     graph.value_info.retain(|value| left.contains(&value.name));
-    graph.initializer.retain(|tensor| {
-        graph.node.iter().any(|n| n.input.contains(&tensor.name))
-            || graph.output.iter().any(|output| output.name == tensor.name)
-    });
+    let inputs = graph.node.iter().flat_map(|n| &n.input).map(String::as_str);
+    let read: HashSet<&str> = inputs.chain(graph.output.iter().map(|v| v.name.as_str())).collect();
+    graph.initializer.retain(|tensor| read.contains(tensor.name.as_str()));
     Ok(renamed)
 }
 
