@@ -14,6 +14,7 @@ pub mod rng;
 pub mod seeds;
 pub mod wire;
 
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -79,6 +80,9 @@ pub fn npz(data: &[u8]) -> bool {
 /// A PNG or JPEG file: the last byte says how it is resized.
 pub fn images(data: &[u8]) -> bool {
     let Some((&how, image)) = data.split_last() else { return false };
+    if pixels(image) > MAX_PIXELS {
+        return false;
+    }
     let folder = scratch();
     std::fs::write(folder.path().join("x.png"), image).expect("a file");
     let size = |bit: u8| (how >> bit & 1 == 1).then_some(1 + u32::from(how >> 4));
@@ -90,6 +94,17 @@ pub fn images(data: &[u8]) -> bool {
         ..Preprocess::default()
     };
     all_samples(folder.path(), &preprocess)
+}
+
+/// Of an image that is decoded here. The project decodes larger ones, of which some hundred bytes can be
+/// one; with a sanitizer that takes a minute.
+const MAX_PIXELS: u64 = 1 << 22;
+
+/// What the head of an image says.
+fn pixels(image: &[u8]) -> u64 {
+    let reader = image::ImageReader::new(Cursor::new(image)).with_guessed_format();
+    let size = reader.ok().and_then(|reader| reader.into_dimensions().ok());
+    size.map_or(0, |(width, height)| u64::from(width) * u64::from(height))
 }
 
 /// Calibration statistics: what is read gives finite ranges in order, and is written as it was read.
