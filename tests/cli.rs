@@ -125,6 +125,87 @@ fn losses_are_warnings_and_with_strict_errors() {
 }
 
 #[test]
+fn a_printed_recipe_repeats_the_file_and_refuses_other_data() {
+    let dir = scratch();
+    let rules = r#"[{"types": ["Conv"], "activations": 16, "calibrator": "mse"}, {"nodes": "fc|Gemm|gemm", "weights": 4},
+        {"values": "^image$", "percentile": 99.5}]"#;
+    fs::write(dir.path().join("rules.json"), rules).unwrap();
+    let options = format!(
+        "{SCALE} --recipe rules.json --scheme shift --granularity tensor --samples 50 --output-bits 16"
+    );
+    for options in [options, format!("{SCALE} --no-bias-correction --percentile 99.9 --mean 0.5")] {
+        let first = format!("quantize FLOAT --calib CALIB -o first.onnx --print-recipe {options}");
+        let recipe = run(dir.path(), &first);
+        assert_eq!(recipe.status.code(), Some(0), "{}", String::from_utf8_lossy(&recipe.stderr));
+        fs::write(dir.path().join("whole.json"), &recipe.stdout).unwrap();
+        // Printed alone it is the same.
+        let alone = first.replace("-o first.onnx", "");
+        assert_eq!(run(dir.path(), &alone).stdout, recipe.stdout);
+        let again = "quantize FLOAT --calib CALIB -o again.onnx --recipe whole.json";
+        assert_eq!(run(dir.path(), again).status.code(), Some(0));
+        let [first, again] =
+            ["first.onnx", "again.onnx"].map(|name| fs::read(dir.path().join(name)).unwrap());
+        assert!(first == again, "{options}");
+        let again =
+            prints(dir.path(), "quantize FLOAT --calib CALIB --print-recipe --recipe whole.json");
+        assert_eq!(again.as_bytes(), recipe.stdout);
+        for other in ["--calib TEST", "--calib CALIB --scale 0.5", "--calib CALIB --samples 49"] {
+            let other = format!("quantize FLOAT {other} -o other.onnx --recipe whole.json");
+            fails(dir.path(), &other, &["the recipe is for other data", " with hash "]);
+        }
+    }
+    let recipe: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("whole.json")).unwrap()).unwrap();
+    let defaults = serde_json::json!({"scheme": "scale", "granularity": "channel", "activations": 8, "weights": 8,
+        "calibrator": "percentile", "percentile": 99.9, "steps": []});
+    assert_eq!(recipe["defaults"], defaults);
+}
+
+#[test]
+fn options_win_over_the_defaults_of_a_recipe() {
+    let dir = scratch();
+    let defaults = r#"{"version": 1, "defaults": {"activations": 16, "calibrator": "minmax"}}"#;
+    fs::write(dir.path().join("wide.json"), defaults).unwrap();
+    let quantize = "quantize FLOAT --calib CALIB --samples 20 --recipe wide.json --print-recipe";
+    let recipe = |options: &str| {
+        let output = run(dir.path(), &format!("{quantize} {options}"));
+        let recipe: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (recipe["defaults"].clone(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (defaults, stderr) = recipe("");
+    assert_eq!((&defaults["activations"], &defaults["calibrator"]), (&16.into(), &"minmax".into()));
+    assert_eq!(stderr, "");
+    let (defaults, stderr) = recipe("--activations 8 --percentile 99");
+    assert_eq!(
+        (&defaults["activations"], &defaults["calibrator"]),
+        (&8.into(), &"percentile".into())
+    );
+    assert_eq!(stderr, "warning: wide.json: \"activations\" is 8, not 16: an option says so\n");
+}
+
+/// A bare list is its rules.
+#[test]
+fn rules_that_change_nothing_are_named() {
+    let dir = scratch();
+    let rules = r#"[{"types": ["Conv"], "activations": 16}, {"types": ["Flatten", "Reshape", "MaxPool"], "activations": 16},
+        {"types": ["MaxPool"], "weights": 4}, {"values": "logits", "calibrator": "mse"}]"#;
+    fs::write(dir.path().join("rules.json"), rules).unwrap();
+    let quantize = format!(
+        "quantize FLOAT --calib CALIB {SCALE} --samples 20 -o out.onnx --recipe rules.json --json"
+    );
+    let output = run(dir.path(), &quantize);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let idle: Vec<&str> =
+        summary["idle_rules"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert_eq!(idle.len(), 3, "{idle:?}");
+    for (number, rule) in [2, 3, 4].into_iter().zip(&idle) {
+        assert!(rule.starts_with(&format!("rule {number} changes nothing: {{")), "{rule}");
+        assert!(stderr.contains(rule), "{stderr}");
+    }
+}
+
+#[test]
 fn quantize_and_eval_report_the_bundled_network() {
     for (options, least) in [
         ("", 0.94),
@@ -286,6 +367,7 @@ fn errors() {
     write("truncated.onnx", &float[..float.len() / 2]);
     write("text.onnx", b"This is no model.");
     write("text.npz", b"This is no data.");
+    write("unknown.json", br#"{"version": 1, "defaults": {"activation": 16}}"#);
     write("rules.json", b"[{\"nodes\": \"nobody\", \"activations\": 16}]");
     write("out.onnx", b"what was there before");
     fs::create_dir(dir.path().join("folder")).unwrap();
@@ -336,6 +418,10 @@ fn errors() {
         (
             "quantize FLOAT --calib nan.npy --recipe rules.json -o out.onnx",
             &["rules.json: rule 1 matches nothing: {\"nodes\":\"nobody\"}"],
+        ),
+        (
+            "quantize FLOAT --calib nan.npy --recipe unknown.json -o out.onnx",
+            &["unknown.json: ", "defaults: there is no setting \"activation\""],
         ),
         (
             "quantize FLOAT --calib nan.npy --recipe text.npz -o out.onnx",
@@ -401,6 +487,7 @@ fn errors() {
         "text.npz",
         "text.onnx",
         "truncated.onnx",
+        "unknown.json",
         "without_x.npz",
     ];
     assert_eq!(names, expected);

@@ -15,14 +15,15 @@ const NUMBERS: usize = 1 << 21;
 pub struct Kept(BTreeMap<u64, Vec<Tensor<f32>>>);
 
 impl Kept {
-    /// Keeps the sample, if its hash is low enough.
-    pub fn see(&mut self, inputs: &[Tensor<f32>]) {
+    /// Keeps the sample, if its hash, which it returns, is low enough.
+    pub fn see(&mut self, inputs: &[Tensor<f32>]) -> u64 {
         let hash = hash(inputs);
         let (full, last) = (self.0.len() >= room(inputs), self.0.last_key_value());
         if !(full && last.is_some_and(|(&last, _)| last < hash)) {
             self.0.insert(hash, inputs.to_vec());
             self.shrink();
         }
+        hash
     }
 
     /// Takes those of `other`, too.
@@ -70,7 +71,7 @@ mod tests {
         for (len, kept) in [(1, 32), (1 << 18, 8), (1 << 22, 1)] {
             let of = |range: &mut dyn Iterator<Item = usize>| {
                 let mut kept = Kept::default();
-                range.for_each(|i| kept.see(&sample(i, len)));
+                range.for_each(|i| _ = kept.see(&sample(i, len)));
                 kept
             };
             let whole = of(&mut (0..40));

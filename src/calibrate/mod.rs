@@ -83,6 +83,8 @@ pub struct Observer {
     /// Names of the values.
     names: Vec<String>,
     kept: Kept,
+    /// The sum of the samples' hashes.
+    hash: Option<u64>,
 }
 
 /// Runs every sample through the network and records every activation. The parts that the threads have seen
@@ -120,7 +122,7 @@ impl Observer {
         let mut seen = vec![None; graph.values.len()];
         graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
         let names = graph.values.iter().map(|v| v.name.clone()).collect();
-        Self { seen, whole: results(graph), names, kept: Kept::default() }
+        Self { seen, whole: results(graph), names, kept: Kept::default(), hash: Some(0) }
     }
 
     /// Runs a sample through the network and records every activation; may keep it.
@@ -129,7 +131,8 @@ impl Observer {
     /// Inputs that do not fit, and those of [`see`](Self::see).
     pub fn see_sample(&mut self, network: &FloatExecutor, inputs: &[Tensor<f32>]) -> Result<()> {
         network.run(inputs, |v, tensor| self.see(v, tensor))?;
-        self.kept.see(inputs);
+        let hash = self.kept.see(inputs);
+        self.hash = self.hash.map(|sum| sum.wrapping_add(hash));
         Ok(())
     }
 
@@ -157,6 +160,7 @@ impl Observer {
             }
         }
         self.kept.merge(other.kept);
+        self.hash = self.hash.zip(other.hash).map(|(a, b)| a.wrapping_add(b));
     }
 
     /// Number of samples seen.
@@ -188,11 +192,18 @@ impl Observer {
     /// seen, whatever the calibrator: clipping would make the largest outputs equal, and it is by them
     /// that a network answers. So does the result of any softmax.
     pub fn ranges(&self, calibrator: Calibrator) -> Vec<Option<Range>> {
-        let range = |(seen, &whole): (&Option<Seen>, &bool)| {
-            let calibrator = if whole { Calibrator::MinMax } else { calibrator };
-            Some(calibrator.range(&seen.as_ref()?.histogram))
-        };
-        self.seen.iter().zip(&self.whole).map(range).collect()
+        (0..self.seen.len()).map(|v| self.range_of(v, calibrator)).collect()
+    }
+
+    /// The range of one value, see [`ranges`](Self::ranges).
+    pub fn range_of(&self, v: ValueId, calibrator: Calibrator) -> Option<Range> {
+        let calibrator = if self.whole[v] { Calibrator::MinMax } else { calibrator };
+        Some(calibrator.range(self.histogram(v)?))
+    }
+
+    /// A number for all samples that were seen whole, in any order; `None` if statistics from a file do not tell.
+    pub fn hash(&self) -> Option<u64> {
+        self.hash
     }
 }
 

@@ -24,6 +24,9 @@ struct File {
     /// Samples that were kept, input by input: eight hexadecimal digits for each number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     kept: Vec<Vec<String>>,
+    /// Of all samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,6 +68,7 @@ impl Observer {
             samples: self.samples(),
             values: values.collect(),
             kept: self.kept().map(|inputs| inputs.iter().map(digits).collect()).collect(),
+            hash: self.hash,
         };
         // The types above have no value that JSON cannot hold.
         serde_json::to_string(&file).unwrap_or_default()
@@ -86,7 +90,7 @@ impl Observer {
         if !(1..1 << 48).contains(&file.samples) {
             bail!(Invalid, "calibration statistics of {} samples", file.samples);
         }
-        let mut observer = Self::new(graph);
+        let mut observer = Self { hash: file.hash, ..Self::new(graph) };
         for inputs in &file.kept {
             if inputs.len() != graph.inputs.len() {
                 bail!(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
 use naive_ptq::onnx::{ImportOptions, InputShapes};
-use naive_ptq::quant::Preset;
+use naive_ptq::quantize::Part;
 
 /// Preprocessing of DATA: named, not guessed.
 #[derive(Debug, Args)]
@@ -71,6 +71,12 @@ impl PreprocessArgs {
         }
     }
 
+    /// Takes all of `kept`, if nothing is asked for.
+    pub fn or(&self, kept: Option<&Preprocess>) -> Preprocess {
+        let asked = self.preprocess();
+        kept.filter(|_| asked == Preprocess::default()).cloned().unwrap_or(asked)
+    }
+
     /// Opens the data at `path`, no more than `samples` of it.
     pub fn open(&self, path: &PathBuf, samples: Option<u32>) -> anyhow::Result<Dataset> {
         let data = Dataset::open(path, &self.preprocess())?;
@@ -82,24 +88,6 @@ impl PreprocessArgs {
 pub const DATA_HELP: &str = "DATA is a .npz with an array x (and labels y, if there are any), a .npy, \
 or a folder of images, with labels.csv (file,label) if there are labels. The first axis of an array \
 counts the samples.";
-
-/// Where scales may lie.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum PresetArg {
-    /// Power-of-two scales: every rescaling is a shift
-    Shift,
-    /// Any scale, asymmetric activations
-    Scale,
-}
-
-impl From<PresetArg> for Preset {
-    fn from(preset: PresetArg) -> Self {
-        match preset {
-            PresetArg::Shift => Self::Shift,
-            PresetArg::Scale => Self::Scale,
-        }
-    }
-}
 
 /// Shapes of inputs that the file leaves open.
 #[derive(Debug, Args)]
@@ -116,18 +104,35 @@ pub struct ShapeArgs {
 }
 
 impl ShapeArgs {
+    /// The part of the model, and the named shapes, as a recipe has them; what is not asked for is that of `part`.
+    pub fn or(&self, part: &Part) -> Part {
+        let mut part = part.clone();
+        part.input_shape.extend(self.input_shape.iter().cloned());
+        for (own, asked) in [(&mut part.from, &self.from), (&mut part.outputs, &self.outputs)] {
+            if !asked.is_empty() {
+                own.clone_from(asked);
+            }
+        }
+        part
+    }
+
     /// The part of the model, and the named shapes; for other inputs the shape of the samples in `data`, if
     /// there is any.
     pub fn options(&self, data: Option<&Dataset>) -> anyhow::Result<ImportOptions> {
-        let mut options =
-            ImportOptions::from(self.input_shape.iter().cloned().collect::<InputShapes>());
-        if let Some(data) = data {
-            options.shapes.insert(String::new(), data.sample(0)?.shape().to_vec());
-        }
-        options.outputs.clone_from(&self.outputs);
-        options.from.clone_from(&self.from);
-        Ok(options)
+        options(&self.or(&Part::default()), data)
     }
+}
+
+/// Those of [`ShapeArgs::options`], of `part`.
+pub fn options(part: &Part, data: Option<&Dataset>) -> anyhow::Result<ImportOptions> {
+    let mut options =
+        ImportOptions::from(part.input_shape.clone().into_iter().collect::<InputShapes>());
+    if let Some(data) = data {
+        options.shapes.insert(String::new(), data.sample(0)?.shape().to_vec());
+    }
+    options.outputs.clone_from(&part.outputs);
+    options.from.clone_from(&part.from);
+    Ok(options)
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {

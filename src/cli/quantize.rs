@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
-use naive_ptq::data::{check_outputs, write_atomic};
+use naive_ptq::data::{Dataset, check_outputs, write_atomic};
 use naive_ptq::lower::Accumulator;
-use naive_ptq::quant::{Scheme, Width};
-use naive_ptq::quantize::{Quantizer, Recipe};
+use naive_ptq::quant::Scheme;
+use naive_ptq::quantize::{Data, Defaults, Quantizer, Recipe};
 use naive_ptq::text::printable;
 
-use crate::args::{DATA_HELP, PreprocessArgs, PresetArg, ShapeArgs, ThreadArgs};
+use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
 use crate::progress::Progress;
 use crate::say::plain;
 
@@ -26,6 +26,7 @@ Examples:
   naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx --scheme shift --granularity tensor
   naive-ptq quantize float.onnx --calib calib.npz -o int16.onnx --activations 16
   naive-ptq quantize float.onnx --calib calib.npz -o mixed.onnx --recipe recipe.json
+  naive-ptq quantize float.onnx --calib calib.npz -o int8.onnx --print-recipe > recipe.json
   naive-ptq quantize float.onnx --calib part1.npz --calib-stats part1.json
   naive-ptq quantize float.onnx --merge part1.json part2.json -o int8.onnx
   naive-ptq quantize float.onnx --calib photos/ -o int8.onnx --calibrator percentile \\
@@ -34,10 +35,10 @@ pub struct Args {
     /// The float model
     model: PathBuf,
     /// Samples like those that the network will see
-    #[arg(long, value_name = "DATA", required_unless_present = "merge")]
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["merge", "print_recipe"])]
     calib: Option<PathBuf>,
     /// Where the quantized model is written: an ONNX file with QuantizeLinear/DequantizeLinear pairs
-    #[arg(short, long, value_name = "OUT.onnx", required_unless_present = "calib_stats")]
+    #[arg(short, long, value_name = "OUT.onnx", required_unless_present_any = ["calib_stats", "print_recipe"])]
     output: Option<PathBuf>,
     /// Write what calibration has seen, so that it can be merged with other parts of the data
     #[arg(long, value_name = "OUT.json")]
@@ -48,22 +49,26 @@ pub struct Args {
     /// Leave biases as they are, instead of making up for the mean error of rounded weights
     #[arg(long)]
     no_bias_correction: bool,
-    /// Where scales may lie
-    #[arg(long, value_enum, default_value_t = PresetArg::Scale)]
-    scheme: PresetArg,
-    /// Which weights share a scale
-    #[arg(long, value_enum, default_value_t = GranularityArg::Channel)]
-    granularity: GranularityArg,
-    /// Bits of the codes of activations
-    #[arg(long, value_enum, value_name = "BITS", default_value_t = BitsArg::Eight)]
-    activations: BitsArg,
-    /// Bits of the codes of weights
-    #[arg(long, value_enum, value_name = "BITS", default_value_t = WeightBitsArg::Eight)]
-    weights: WeightBitsArg,
-    /// Exceptions for some nodes: {"version": 1, "defaults": {…}, "rules": [{"nodes": REGEX, "types": […],
-    /// "values": REGEX, "activations": 16, "weights": 16, "scheme": "shift", "granularity": "tensor"}]}, or the list alone
+    /// Where scales may lie [default: scale]
+    #[arg(long, value_enum)]
+    scheme: Option<PresetArg>,
+    /// Which weights share a scale [default: channel]
+    #[arg(long, value_enum)]
+    granularity: Option<GranularityArg>,
+    /// Bits of the codes of activations [default: 8]
+    #[arg(long, value_enum, value_name = "BITS")]
+    activations: Option<BitsArg>,
+    /// Bits of the codes of weights [default: 8]
+    #[arg(long, value_enum, value_name = "BITS")]
+    weights: Option<WeightBitsArg>,
+    /// What is chosen by default, and exceptions for some nodes: {"version": 1, "defaults": {…}, "rules": [{"nodes": REGEX,
+    /// "types": […], "values": REGEX, "activations": 16, "weights": 16, "scheme": "shift", "granularity": "tensor",
+    /// "calibrator": "minmax"}]}, or the list alone; options that are given here win over its defaults
     #[arg(long, value_name = "FILE.json")]
     recipe: Option<PathBuf>,
+    /// Print the whole of what is chosen as a recipe, and nothing else: with the same data it gives the same file
+    #[arg(long, conflicts_with = "json")]
+    print_recipe: bool,
     /// Bits of the codes of the network's outputs [default: those of --activations and --recipe; 16 where a Concat joins
     /// ranges that are far apart]
     #[arg(long, value_enum, value_name = "BITS")]
@@ -71,9 +76,9 @@ pub struct Args {
     /// Make the arguments of each Concat that is an output outputs of their own, named as they are
     #[arg(long)]
     split_outputs: bool,
-    /// How ranges of 8-bit activations are chosen; those of 16 bits take twice what was seen
-    #[arg(long, value_enum, default_value_t = CalibratorArg::Auto)]
-    calibrator: CalibratorArg,
+    /// How ranges of 8-bit activations are chosen; those of 16 bits take twice what was seen [default: auto]
+    #[arg(long, value_enum)]
+    calibrator: Option<CalibratorArg>,
     /// Calibrate by percentile, with this share of the values inside the range [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     percentile: Option<f64>,
@@ -94,7 +99,15 @@ pub struct Args {
     preprocess: PreprocessArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PresetArg {
+    /// Power-of-two scales: every rescaling is a shift
+    Shift,
+    /// Any scale, asymmetric activations
+    Scale,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum GranularityArg {
     /// One scale for the whole weight
     Tensor,
@@ -105,38 +118,19 @@ enum GranularityArg {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum BitsArg {
     #[value(name = "8")]
-    Eight,
+    Eight = 8,
     #[value(name = "16")]
-    Sixteen,
+    Sixteen = 16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum WeightBitsArg {
     #[value(name = "4")]
-    Four,
+    Four = 4,
     #[value(name = "8")]
-    Eight,
+    Eight = 8,
     #[value(name = "16")]
-    Sixteen,
-}
-
-impl WeightBitsArg {
-    fn width(self) -> Width {
-        match self {
-            Self::Four => Width::W4,
-            Self::Eight => Width::W8,
-            Self::Sixteen => Width::W16,
-        }
-    }
-}
-
-impl BitsArg {
-    fn width(self) -> Width {
-        match self {
-            Self::Eight => Width::W8,
-            Self::Sixteen => Width::W16,
-        }
-    }
+    Sixteen = 16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -155,51 +149,84 @@ enum CalibratorArg {
     Entropy,
 }
 
+/// The name that a recipe has for it.
+fn named(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+}
+
+impl Args {
+    /// What the options say, as a recipe does.
+    fn asked(&self) -> Defaults {
+        let mut asked = Defaults::default();
+        let settings = &mut asked.settings;
+        settings.scheme = self.scheme.map(named);
+        settings.granularity = self.granularity.map(named);
+        settings.activations = self.activations.map(|bits| bits as u32);
+        settings.weights = self.weights.map(|bits| bits as u32);
+        settings.percentile = self.percentile;
+        settings.calibrator = self.calibrator.map(named);
+        asked.output_bits = self.output_bits.map(|bits| bits as u32);
+        asked.split_outputs = self.split_outputs.then_some(true);
+        asked.steps = self.no_bias_correction.then(Vec::new);
+        asked
+    }
+
+    /// The recipe of the file, if there is one, with what the options say in its place.
+    fn whole_recipe(&self) -> anyhow::Result<Recipe> {
+        let mut recipe = Recipe { version: 1, ..Recipe::default() };
+        if let Some(path) = &self.recipe {
+            let at = || format!("{}", path.display());
+            recipe = Recipe::from_json(&std::fs::read_to_string(path).with_context(at)?)
+                .with_context(at)?;
+            recipe.check().with_context(at)?;
+            for replaced in recipe.override_defaults(&self.asked()) {
+                warn(&format!("{}: {replaced}: an option says so", path.display()));
+            }
+        } else {
+            recipe.override_defaults(&self.asked());
+        }
+        recipe.model = self.shapes.or(&recipe.model);
+        Ok(recipe)
+    }
+}
+
+/// One line on standard error.
+fn warn(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let percentile = args.percentile.unwrap_or(99.99);
-    if !(percentile > 0.0 && percentile <= 100.0) {
-        bail!("--percentile {percentile}: expected more than 0, at most 100");
+    if let Some(percent) = args.percentile.filter(|&it| !(it > 0.0 && it <= 100.0)) {
+        bail!("--percentile {percent}: expected more than 0, at most 100");
     }
     let outputs = args.output.iter().chain(&args.calib_stats);
     check_outputs(&outputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
-    let scheme =
-        Scheme::new(args.scheme.into()).with_widths(args.activations.width(), args.weights.width());
-    let scheme = match args.granularity {
-        GranularityArg::Channel => scheme,
-        GranularityArg::Tensor => scheme.per_tensor(),
-    };
-    let calibrator = match args.calibrator {
-        CalibratorArg::Auto if args.percentile.is_none() => Calibrator::Auto,
-        CalibratorArg::Auto | CalibratorArg::Percentile => Calibrator::Percentile(percentile),
-        CalibratorArg::Minmax => Calibrator::MinMax,
-        CalibratorArg::MovingAverage => Calibrator::MovingAverage,
-        CalibratorArg::Mse => Calibrator::Mse(scheme),
-        CalibratorArg::Entropy => Calibrator::Entropy,
-    };
+    let mut recipe = args.whole_recipe()?;
 
-    let data =
-        args.calib.as_ref().map(|path| args.preprocess.open(path, args.samples)).transpose()?;
-    let mut quantizer = Quantizer::with_options(&args.model, &args.shapes.options(data.as_ref())?)?
-        .scheme(scheme)
-        .calibrator(calibrator);
-    if let Some(path) = &args.recipe {
-        let at = || format!("{}", path.display());
-        let text = std::fs::read_to_string(path).with_context(at)?;
-        let recipe = Recipe::from_json(&text).with_context(at)?;
-        // What it says is looked at before anything is computed.
-        recipe.plan(quantizer.graph(), scheme).with_context(at)?;
-        quantizer = quantizer.recipe(recipe);
+    // The data are those of the recipe, if they are like them.
+    let kept = recipe.data.as_ref();
+    let preprocess = args.preprocess.or(kept.and_then(|kept| kept.preprocess.as_ref()));
+    let samples = args.samples.map(u64::from).or(kept.map(|kept| kept.samples));
+    let data = args.calib.as_ref().map(|path| Dataset::open(path, &preprocess)).transpose()?;
+    let data = data.map(|data| match samples {
+        Some(n) => data.take(n.try_into().unwrap_or(usize::MAX)),
+        None => data,
+    });
+    if data.is_some() {
+        recipe.data.get_or_insert_with(Data::default).preprocess = Some(preprocess);
     }
-    if let Some(bits) = args.output_bits {
-        quantizer = quantizer.output_width(bits.width());
-    }
-    if args.split_outputs {
-        quantizer = quantizer.split_outputs();
-    }
-    if args.no_bias_correction {
-        quantizer = quantizer.steps(vec![]);
-    }
+    let options = args::options(&recipe.model, data.as_ref())?;
+    let quantizer = Quantizer::with_options(&args.model, &options)?
+        .calibrator(Calibrator::Auto)
+        .threads(args.threads.workers());
+    // What it says is looked at before anything is computed.
+    let plan = recipe.plan(quantizer.graph(), Scheme::default());
+    match &args.recipe {
+        Some(path) => plan.with_context(|| format!("{}", path.display()))?,
+        None => plan?,
+    };
+    let mut quantizer = quantizer.recipe(recipe);
     if let Some(data) = &data {
         let bar = Progress::new("calibrating", data.len());
         let done = |n| bar.set(n);
@@ -215,8 +242,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.calib_stats {
         write_atomic(path, quantizer.observer().to_json(quantizer.graph()).as_bytes())?;
     }
-    if !args.json {
+    let is_said = !args.json && !args.print_recipe;
+    if is_said {
         say!("calibrated on {samples} samples");
+    }
+    if args.print_recipe {
+        say!("{}", quantizer.full_recipe()?.to_json());
     }
     let Some(output) = &args.output else {
         if args.json {
@@ -225,15 +256,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let quantized = quantizer.quantize()?;
-    for loss in &quantized.losses {
-        let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {loss}")));
-    }
+    quantized.idle_rules.iter().for_each(|rule| warn(rule));
+    quantized.losses.iter().for_each(|loss| warn(&loss.to_string()));
     if args.strict && !quantized.losses.is_empty() {
         bail!("--strict: nothing is written because of the warnings above");
     }
     let summary = quantized.write(output)?;
     if args.json {
         say!("{}", serde_json::to_string_pretty(&summary)?);
+    }
+    if !is_said {
         return Ok(ExitCode::SUCCESS);
     }
     for output in &summary.widened {

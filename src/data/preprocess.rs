@@ -8,6 +8,8 @@ use image::RgbImage;
 #[cfg(feature = "images")]
 use image::imageops::{self, FilterType};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Result, bail};
 use crate::tensor::Tensor;
 
@@ -19,7 +21,8 @@ const MAX_PIXELS: u64 = 1 << 26;
 /// its values becomes `(x·scale − mean[c]) / std[c]` in `f32`, where `c` is the channel.
 ///
 /// Arrays take part in the last step only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
     /// Factor of every value, 1 by default; pixels are 0…255 before it.
     pub scale: f32,
@@ -28,10 +31,13 @@ pub struct Preprocess {
     /// Divides last: nothing (empty), one value, or one per channel.
     pub std: Vec<f32>,
     /// Cut the centre square of this fraction of the shorter side, rounded down; in (0, 1].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub crop_fraction: Option<f32>,
     /// Resize to this many pixels of the shorter side; the longer keeps the ratio, rounded down.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<u32>,
     /// Cut the centre square of this many pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<u32>,
     /// How to resize.
     pub filter: Filter,
@@ -44,7 +50,8 @@ pub struct Preprocess {
 /// Pillow has the same filters, but rounds and clamps after each of its two passes, here it is done
 /// once: bilinear pixels differ by at most 1, bicubic ones by more beside hard edges.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Filter {
     /// A triangle, two pixels wide.
     #[default]
@@ -55,7 +62,8 @@ pub enum Filter {
 
 /// The order of a sample's axes.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// `[1, c, h, w]`: the channel is axis 1.
     #[default]

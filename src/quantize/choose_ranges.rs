@@ -25,7 +25,7 @@ struct Choice {
 
 /// For each value of 8 bits one of the ranges that `Percentile(99.99)`, `Mse` and `MinMax` choose: that with which the
 /// nodes that read it, all else real, are nearest to their real results, on a few samples that calibration has
-/// kept. Others keep theirs in `ranges`.
+/// kept. Others, and those that have another calibrator, keep theirs in `ranges`.
 ///
 /// # Errors
 /// Those of the float network.
@@ -33,12 +33,18 @@ pub(super) fn choose_ranges(
     graph: &Graph,
     plan: &Plan,
     observer: &Observer,
+    calibrators: &[Calibrator],
+    workers: Workers,
     ranges: &mut [Option<Range>],
 ) -> Result<()> {
-    let choices = choices(graph, plan, observer, ranges);
+    let mut choices = choices(graph, plan, observer, ranges);
+    choices.retain(|choice| calibrators[choice.value] == Calibrator::Auto);
+    if choices.is_empty() {
+        return Ok(());
+    }
     let samples: Vec<&[Tensor<f32>]> = observer.kept().take(SAMPLES).collect();
     let network = FloatExecutor::new(graph);
-    let errors = Workers::default().map(samples.len(), |i| {
+    let errors = workers.map(samples.len(), |i| {
         let trace = network.trace(samples[i])?;
         choices.iter().map(|choice| choice.errors(&network, &trace)).collect::<Result<Vec<_>>>()
     })?;

@@ -36,8 +36,8 @@ pub use outputs::split_outputs;
 pub use params::{Params, choose_params};
 pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};
-pub use recipe::{Recipe, Rule, Settings};
-pub use session::{Change, Report, Session, Step, default_steps};
+pub use recipe::{Data, Defaults, Part, Recipe, Rule, Settings};
+pub use session::{Change, Report, Session, Step, default_steps, step};
 
 /// Everything that has to happen between import and calibration or lowering, in order.
 ///

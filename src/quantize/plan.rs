@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::calibrate::Calibrator;
 use crate::graph::{Graph, ValueId};
 use crate::ops::OutputParams;
 use crate::quant::{Scheme, Width};
@@ -17,6 +18,10 @@ pub struct Plan {
     pub nodes: HashMap<usize, Scheme>,
     /// By value.
     pub inputs: HashMap<ValueId, Scheme>,
+    /// How ranges are chosen, if a recipe says so,
+    pub calibrator: Option<Calibrator>,
+    /// and for some values another way.
+    pub calibrators: HashMap<ValueId, Calibrator>,
 }
 
 impl Plan {
@@ -28,6 +33,19 @@ impl Plan {
     /// That of the network's input `value`.
     pub fn of_input(&self, value: ValueId) -> Scheme {
         self.inputs.get(&value).copied().unwrap_or(self.default)
+    }
+
+    /// How the range of each activation of `graph` is chosen, by `default` if nothing else is said: what only moves codes
+    /// has the range of what it moves.
+    pub fn calibrators(&self, graph: &Graph, default: Calibrator) -> Vec<Calibrator> {
+        let mut all = vec![self.calibrator.unwrap_or(default); graph.values.len()];
+        self.calibrators.iter().for_each(|(&v, &own)| all[v] = own);
+        for node in &graph.nodes {
+            if node.op.output_params() == OutputParams::SameAsInput {
+                all[node.output] = all[node.inputs[0]];
+            }
+        }
+        all
     }
 
     /// The width of each activation of `graph`: what has codes already keeps its own.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::losses::{Loss, losses};
-use super::{Recipe, Report, Session, Step, default_steps, export_checked, prepare, split_outputs};
+use super::{
+    Data, Defaults, Plan, Recipe, Report, Session, Settings, Step, choose_params, default_steps,
+    export_checked, prepare, split_outputs,
+};
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Samples, Workers, write_atomic};
 use crate::error::{Context, Result, bail};
@@ -42,6 +45,7 @@ pub struct Quantizer {
     calibrator: Option<Calibrator>,
     output_width: Option<Width>,
     steps: Vec<Box<dyn Step>>,
+    threads: Workers<'static>,
 }
 
 impl Quantizer {
@@ -82,6 +86,7 @@ impl Quantizer {
             calibrator: None,
             output_width: None,
             steps: default_steps(),
+            threads: Workers::default(),
         })
     }
 
@@ -90,9 +95,17 @@ impl Quantizer {
         Self { scheme, ..self }
     }
 
-    /// Exceptions from it for some nodes; none without this.
+    /// What counts more than all else that is said here, and exceptions for some nodes; nothing without this. One that
+    /// splits outputs forgets what calibration has seen.
     pub fn recipe(self, recipe: Recipe) -> Self {
-        Self { recipe, ..self }
+        let split = recipe.defaults.split_outputs == Some(true);
+        let with_recipe = Self { recipe, ..self };
+        if split { with_recipe.split_outputs() } else { with_recipe }
+    }
+
+    /// Who computes; by default all cores. The result does not depend on it.
+    pub fn threads(self, threads: Workers<'static>) -> Self {
+        Self { threads, ..self }
     }
 
     /// How ranges are chosen; [`Calibrator::of`] the scheme without this.
@@ -123,7 +136,8 @@ impl Quantizer {
     /// # Errors
     /// The sample that cannot be read, does not fit or makes a number that is not finite.
     pub fn calibrate(self, samples: &dyn Samples) -> Result<Self> {
-        self.calibrate_with(samples, Workers::default())
+        let threads = self.threads;
+        self.calibrate_with(samples, threads)
     }
 
     /// As [`calibrate`](Self::calibrate), by these workers; the result does not depend on them.
@@ -166,23 +180,107 @@ impl Quantizer {
         self.network.graph()
     }
 
+    /// All that is asked for, and what calibration has seen: with the same data it gives the same file.
+    ///
+    /// # Errors
+    /// Settings that do not exist.
+    pub fn full_recipe(&self) -> Result<Recipe> {
+        let asked = &self.recipe.defaults;
+        let scheme = asked.settings.over(self.scheme)?;
+        let calibrator = asked.settings.calibrator(scheme)?.unwrap_or(self.base_calibrator(scheme));
+        let names = || self.steps.iter().map(|step| step.name().replace(' ', "-")).collect();
+        let output_width = asked.output_width()?.or(self.output_width);
+        let given = self.recipe.data.as_ref();
+        let data = (self.observer.samples() > 0).then(|| Data {
+            samples: self.observer.samples(),
+            hash: self.observer.hash().map(|hash| format!("{hash:016x}")),
+            preprocess: given.and_then(|given| given.preprocess.clone()),
+        });
+        Ok(Recipe {
+            version: 1,
+            defaults: Defaults {
+                settings: Settings::all(scheme, calibrator),
+                steps: Some(asked.steps.clone().unwrap_or_else(names)),
+                output_bits: output_width.map(Width::bits),
+                split_outputs: asked.split_outputs,
+            },
+            data,
+            ..self.recipe.clone()
+        })
+    }
+
+    fn base_calibrator(&self, scheme: Scheme) -> Calibrator {
+        self.calibrator.unwrap_or(Calibrator::of(scheme))
+    }
+
+    /// The plan of `recipe`, and the outputs that are widened.
+    fn plan(&self, recipe: &Recipe) -> Result<(Plan, Vec<String>)> {
+        let mut plan = recipe.plan(self.graph(), self.scheme)?;
+        let widened = match recipe.defaults.output_width()?.or(self.output_width) {
+            Some(width) => {
+                plan.set_output_width(self.graph(), width);
+                vec![]
+            }
+            None => plan.widen_joined_outputs(self.graph(), &self.observer),
+        };
+        Ok((plan, widened))
+    }
+
+    /// The rules of the recipe without which every code would be the same.
+    fn idle_rules(&self, plan: &Plan) -> Result<Vec<String>> {
+        let (graph, calibrator) = (self.graph(), self.base_calibrator(plan.default));
+        let ranges = self.observer.ranges(Calibrator::MinMax);
+        let effect = |plan: &Plan| -> Result<_> {
+            let widths = plan.widths(graph);
+            let mut calibrators = plan.calibrators(graph, calibrator);
+            for v in 0..calibrators.len() {
+                if widths[v] != Width::W8 || self.observer.is_whole(v) {
+                    calibrators[v] = Calibrator::MinMax;
+                }
+            }
+            Ok((choose_params(graph, &ranges, plan)?, calibrators))
+        };
+        let mut idle = Vec::new();
+        let Ok(whole) = effect(plan) else { return Ok(idle) };
+        for (index, rule) in self.recipe.rules.iter().enumerate() {
+            let (plan, _) = self.plan(&self.recipe.without(index))?;
+            if effect(&plan).is_ok_and(|without| without == whole) {
+                idle.push(format!("rule {} changes nothing: {}", index + 1, rule.asked()));
+            }
+        }
+        Ok(idle)
+    }
+
+    /// Refuses other samples than those that the recipe names.
+    fn check_data(&self) -> Result<()> {
+        let Some(Data { samples, hash: Some(wanted), .. }) = &self.recipe.data else {
+            return Ok(());
+        };
+        match self.observer.hash().map(|hash| format!("{hash:016x}")) {
+            Some(seen) if seen != *wanted => bail!(
+                Invalid,
+                "the recipe is for other data: {samples} samples with hash {wanted}, not {} with {seen}; without its \
+                 \"data\" it is for any",
+                self.observer.samples()
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Chooses parameters, runs the steps, and makes the integer network.
     ///
     /// # Errors
-    /// A network that was not calibrated; the node that has no integer form, or none in a file.
+    /// A network that was not calibrated, or on other data than those that the recipe names; the node that has no
+    /// integer form, or none in a file.
     pub fn quantize(&self) -> Result<Quantized> {
-        let calibrator = self.calibrator.unwrap_or(Calibrator::of(self.scheme));
+        self.check_data()?;
+        let (plan, widened) = self.plan(&self.recipe)?;
+        let idle_rules = self.idle_rules(&plan)?;
+        let calibrator = self.base_calibrator(plan.default);
         let graph = Graph::clone(self.graph());
-        let mut plan = self.recipe.plan(&graph, self.scheme)?;
-        let widened = match self.output_width {
-            Some(width) => {
-                plan.set_output_width(&graph, width);
-                vec![]
-            }
-            None => plan.widen_joined_outputs(&graph, &self.observer),
-        };
-        let mut session = Session::new(graph, &self.observer, calibrator, plan)?;
-        let steps = session.run(&self.steps)?;
+        let mut session = Session::by(self.threads, graph, &self.observer, calibrator, plan)?;
+        let own_steps = self.recipe.defaults.steps()?;
+        let steps = session.run(own_steps.as_ref().unwrap_or(&self.steps))?;
         let graph = session.quantized()?;
         let (bytes, integer) = export_checked(&graph)?;
         let losses = losses(&session.graph, &session.params, &self.observer, &integer)?;
@@ -190,6 +288,7 @@ impl Quantizer {
             graph,
             losses,
             widened,
+            idle_rules,
             integer: Arc::new(integer),
             bytes,
             samples: self.observer.samples(),
@@ -234,6 +333,8 @@ pub struct Quantized {
     pub steps: Vec<Report>,
     /// Outputs that have 16 bits because a Concat joins in them what lies far apart.
     pub widened: Vec<String>,
+    /// Rules of the recipe that are for something, but change nothing of it.
+    pub idle_rules: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
     bytes: Vec<u8>,
@@ -260,6 +361,8 @@ pub struct Summary {
     pub steps: Vec<Report>,
     /// Outputs that have 16 bits because a Concat joins in them what lies far apart.
     pub widened: Vec<String>,
+    /// Rules of the recipe that are for something, but change nothing of it.
+    pub idle_rules: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
 }
@@ -288,6 +391,7 @@ impl Quantized {
             accumulator: widest,
             steps: self.steps.clone(),
             widened: self.widened.clone(),
+            idle_rules: self.idle_rules.clone(),
             losses: self.losses.clone(),
         })
     }

@@ -8,6 +8,7 @@ use super::choose_ranges::choose_ranges;
 use super::params::{Params, choose_params};
 use super::{BiasCorrection, Plan, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
+use crate::data::Workers;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
@@ -75,6 +76,22 @@ pub fn default_steps() -> Vec<Box<dyn Step>> {
     vec![Box::new(BiasCorrection)]
 }
 
+/// The step of this name, with hyphens for spaces.
+///
+/// # Errors
+/// A name that no step has.
+pub fn step(name: &str) -> Result<Box<dyn Step>> {
+    let mut all = default_steps();
+    let named = |step: &dyn Step| step.name().replace(' ', "-");
+    match all.iter().position(|step| named(step.as_ref()) == name) {
+        Some(index) => Ok(all.swap_remove(index)),
+        None => {
+            let names: Vec<String> = all.iter().map(|step| named(step.as_ref())).collect();
+            bail!(Invalid, "there is no step \"{name}\", only \"{}\"", names.join("\", \""))
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     /// Begins with the parameters that follow from the ranges that `calibrator` chooses.
     ///
@@ -87,15 +104,28 @@ impl<'a> Session<'a> {
         calibrator: Calibrator,
         plan: impl Into<Plan>,
     ) -> Result<Self> {
+        Self::by(Workers::default(), graph, observer, calibrator, plan.into())
+    }
+
+    /// As [`new`](Self::new), by these workers; the result does not depend on them.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn by(
+        workers: Workers,
+        graph: Graph,
+        observer: &'a Observer,
+        calibrator: Calibrator,
+        plan: Plan,
+    ) -> Result<Self> {
         calibrator.check()?;
         if observer.samples() == 0 {
             bail!(Invalid, "calibration has seen no samples");
         }
-        let plan = plan.into();
-        let mut ranges = observer.ranges(calibrator);
-        if calibrator == Calibrator::Auto {
-            choose_ranges(&graph, &plan, observer, &mut ranges)?;
-        }
+        let calibrators = plan.calibrators(&graph, calibrator);
+        let of = |(v, &calibrator)| observer.range_of(v, calibrator);
+        let mut ranges: Vec<_> = calibrators.iter().enumerate().map(of).collect();
+        choose_ranges(&graph, &plan, observer, &calibrators, workers, &mut ranges)?;
         with_room(&graph, &plan.widths(&graph), observer, &mut ranges);
         let params = choose_params(&graph, &ranges, &plan)?;
         Ok(Self { graph, observer, plan, ranges, params, rounding: Rounding::default() })

@@ -365,3 +365,46 @@ fn rules_choose_widths_by_name_type_and_value() {
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     }
 }
+
+/// A peak of 100 among numbers up to 1: only where everything is to be kept are there few codes for these.
+#[test]
+fn rules_choose_the_calibrator_of_a_value() {
+    let mut net = Net::new(1);
+    let x = net.input(&[1, 4000]);
+    let twice = net.node(Op::Add(Add { subtract: false }), &[x, x]);
+    let y = net.node(Op::Add(Add { subtract: false }), &[twice, twice]);
+    let mut peak = random_inputs(&net.finish(&[y]), &mut Rng(1), 1.0);
+    peak[0].data_mut()[7] = 100.0;
+    let scales = |defaults: &str, rules: &str| {
+        let mut net = Net::new(1);
+        let x = net.input(&[1, 4000]);
+        let twice = net.node(Op::Add(Add { subtract: false }), &[x, x]);
+        let y = net.node(Op::Add(Add { subtract: false }), &[twice, twice]);
+        let quantizer = Quantizer::from_graph(net.finish(&[y])).unwrap();
+        let quantizer = quantizer.calibrate_stream([peak.clone()]).unwrap();
+        let recipe = format!(r#"{{"version": 1, "defaults": {defaults}, "rules": {rules}}}"#);
+        let recipe = Recipe::from_json(&recipe).unwrap();
+        let quantized = quantizer.recipe(recipe).quantize().unwrap();
+        assert!(quantized.idle_rules.is_empty(), "{:?}", quantized.idle_rules);
+        [x, twice].map(|v| quantized.graph.values[v].quant.as_ref().unwrap().scale[0] > 0.1)
+    };
+    let percentile = r#"{"calibrator": "percentile", "percentile": 99}"#;
+    assert_eq!(scales(percentile, "[]"), [false, false]);
+    assert_eq!(scales(percentile, r#"[{"values": "v0", "calibrator": "minmax"}]"#), [true, false]);
+    assert_eq!(
+        scales(r#"{"calibrator": "minmax"}"#, r#"[{"values": "v1", "percentile": 99}]"#),
+        [true, false]
+    );
+    assert_eq!(scales(r#"{"calibrator": "minmax"}"#, "[]"), [true, true]);
+    for (settings, expected) in [
+        (r#"{"calibrator": "mean"}"#, "defaults: calibrator \"mean\", expected \"auto\""),
+        (r#"{"calibrator": "mse", "percentile": 9}"#, "a percentile beside calibrator \"mse\""),
+        (r#"{"percentile": 0}"#, "percentile 0: expected more than 0"),
+        (r#"{"steps": ["magic"]}"#, "there is no step \"magic\", only \"bias-correction\""),
+        (r#"{"output_bits": 9}"#, "output_bits of 9 bits, expected 8 or 16"),
+    ] {
+        let recipe = Recipe::from_json(&format!(r#"{{"version": 1, "defaults": {settings}}}"#));
+        let message = refused(recipe.and_then(|recipe| recipe.check()));
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}

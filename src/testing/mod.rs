@@ -258,6 +258,7 @@ pub fn mixed_plan(graph: &Graph, default: Scheme, rng: &mut Rng) -> Plan {
         default,
         inputs: graph.inputs.iter().map(|&v| (v, any())).collect(),
         nodes: (0..graph.nodes.len()).map(|i| (i, any())).collect(),
+        ..Plan::default()
     }
 }
 
