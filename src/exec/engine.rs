@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod loops;
 mod moves;
 mod step;
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod neon;
 mod neon_emulated;
 mod packed;
 pub mod product;
+pub mod reduce;
 mod scalar;
 mod simd;
 pub mod team;

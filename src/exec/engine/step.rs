@@ -2,38 +2,32 @@
 
 use std::ops::Range;
 
+use super::loops::{self, Loop};
 use super::moves::Moves;
 use super::{Layer, Options, Policy, Source};
-use crate::arith::{Code, Products, round_ratio, strided_index};
+use crate::arith::Products;
 use crate::codes::Codes;
 use crate::graph::ValueId;
 use crate::kernels::depthwise::Depthwise;
-use crate::kernels::elementwise::{Scaled, Sum, add, max_pool, mean, mul};
 use crate::kernels::isa::{Choice, Isa};
 use crate::kernels::product::{Buffer, Product, Sums, Windows};
 use crate::kernels::team::Team;
 use crate::kernels::winograd::Winograd;
 use crate::lower::IntNode;
 use crate::ops::IntOp;
-use crate::ops::average_pool::AveragePoolInt;
 use crate::ops::conv::ConvInt;
 use crate::ops::product::{Accumulator, is_wide};
-use crate::ops::recode::RecodeInt;
 use crate::quant::Width;
-use crate::tensor::strides;
 
 /// A layer that takes less time, in nanoseconds, runs on one thread.
 const WORTH_SHARING: u64 = 5_000;
-/// Codes of a line of the cache, for kernels to which it is all the same.
-const UNIT: usize = 64;
-/// Sums of more codes have no table.
-const MEAN_TABLE: usize = 1 << 20;
 
 /// Memory of one thread.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     buffer: Buffer,
-    sums: Vec<u32>,
+    pub sums: Vec<u32>,
+    pub numbers: Vec<f64>,
     /// Codes of a line of an input before its axes are moved.
     pub planes: Vec<u8>,
 }
@@ -42,7 +36,7 @@ pub struct Scratch {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
     buffer: usize,
-    sums: usize,
+    numbers: usize,
     pub planes: usize,
 }
 
@@ -51,7 +45,7 @@ impl Sizes {
     pub fn max(self, other: Self) -> Self {
         Self {
             buffer: self.buffer.max(other.buffer),
-            sums: self.sums.max(other.sums),
+            numbers: self.numbers.max(other.numbers),
             planes: self.planes.max(other.planes),
         }
     }
@@ -59,7 +53,8 @@ impl Sizes {
     pub fn scratch(self) -> Scratch {
         Scratch {
             buffer: Buffer::new(self.buffer),
-            sums: vec![0; self.sums],
+            sums: vec![0; self.numbers],
+            numbers: vec![0.0; self.numbers],
             planes: vec![0; self.planes],
         }
     }
@@ -88,18 +83,13 @@ pub struct Step {
 enum Kind {
     /// Convolution or linear layer.
     Sums(Box<dyn Sums>),
-    Add(Sum, Rows),
-    Mul(Scaled, Rows),
+    /// Anything else that is computed.
+    Loop(Box<dyn Loop>),
     /// Codes that only move.
     Moves(Moves),
-    /// The mean of all pixels of an image: number of channels, and the code for each sum.
-    Mean(usize, Vec<u8>),
-    MaxPool(Windows),
-    /// The byte for each byte.
-    Table(Vec<u8>),
     Copy,
     /// The operator's reference.
-    Reference(IntOp),
+    Reference(Box<IntOp>),
 }
 
 impl Step {
@@ -113,7 +103,7 @@ impl Step {
         alone: &mut Team,
     ) -> Self {
         let Some(kind) = Kind::fast(options, &node.op, &inputs, output.len(), widths) else {
-            let kind = Kind::Reference(node.op.clone());
+            let kind = Kind::Reference(Box::new(node.op.clone()));
             return Self::of(node, kind, inputs, output, widths, options);
         };
         Self::tested(node, kind, inputs, output, widths, options, alone)
@@ -145,7 +135,7 @@ impl Step {
             return Self { inputs, output, ..step };
         }
         let failed = Some(step.layer().path);
-        let kind = Kind::Reference(node.op.clone());
+        let kind = Kind::Reference(Box::new(node.op.clone()));
         Self { failed, ..Self::of(node, kind, inputs, output, widths, options) }
     }
 
@@ -185,19 +175,17 @@ impl Step {
         widths: [Width; 2],
         Options { threads, isa, policy, .. }: Options,
     ) -> Self {
-        let len = output.len();
+        let (len, codes) = (output.len(), output.len() / widths[1].bytes());
         // Products, and what is computed at once: how many of these, and codes in each.
         let (macs, unit) = match &kind {
             Kind::Sums(sums) => (sums.macs(), sums.unit()),
-            Kind::MaxPool(w) => (0, w.out[1] * w.x_shape[3]),
-            Kind::Add(_, rows) | Kind::Mul(_, rows) => (0, rows.unit),
-            Kind::Table(_) => (0, UNIT),
-            Kind::Mean(..) | Kind::Moves(_) | Kind::Copy | Kind::Reference(_) => (0, len),
+            Kind::Loop(one) => (one.macs(), one.unit().saturating_mul(widths[1].bytes())),
+            Kind::Moves(_) | Kind::Copy | Kind::Reference(_) => (0, len),
         };
-        let unit = unit.max(1);
+        let unit = unit.clamp(1, len.max(1));
         let units = len.div_ceil(unit);
         let worth_sharing =
-            policy == Policy::Everything || kind.nanoseconds(isa, len) >= WORTH_SHARING;
+            policy == Policy::Everything || kind.nanoseconds(isa, codes) >= WORTH_SHARING;
         let part = match threads > 1 && worth_sharing {
             true => units.div_ceil(threads),
             false => units,
@@ -211,12 +199,8 @@ impl Step {
     pub fn layer(&self) -> Layer<'_> {
         let path = match &self.kind {
             Kind::Sums(sums) => sums.path(),
-            Kind::Add(..) => "add",
-            Kind::Mul(..) => "mul",
+            Kind::Loop(one) => one.path(),
             Kind::Moves(_) => "moves",
-            Kind::Mean(..) => "mean",
-            Kind::MaxPool(_) => "max_pool",
-            Kind::Table(_) => "table",
             Kind::Copy => "copy",
             Kind::Reference(_) => "reference",
         };
@@ -238,7 +222,7 @@ impl Step {
     pub fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Sums(sums) => sums.size(),
-            Kind::Table(table) | Kind::Mean(_, table) => table.len(),
+            Kind::Loop(one) => one.size(),
             Kind::Moves(moves) => moves.size(),
             _ => 0,
         }
@@ -249,7 +233,7 @@ impl Step {
         let none = Sizes::default();
         match &self.kind {
             Kind::Sums(sums) => Sizes { buffer: sums.buffer(), ..none },
-            Kind::Mean(channels, _) => Sizes { sums: *channels, ..none },
+            Kind::Loop(one) => Sizes { numbers: one.numbers(), ..none },
             _ => none,
         }
     }
@@ -276,39 +260,10 @@ impl Step {
                     sums.run(x, i * part, y, &mut scratch.buffer);
                 });
             }
-            Kind::Add(sum, rows) => {
-                let arguments = [input(0), input(1)];
-                team.share(y, part, scratch, |i, y, _| {
-                    rows.each(arguments, i * part, y, |a, b, y| add(isa, sum, flip, a, b, y));
-                });
-            }
-            Kind::Mul(scaled, rows) => {
-                let arguments = [input(0), input(1)];
-                team.share(y, part, scratch, |i, y, _| {
-                    rows.each(arguments, i * part, y, |a, b, y| mul(isa, scaled, flip, a, b, y));
-                });
-            }
+            Kind::Loop(one) => team.share(y, part, scratch, |i, y, scratch| {
+                one.run(isa, &input, i * part / self.widths[1].bytes(), y, scratch);
+            }),
             Kind::Moves(moves) => moves.run(input, flip, y),
-            Kind::Mean(c, table) => {
-                let x = input(0);
-                let images = x.chunks_exact((x.len() / (y.len() / c).max(1)).max(1));
-                for (x, y) in images.zip(y.chunks_exact_mut(*c)) {
-                    mean(isa, x, flip, table, &mut scratch[0].sums, y);
-                }
-            }
-            Kind::MaxPool(windows) => {
-                let (x, lines) = (input(0), part / (windows.out[1] * windows.x_shape[3]).max(1));
-                team.share(y, part, scratch, |i, y, _| {
-                    max_pool(isa, windows, flip, x, i * lines, y);
-                });
-            }
-            Kind::Table(table) => {
-                let x = input(0);
-                team.share(y, part, scratch, |i, y, _| {
-                    let x = &x[i * part..][..y.len()];
-                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = table[x as usize]);
-                });
-            }
             // The plan may leave the codes where they are.
             Kind::Copy => match self.inputs[0] {
                 Source::Arena(begin, _) if begin == self.output.start => {}
@@ -330,63 +285,20 @@ impl Kind {
     ) -> Option<Self> {
         let Options { isa, without, policy, .. } = options;
         let choice = Choice { isa, without };
-        if widths != [Width::W8; 2] {
-            return match op {
-                IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
-                _ => Moves::of(op, inputs, len, widths[0]).map(Self::Moves),
-            };
-        }
+        let bytes = widths == [Width::W8; 2];
         match op {
-            IntOp::Conv(conv) => Self::conv(choice, policy, conv),
-            IntOp::Linear(linear) => {
+            IntOp::Conv(conv) if bytes => Self::conv(choice, policy, conv),
+            IntOp::Linear(linear) if bytes => {
                 let products = products_of(&linear.0)?;
                 let out_ch = products.bias.len();
                 let windows = Windows::rows(len / out_ch, products.weight.len() / out_ch);
                 Some(Self::Sums(Box::new(Product::new(choice, &products, windows, 1))))
             }
-            IntOp::Add(op) => {
-                let sum = Sum {
-                    factor: op.factor,
-                    shift: op.shift,
-                    zero_point: op.zero_point,
-                    y_zero_point: op.y_zero_point,
-                    clamp: op.clamp,
-                    bound: op.bound,
-                };
-                Rows::of(&op.shape, &op.strides).map(|rows| Self::Add(sum, rows))
-            }
-            IntOp::Mul(op) => {
-                let scaled = Scaled {
-                    multiplier: op.multiplier,
-                    zero_point: op.zero_point,
-                    y_zero_point: op.y_zero_point,
-                    clamp: op.clamp,
-                };
-                Rows::of(&op.shape, &op.strides).map(|rows| Self::Mul(scaled, rows))
-            }
-            IntOp::AveragePool(op) => Self::mean(isa, op),
-            IntOp::MaxPool(op) => {
-                let p = &op.0;
-                Some(Self::MaxPool(Windows {
-                    x_shape: p.x_shape,
-                    out: [p.y_shape[1], p.y_shape[2]],
-                    kernel: p.kernel,
-                    stride: p.stride,
-                    dilation: p.dilation,
-                    pad: p.pad,
-                    zero: 0,
-                }))
-            }
-            IntOp::Clip(RecodeInt::Table(table))
-            | IntOp::Recode(RecodeInt::Table(table))
-            | IntOp::Unary(table) => {
-                let Codes::I8(table) = &table.0 else { return None };
-                let byte =
-                    |byte: u8| table[((byte ^ isa.flip()) as i8).position()] as u8 ^ isa.flip();
-                Some(Self::Table((0..=255).map(byte).collect()))
-            }
             IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
-            _ => Moves::of(op, inputs, len, Width::W8).map(Self::Moves),
+            _ => {
+                let moves = Moves::of(op, inputs, len, widths[0]).map(Self::Moves);
+                moves.or_else(|| loops::of(isa, op, widths).map(Self::Loop))
+            }
         }
     }
 
@@ -421,25 +333,6 @@ impl Kind {
         })
     }
 
-    /// If the window is the whole image: every sum of its codes, each 128 more than it is, has an entry.
-    fn mean(isa: Isa, op: &AveragePoolInt) -> Option<Self> {
-        let p = &op.params;
-        let [_, h, w, c] = p.x_shape;
-        let all = p.kernel == [h, w] && p.y_shape[1..3] == [1; 2] && p.pads == [0; 4];
-        let count = (h * w) as i64;
-        if !all || is_wide(op.bound) || h * w * 255 >= MEAN_TABLE || c == 0 {
-            return None;
-        }
-        let code = |sum: i64| {
-            let sum = sum - count * (128 + p.x_zero_point as i64);
-            let product = sum * p.multiplier.significand as i64;
-            let code =
-                i8::code(round_ratio(product, count, p.multiplier.shift), p.y_zero_point, p.clamp);
-            code as u8 ^ isa.flip()
-        };
-        Some(Self::Mean(c, (0..=count * 255).map(code).collect()))
-    }
-
     /// An estimate of how long it takes on one thread, for a result of `len` codes.
     fn nanoseconds(&self, isa: Isa, len: usize) -> u64 {
         let products = match isa {
@@ -450,58 +343,8 @@ impl Kind {
         };
         match self {
             Self::Sums(sums) => sums.cost() / products,
-            Self::Add(..) | Self::Mul(..) => len as u64 / 4,
-            Self::MaxPool(w) => (len * w.kernel[0] * w.kernel[1]) as u64 / 16,
-            Self::Table(_) => len as u64,
-            Self::Mean(..) | Self::Moves(_) | Self::Copy | Self::Reference(_) => 0,
-        }
-    }
-}
-
-/// A result as rows along which both arguments lie side by side.
-#[derive(Debug)]
-struct Rows {
-    /// Codes in a row.
-    len: usize,
-    /// Codes that are computed at once: a row, or any part of the only one.
-    unit: usize,
-    shape: Vec<usize>,
-    strides: [Vec<usize>; 2],
-}
-
-impl Rows {
-    /// `None` if an argument is broadcast along the last axis.
-    fn of(shape: &[usize], of_arguments: &[Vec<usize>; 2]) -> Option<Self> {
-        let whole = strides(shape);
-        let alike = |&axis: &usize| {
-            shape[axis] == 1 || of_arguments.iter().all(|strides| strides[axis] == whole[axis])
-        };
-        let outer = (0..shape.len()).rev().find(|axis| !alike(axis)).map_or(0, |axis| axis + 1);
-        let len: usize = shape[outer..].iter().product();
-        (outer == 0 || len > 1).then(|| Self {
-            len,
-            unit: if outer == 0 { UNIT } else { len },
-            shape: shape[..outer].to_vec(),
-            strides: [0, 1].map(|i| of_arguments[i][..outer].to_vec()),
-        })
-    }
-
-    /// Calls `f` for each row, or part of one, of `y`, which begins at code `first` of the result.
-    fn each(
-        &self,
-        [a, b]: [&[u8]; 2],
-        first: usize,
-        y: &mut [u8],
-        f: impl Fn(&[u8], &[u8], &mut [u8]),
-    ) {
-        let (mut at, mut rest) = (first, y);
-        while !rest.is_empty() {
-            let (row, column) = (at / self.len, at % self.len);
-            let (y, more) = rest.split_at_mut((self.len - column).min(rest.len()));
-            let [from_a, from_b] =
-                [0, 1].map(|i| strided_index(row, &self.shape, &self.strides[i]) + column);
-            f(&a[from_a..][..y.len()], &b[from_b..][..y.len()], y);
-            (at, rest) = (at + y.len(), more);
+            Self::Loop(one) => len as u64 * one.picoseconds() / 1000,
+            Self::Moves(_) | Self::Copy | Self::Reference(_) => 0,
         }
     }
 }
@@ -557,6 +400,7 @@ fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
 mod tests {
     use super::*;
     use crate::ops::pick::PickInt;
+    use crate::ops::table::TableInt;
 
     /// What a kernel says that is not the node's: the reference stands in, and the layer says so.
     #[test]
@@ -572,13 +416,15 @@ mod tests {
             let options = Options { isa, ..Options::default() };
             let moves = |op| Kind::Moves(Moves::of(&op, &inputs, 8, Width::W8).unwrap());
             let swapped = moves(picks([0, 1, 2, 3, 4, 5, 6, 6]));
-            let mut table: Vec<u8> = (0..=255).collect();
+            let mut table: Vec<i8> = (-128..=127).collect();
             table.rotate_left(1);
+            let table = IntOp::Unary(TableInt(Codes::I8(table)));
+            let table = loops::of(isa, &table, [Width::W8; 2]).unwrap();
             for (kind, failed) in [
                 (moves(node.op.clone()), None),
                 (swapped, Some("moves")),
                 (Kind::Copy, None),
-                (Kind::Table(table), Some("table")),
+                (Kind::Loop(table), Some("table")),
             ] {
                 let widths = [Width::W8; 2];
                 let step =
