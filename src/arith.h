@@ -4,7 +4,7 @@
  * A network includes those files once for each combination of types that its layers have. Before, it defines
  *   X_BITS        8 or 16, the width of the codes of a layer's arguments
  *   Y_BITS        8 or 16, that of its result
- *   WEIGHT_BITS   8 or 16, that of its weights
+ *   WEIGHT_BITS   4, 8 or 16, that of its weights: of 4 bits two share a weight_t
  *   ACC_BITS      32 or 64: so many bits the proven bound of every accumulator fits
  * and all names that such a file defines end with these four numbers: see T.
  */
@@ -20,10 +20,15 @@ typedef char right_shift_rounds_down[(-1 >> 1) == -1 ? 1 : -1];
 
 #define x_t INT_T(X_BITS)
 #define y_t INT_T(Y_BITS)
-#define weight_t INT_T(WEIGHT_BITS)
+#define weight_t WEIGHT_T(WEIGHT_BITS)
 #define acc_t INT_T(ACC_BITS)
 #define INT_T(bits) INT_T_(bits)
 #define INT_T_(bits) int##bits##_t
+#define WEIGHT_T(bits) WEIGHT_T_(bits)
+#define WEIGHT_T_(bits) weight_##bits##_t
+typedef int8_t weight_4_t;
+typedef int8_t weight_8_t;
+typedef int16_t weight_16_t;
 
 #define T(name) T_(name, X_BITS, Y_BITS, WEIGHT_BITS, ACC_BITS)
 #define T_(name, x, y, weight, acc) T__(name, x, y, weight, acc)
@@ -32,6 +37,15 @@ typedef char right_shift_rounds_down[(-1 >> 1) == -1 ? 1 : -1];
 #define X_MIN (-(1 << (X_BITS - 1)))
 #define Y_MIN (-(1 << (Y_BITS - 1)))
 #define Y_MAX ((1 << (Y_BITS - 1)) - 1)
+
+/* How many weight_t hold so many weights, an even number if two share one. */
+#define WEIGHTS(count) (WEIGHT_BITS == 4 ? (count) / 2 : (count))
+
+/* Of two weights of 4 bits in a byte, each plus 8, number i: the first is in the low half. */
+static inline int32_t half_of(int8_t pair, int32_t i)
+{
+    return ((pair >> (i * 4)) & 15) - 8;
+}
 
 /* A positive factor, taken exactly: significand * 2^-shift; significand in [2^23, 2^24), shift in [1, 62]. */
 struct multiplier {

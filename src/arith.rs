@@ -114,6 +114,56 @@ pub fn requantize<Y: Code>(acc: impl Acc, m: Multiplier, zero_point: i32, limits
     Y::code(acc.rescale(m), zero_point, limits)
 }
 
+/// What holds weights: `i8` and `i16` one each; `u8` two of 4 bits, the first in its low half, each plus 8.
+pub trait Weight: Copy {
+    /// `acc + sum (x - zero_point) * weight`, with the weights from the one numbered `first` on.
+    fn accumulate<A: Acc>(
+        acc: A,
+        x: &[impl Code],
+        zero_point: i32,
+        weights: &[Self],
+        first: usize,
+    ) -> A;
+}
+
+macro_rules! weight {
+    ($($weight:ty),*) => {$(
+        impl Weight for $weight {
+            fn accumulate<A: Acc>(
+                mut acc: A,
+                x: &[impl Code],
+                zero_point: i32,
+                weights: &[Self],
+                first: usize,
+            ) -> A {
+                for (&x, &weight) in x.iter().zip(&weights[first..]) {
+                    let x: i32 = x.into();
+                    acc += A::from(x - zero_point) * A::from(weight.into());
+                }
+                acc
+            }
+        }
+    )*};
+}
+weight!(i8, i16);
+
+impl Weight for u8 {
+    fn accumulate<A: Acc>(
+        mut acc: A,
+        x: &[impl Code],
+        zero_point: i32,
+        weights: &[Self],
+        first: usize,
+    ) -> A {
+        for (&x, i) in x.iter().zip(first..) {
+            let x: i32 = x.into();
+            let half = weights[i / 2] >> (i % 2 * 4) & 15;
+            acc += A::from(x - zero_point) * A::from(half as i32 - 8);
+        }
+        acc
+    }
+}
+
 /// Constants of `y[o] = requantize(bias[o] + sum (x - x_zero_point) * weight[o])`.
 #[derive(Clone, Copy, Debug)]
 pub struct Products<'a, W> {
@@ -131,14 +181,10 @@ pub struct Products<'a, W> {
     pub clamp: (i32, i32),
 }
 
-impl<W: Code> Products<'_, W> {
-    /// `acc + sum (x - x_zero_point) * weight`.
-    pub fn accumulate<A: Acc>(&self, mut acc: A, x: &[impl Code], weight: &[W]) -> A {
-        for (&x, &weight) in x.iter().zip(weight) {
-            let x: i32 = x.into();
-            acc += A::from(x - self.x_zero_point) * A::from(weight.into());
-        }
-        acc
+impl<W: Weight> Products<'_, W> {
+    /// `acc + sum (x - x_zero_point) * weight`, with the weights from the one numbered `first` on.
+    pub fn accumulate<A: Acc>(&self, acc: A, x: &[impl Code], first: usize) -> A {
+        W::accumulate(acc, x, self.x_zero_point, self.weight, first)
     }
 
     /// The output code of channel `o`.

@@ -219,6 +219,8 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// The file left the first axis of the inputs open; it is 1 here, and open again in an export.
     pub dynamic_batch: bool,
+    /// Constants that have 4 bits in the file and take 8 here: their zero point is not that of the middle.
+    pub widened: Vec<String>,
 }
 
 /// Names that are taken, each with the number to try next behind it.

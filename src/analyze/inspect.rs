@@ -27,6 +27,8 @@ pub struct Inspection {
     pub ram_bytes: Ram,
     /// Constants of a quantized network.
     pub constant_bytes: Option<usize>,
+    /// Constants that have 4 bits in the file and take 8 here.
+    pub widened: Vec<String>,
     /// What the caller gives.
     pub inputs: Vec<ValueReport>,
     /// What the caller gets.
@@ -156,6 +158,7 @@ impl Inspection {
                 rust: integer.as_ref().map(|g| Rust.memory(g).size),
             },
             constant_bytes: integer.as_ref().map(emit::constant_bytes),
+            widened: graph.widened.clone(),
             inputs: graph.inputs.iter().map(value).collect(),
             outputs: graph.outputs.iter().map(value).collect(),
             parameters: graph.parameters(),

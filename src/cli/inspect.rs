@@ -68,6 +68,12 @@ fn text(facts: &Inspection) -> String {
     {
         text += &format!("\nRAM {c} bytes in C, {rust} in Rust; constants {constants} bytes");
     }
+    for name in &facts.widened {
+        text += &format!(
+            "\n\"{}\" has 4 bits in the file and takes 8: its zero point is not that of the middle",
+            printable(name)
+        );
+    }
     text += "\n\n";
     text += &match &facts.lowered {
         None => nodes(&facts.nodes).to_string(),

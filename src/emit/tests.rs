@@ -1,19 +1,26 @@
 use std::path::PathBuf;
 
 use crate::calibrate::{Calibrator, Observer};
+use crate::codes::CodeTensor;
 use crate::exec::float::FloatExecutor;
 use crate::exec::int::IntExecutor;
-use crate::graph::Graph;
+use crate::graph::{Constant, Graph};
 use crate::lower::lower;
 use crate::ops::Op;
+use crate::ops::Window;
 use crate::ops::clip::Clip;
 use crate::ops::concat::Concat;
+use crate::ops::conv::Conv;
+use crate::ops::conv_transpose::ConvTranspose;
+use crate::ops::linear::Linear;
+use crate::ops::reshape::Reshape;
 use crate::passes;
-use crate::quant::{Range, Scheme, Width};
+use crate::quant::{Preset, Range, Scheme, Width};
 use crate::quantize::{Plan, quantize};
 use crate::testing::random_graphs::random_network;
 use crate::testing::{
-    Net, PATTERNS, Rng, SCHEMES, check_c, mixed_plan, pattern_codes, random_inputs, started,
+    Net, PATTERNS, Rng, SCHEMES, check_c, mixed_plan, pattern_codes, random_inputs, run_float,
+    started,
 };
 
 use super::{C, Rust, TARGETS, Target, TestVector, check_name};
@@ -44,12 +51,90 @@ fn random_networks_compute_the_same_in_c() {
 
 #[test]
 fn random_networks_compute_the_same_in_rust() {
-    for seed in 30..37 {
-        let graph = quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]);
-        let int = lower(&graph).unwrap();
+    let nets = (30..37).map(|seed| quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]));
+    check_rust(&nets.collect::<Vec<_>>());
+}
+
+/// A network of all operators with weights, each code of 4 bits among them.
+fn four_bits(seed: u64) -> Graph {
+    let mut net = Net::new(seed);
+    let channels = net.rng.pick(&[1, 3, 4, 6]);
+    let x = net.input(&[1, channels, 6, 7]);
+    let mut last = net.node(Op::Clip(Clip::NONE), &[x]);
+    for kind in [seed % 5, seed / 5 % 5, 4] {
+        let shape = net.graph.values[last].shape.clone();
+        let (c, out) = (shape[1], net.rng.pick(&[1, 2, 5, 8]));
+        let kernel = net.rng.pick(&[[1, 1], [3, 3], [2, 3], [1, 2]]);
+        let fits = kernel[0] <= shape[2] && kernel[1] <= shape[3];
+        let kernel = if fits { kernel } else { [1, 1] };
+        let (window, [kh, kw]) = (Window::new(kernel), kernel);
+        let padded = Window { pads: [1, 0, 0, 1], ..window };
+        let (op, weight) = match kind {
+            0 => (Op::Conv(Conv { window, group: 1 }), vec![out, c, kh, kw]),
+            1 => (Op::Conv(Conv { window: padded, group: c }), vec![2 * c, 1, kh, kw]),
+            2 if c % 2 == 0 => {
+                (Op::Conv(Conv { window: padded, group: 2 }), vec![6, c / 2, kh, kw])
+            }
+            2 | 3 => {
+                let op = ConvTranspose { window, output_padding: [0; 2], group: 1 };
+                (Op::ConvTranspose(op), vec![c, out, kh, kw])
+            }
+            _ => {
+                let len = shape.iter().product();
+                let flat = net.node(Op::Reshape(Reshape { shape: vec![1, len] }), &[last]);
+                let weight = net.random(&[len, out]);
+                last = net.node(Op::Linear(Linear { transposed: false }), &[flat, weight]);
+                break;
+            }
+        };
+        let weight = net.random(&weight);
+        last = net.node(op, &[last, weight]);
+    }
+    let float = net.finish(&[last]);
+    let mut rng = Rng(seed);
+    let (_, ranges) = run_float(&float, &random_inputs(&float, &mut rng, 1.0));
+    let preset = [Preset::Scale, Preset::Scale, Preset::Shift][seed as usize % 3];
+    let scheme = Scheme::new(preset).with_widths(rng.pick(&[Width::W8, Width::W16]), Width::W4);
+    let scheme = if seed % 4 < 2 { scheme.per_tensor() } else { scheme };
+    let mut graph = quantize(&float, &ranges, scheme).unwrap();
+    for value in &mut graph.values {
+        if value.quant.as_ref().is_some_and(|quant| quant.width == Width::W4) {
+            let any: Vec<i32> = (-8..8).collect();
+            let codes = crate::testing::tabulate(&value.shape, |_| rng.pick(&any));
+            value.constant = Some(Constant::Codes(CodeTensor::new(Width::W4, codes)));
+        }
+    }
+    graph
+}
+
+/// Two weights of 4 bits share a byte: rows of odd length, groups, all orders, with and without DSP code.
+#[test]
+fn weights_of_4_bits_compute_the_same() {
+    let nets: Vec<Graph> = (0..64).map(four_bits).collect();
+    let mut orders = std::collections::BTreeSet::new();
+    for net in &nets {
+        let files = C.files(&lower(net).unwrap(), "net", &[]).unwrap();
+        let source = &files.iter().find(|(name, _)| name == "net.c").unwrap().1;
+        for (of, x) in [("conv_8", 8), ("conv_16", 16), ("conv_transpose_8", 8), ("linear_8", 8)] {
+            let found = source.contains(&format!("struct {of}_{x}_4_32"));
+            orders.extend(found.then_some(of));
+        }
+    }
+    let with_codes = |graph: &Graph| {
+        let codes = PATTERNS.map(|p| pattern_codes(graph, &mut Rng(1), p)).to_vec();
+        (graph.clone(), codes)
+    };
+    check_c(&nets.iter().map(with_codes).collect::<Vec<_>>());
+    check_rust(&nets[..8]);
+    assert_eq!(orders.len(), 4, "{orders:?}");
+}
+
+fn check_rust(nets: &[Graph]) {
+    for (seed, graph) in nets.iter().enumerate() {
+        let int = lower(graph).unwrap();
         let vectors: Vec<TestVector> = (0..3)
             .map(|i| {
-                TestVector::new(&IntExecutor::new(&int), &random_inputs(&graph, &mut Rng(i), 1.0))
+                TestVector::new(&IntExecutor::new(&int), &random_inputs(graph, &mut Rng(i), 1.0))
                     .unwrap()
             })
             .collect();

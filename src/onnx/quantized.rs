@@ -233,6 +233,12 @@ impl Importer<'_> {
             (_, true) => (Width::W16, 0, zero_points),
             (_, false) => (file_width, first, vec![0]),
         };
+        if file_width == Width::W4 && width != Width::W4 {
+            let name = self.graph.values[v].name.clone();
+            if !self.graph.widened.contains(&name) {
+                self.graph.widened.push(name);
+            }
+        }
         let shape = &self.graph.values[v].shape;
         let granularity = match scale.shape() {
             [] | [1] => Granularity::PerTensor,

@@ -44,7 +44,7 @@ impl Number for i128 {}
 pub type Fractions<T> = Tensor<(T, T)>;
 
 /// Every preset and granularity with 8 bits, and wider codes.
-pub const SCHEMES: [Scheme; 7] = [
+pub const SCHEMES: [Scheme; 8] = [
     Scheme::new(Preset::Shift).per_tensor(),
     Scheme::new(Preset::Shift),
     Scheme::new(Preset::Scale).per_tensor(),
@@ -52,6 +52,7 @@ pub const SCHEMES: [Scheme; 7] = [
     Scheme::new(Preset::Scale).with_widths(Width::W16, Width::W8),
     Scheme::new(Preset::Scale).per_tensor().with_widths(Width::W16, Width::W16),
     Scheme::new(Preset::Shift).with_widths(Width::W8, Width::W16),
+    Scheme::new(Preset::Scale).with_widths(Width::W8, Width::W4),
 ];
 
 /// Relative error allowed to sums of `f32`, in units of the sum of the magnitudes.
@@ -251,7 +252,8 @@ pub fn quantizations(float: &Graph, observed: &[Option<Range>]) -> impl Iterator
 /// Inputs, and results of nodes, of 8 and of 16 bits side by side.
 pub fn mixed_plan(graph: &Graph, default: Scheme, rng: &mut Rng) -> Plan {
     let mut any = || {
-        let [x, weights] = [0; 2].map(|_| rng.pick(&[Width::W8, Width::W16]));
+        let x = rng.pick(&[Width::W8, Width::W16]);
+        let weights = rng.pick(Width::OF_WEIGHTS);
         default.with_widths(x, weights)
     };
     Plan {

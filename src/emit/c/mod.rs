@@ -170,7 +170,7 @@ fn declaration(name: &str, of: Element, types: Types, items: &[Value]) -> String
     let align = if of == Element::Weight { "ALIGNED " } else { "" };
     let of = match of {
         Element::Code => code(types.y),
-        Element::Weight => code(types.weights),
+        Element::Weight => format!("int{}_t", 8 * types.weights.bytes()),
         Element::Acc => format!("int{}_t", types.acc_bits()),
         Element::U8 => "uint8_t".into(),
         Element::I32 => "int32_t".into(),

@@ -124,7 +124,8 @@ fn accumulator(rng: &mut Rng, out_ch: usize, depth: usize) -> Accumulator {
     };
     let multiplier = (0..out_ch).map(|_| Multiplier::from_f32(factor(rng)).unwrap()).collect();
     let clamp = rng.pick(&[(-128, 127), (-128, 127), (y_zero_point, 127), (-100, 13), (5, 5)]);
-    Accumulator { weight, bias, multiplier, x_zero_point, y_zero_point, clamp, bound }
+    let width = Width::W8;
+    Accumulator { weight, width, bias, multiplier, x_zero_point, y_zero_point, clamp, bound }
 }
 
 fn convolution(rng: &mut Rng, n: usize, channels: [usize; 2], group: usize) -> (IntGraph, String) {

@@ -1,6 +1,7 @@
 //! Weights of 4 bits, from files and into files.
 
 use super::*;
+use crate::ops::IntOp;
 use crate::quant::{Preset, Scheme, Width};
 use crate::testing::lower::IntGraph;
 use crate::testing::quantize::{export_checked, prepare, quantize};
@@ -25,6 +26,17 @@ fn lowered(model: &ModelProto) -> (Graph, IntGraph) {
     prepare(&mut graph).unwrap();
     let (_, integer) = export_checked(&graph).unwrap();
     (graph, integer)
+}
+
+/// The same network without the knowledge that its weight fits 4 bits.
+fn in_8_bits(mut integer: IntGraph) -> IntGraph {
+    for node in &mut integer.nodes {
+        if let IntOp::Conv(conv) = &mut node.op {
+            assert_eq!(conv.acc.width, Width::W4);
+            conv.acc.width = Width::W8;
+        }
+    }
+    integer
 }
 
 fn width_of(graph: &Graph) -> Width {
@@ -52,8 +64,9 @@ fn two_codes_of_a_byte() {
         };
         for codes in [raw, listed] {
             let (graph, integer) = lowered(&with_weight(codes, zero_points.clone()));
-            assert_eq!(integer, plain);
+            assert_eq!(in_8_bits(integer), plain);
             assert_eq!(width_of(&graph), Width::W4);
+            assert!(graph.widened.is_empty());
         }
     }
     for (bytes, said) in [(2, "holds 2 bytes, expected 3"), (4, "holds 4 bytes, expected 3")] {
@@ -86,6 +99,7 @@ fn other_zero_points_take_8_bits() {
         let (graph, integer) = lowered(&with_weight(weight, Some(zero_points)));
         assert_eq!(integer, plain, "{zeros:?}");
         assert_eq!(width_of(&graph), Width::W8);
+        assert_eq!(graph.widened, ["w"]);
     }
 }
 
@@ -100,7 +114,8 @@ fn weights_are_rounded_to_4_bits_where_they_stand() {
         })
     };
     let expected = int8("wq", &[3, 2, 1, 1], &[1, -2, 7, -8, 5, -6]);
-    assert_eq!(lowered(&made(dt::INT4)).1.nodes, lowered(&with_weight(expected, None)).1.nodes);
+    let made_of = in_8_bits(lowered(&made(dt::INT4)).1).nodes;
+    assert_eq!(made_of, lowered(&with_weight(expected, None)).1.nodes);
     let expected = int8("wq", &[3, 2, 1, 1], &[1, 0, 15, 0, 5, 0]);
     assert_eq!(lowered(&made(dt::UINT4)).1.nodes, lowered(&with_weight(expected, None)).1.nodes);
     let activation = edited(qdq(), |g| g.initializer[1] = tensor("z", dt::INT4, &[], vec![0]));

@@ -14,7 +14,7 @@ impl Emit<C> for ConvInt {
 
     fn needs(&self, width: Width) -> Needs {
         Needs {
-            weights: self.acc.weight.width(),
+            weights: self.acc.width,
             scratch: Some(self.scratch(width)),
             writes_over: if self.writes_over() { vec![0] } else { vec![] },
         }
@@ -62,7 +62,8 @@ impl ConvInt {
         if self.is_depthwise() {
             let rows = (oh - 1) * stride[0] + (kh - 1) * dilation[0] + 1;
             let pitch = ow.next_multiple_of(2) * stride[1] + (kw - 1) * dilation[1];
-            2 * rows * pitch.next_multiple_of(2)
+            let line = if self.acc.width == Width::W4 { kh * kw } else { 0 };
+            2 * rows * pitch.next_multiple_of(2) + line
         } else {
             let in_per_group = self.x_shape[3] / self.conv.group;
             let depth = (kh * kw * in_per_group).next_multiple_of(4);

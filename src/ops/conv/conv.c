@@ -6,10 +6,11 @@
  * The includer has included arith.h and kernels/product.c. `scratch` is at a multiple of 4 bytes.
  *
  * Depthwise, that is in_ch = group > 1:
- *   weight[o][ky][kx] is at (o * kh + ky) * kw + kx.
+ *   weight[o][ky][kx] is number (o * kh + ky) * kw + kx.
  *   scratch holds one channel with its padding, 16 bits a position: 2 * rows * pitch bytes,
  *     rows  = (oh - 1) * stride[0] + (kh - 1) * dilation[0] + 1
  *     pitch = even(even(ow) * stride[1] + (kw - 1) * dilation[1]), where even() rounds up.
+ *     and, of weights of 4 bits, those of one channel, a byte each: kh * kw more.
  *   y may be x if oh * ow <= h * w and out_ch = in_ch: a channel is read before any of it is written.
  *
  * Otherwise:
@@ -216,13 +217,25 @@ INLINE struct T(scale) T(plane_scale)(const struct T(requant) *r, int32_t form, 
     return T(scale_of)(r, form, T(scale_common)(r, form), o);
 }
 
+/* The weights of one channel, one in each weight_t. */
+INLINE const weight_t *T(conv_line)(const struct T(conv) *p, int32_t o, int8_t *line)
+{
+    int32_t depth = p->product.depth, first = o * depth, i;
+    if (WEIGHT_BITS != 4) {
+        return p->product.weight + first;
+    }
+    for (i = first; i < first + depth; i++) {
+        line[i - first] = (int8_t)half_of((int8_t)p->product.weight[i / 2], i % 2);
+    }
+    return (const weight_t *)(const void *)line;
+}
+
 /* One channel of any window. */
-INLINE void T(conv_plane)(const struct T(conv) *p, int32_t form, int32_t o, const int16_t *plane, int32_t pitch,
-                       y_t *y)
+INLINE void T(conv_plane)(const struct T(conv) *p, int32_t form, int32_t o, const weight_t *weight,
+                       const int16_t *plane, int32_t pitch, y_t *y)
 {
     struct T(scale) scale = T(plane_scale)(&p->product.requant, form, o);
     int wide = T(requant_wide)(&p->product.requant);
-    const weight_t *weight = p->product.weight + o * p->product.depth;
     int32_t oy, ox, ky, kx;
     for (oy = 0; oy < p->y_shape[1]; oy++) {
         for (ox = 0; ox < p->y_shape[2]; ox++) {
@@ -279,12 +292,11 @@ INLINE int32_t T(conv_right)(struct T(conv_taps) taps, const int16_t *row, int32
 }
 
 /* One channel of windows of 3 x 3 taps that are neighbours, with stride[1] 1 or 2: DSP. */
-INLINE void T(conv_plane_3x3)(const struct T(conv) *p, int32_t form, int32_t o, const int16_t *plane,
-                           int32_t pitch, y_t *y)
+INLINE void T(conv_plane_3x3)(const struct T(conv) *p, int32_t form, int32_t o, const weight_t *weight,
+                           const int16_t *plane, int32_t pitch, y_t *y)
 {
     const struct T(requant) *r = &p->product.requant;
     struct T(scale) scale = T(plane_scale)(r, form, o);
-    const weight_t *weight = p->product.weight + o * 9;
     struct T(conv_taps) k0 = T(conv_taps)(weight), k1 = T(conv_taps)(weight + 3), k2 = T(conv_taps)(weight + 6);
     int32_t bias = (int32_t)p->product.bias[o], stride = p->stride[1], out_ch = p->y_shape[3];
     int32_t oy, n, left, right;
@@ -331,10 +343,11 @@ INLINE void T(conv_depthwise)(const struct T(conv) *p, const x_t *x, y_t *y, int
         for (c = 0; c < in_ch; c++) {
             T(conv_gather)(p, x + c, plane, rows, pitch);
             for (o = c * per_group; o < (c + 1) * per_group; o++) {
+                const weight_t *weight = T(conv_line)(p, o, (int8_t *)(void *)(plane + rows * pitch));
                 if (small) {
-                    T(conv_plane_3x3)(p, form, o, plane, pitch, y + o);
+                    T(conv_plane_3x3)(p, form, o, weight, plane, pitch, y + o);
                 } else {
-                    T(conv_plane)(p, form, o, plane, pitch, y + o);
+                    T(conv_plane)(p, form, o, weight, plane, pitch, y + o);
                 }
             }
         }
@@ -352,7 +365,7 @@ INLINE void T(conv)(const struct T(conv) *p, const x_t *x, y_t *y, void *scratch
         return;
     }
     for (g = 0; g < p->group; g++) {
-        T(conv_group)(p, g * out_per_group, (g + 1) * out_per_group, p->product.weight + g * weights,
+        T(conv_group)(p, g * out_per_group, (g + 1) * out_per_group, p->product.weight + WEIGHTS(g * weights),
                    x + g * in_per_group, y, scratch);
     }
 }

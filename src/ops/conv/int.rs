@@ -1,6 +1,6 @@
 //! Integer reference of `conv`. `core` only: it can be deployed as it is.
 
-use crate::arith::{Acc, Code, Products};
+use crate::arith::{Acc, Code, Products, Weight};
 
 /// Integer constants of one convolution. Shapes are `[n, h, w, c]`.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,8 @@ pub struct Params<'a, W> {
 
 /// `y[n][oy][ox][o] = requantize(bias[o] + sum (x[n][iy][ix][c] - x_zero_point) * weight[o][ky][kx][c])`
 /// over the taps inside the input, where `iy = oy * stride + ky * dilation - pad`, likewise `ix`.
-pub fn conv<X: Code, Y: Code, W: Code, A: Acc>(x: &[X], p: &Params<W>, y: &mut [Y]) {
-    let Products { weight, bias, .. } = p.products;
+pub fn conv<X: Code, Y: Code, W: Weight, A: Acc>(x: &[X], p: &Params<W>, y: &mut [Y]) {
+    let bias = p.products.bias;
     let [_, h, w, in_ch] = p.x_shape;
     let [n, oh, ow, out_ch] = p.y_shape;
     let [kh, kw] = p.kernel;
@@ -48,8 +48,8 @@ pub fn conv<X: Code, Y: Code, W: Code, A: Acc>(x: &[X], p: &Params<W>, y: &mut [
                         continue;
                     }
                     let x = &x[((image * h + iy) * w + ix) * in_ch + first..][..in_per_group];
-                    let weight = &weight[((o * kh + ky) * kw + kx) * in_per_group..];
-                    acc = p.products.accumulate(acc, x, weight);
+                    let tap = (o * kh + ky) * kw + kx;
+                    acc = p.products.accumulate(acc, x, tap * in_per_group);
                 }
             }
             *y = p.products.requantize(acc, o);

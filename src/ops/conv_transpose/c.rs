@@ -13,7 +13,7 @@ impl Emit<C> for ConvTransposeInt {
     }
 
     fn needs(&self, _width: Width) -> Needs {
-        Needs { weights: self.acc.weight.width(), ..Needs::default() }
+        Needs { weights: self.acc.width, ..Needs::default() }
     }
 
     fn emit(&self, c: &mut Node) {

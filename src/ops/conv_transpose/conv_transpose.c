@@ -2,7 +2,7 @@
  * y[n][oy][ox][o] = requantize(bias[o] + sum (x[n][iy][ix][c] - zx) * weight[o][ky][kx][c]) over the taps
  * for which iy * stride + ky * dilation - pad = oy, likewise ix: the integer reference `int.rs` in C99.
  *
- * The includer has included arith.h and kernels/product.c. weight[o][ky][kx][c] is at
+ * The includer has included arith.h and kernels/product.c. weight[o][ky][kx][c] is number
  * ((o * kh + ky) * kw + kx) * in_ch / group + c, and product.bias is q_b[o] alone: the number of taps
  * differs between positions, so the zero point cannot be moved into it. y is not x.
  */
@@ -40,7 +40,7 @@ KERNEL acc_t T(conv_transpose_sum)(const struct T(conv_transpose) *p, const x_t 
                                 int32_t o)
 {
     int32_t w = p->x_shape[2], in_ch = p->x_shape[3], count = in_ch / p->group, ky, kx, c;
-    const weight_t *weight = p->product.weight + o * p->product.depth;
+    int32_t weight = o * p->product.depth;
     acc_t acc = p->product.bias[o];
     for (ky = 0; ky < p->kernel[0]; ky++) {
         int32_t iy = T(conv_transpose_position)(p, 0, oy, ky);
@@ -53,7 +53,7 @@ KERNEL acc_t T(conv_transpose_sum)(const struct T(conv_transpose) *p, const x_t 
             if (ix >= 0) {
                 const x_t *x = image + (iy * w + ix) * in_ch;
                 for (c = 0; c < count; c++) {
-                    acc += (acc_t)(x[c] - p->x_zero_point) * weight[c];
+                    acc += (acc_t)(x[c] - p->x_zero_point) * T(weight_of)(p->product.weight, weight + c);
                 }
             }
             weight += count;

@@ -1,9 +1,9 @@
 //! The constants of `int.rs`, which is deployed as it is.
 
 use super::ConvTransposeInt;
-use crate::codes::with_codes;
 use crate::ops::language::rust::Node;
 use crate::ops::language::{Emit, Rust, Source};
+use crate::ops::product::with_written;
 
 impl Emit<Rust> for ConvTransposeInt {
     fn source(&self) -> &'static Source {
@@ -11,10 +11,9 @@ impl Emit<Rust> for ConvTransposeInt {
     }
 
     fn emit(&self, r: &mut Node) {
-        let (of, acc) = (self.acc.weight.type_name(), self.acc.type_name());
-        let params = with_codes!(&self.acc.weight, weight => {
-            let params = self.params(self.acc.products(weight));
-            r.constant("", &format!("conv_transpose::Params<{of}>"), &params)
+        let acc = self.acc.type_name();
+        let params = with_written!(&self.acc, products, of => {
+            r.constant("", &format!("conv_transpose::Params<{of}>"), &self.params(products))
         });
         r.call(
             format!("conv_transpose::conv_transpose::<_, _, _, {acc}>"),

@@ -12,7 +12,7 @@ impl Emit<C> for LinearInt {
     }
 
     fn needs(&self, _width: Width) -> Needs {
-        Needs { weights: self.0.weight.width(), ..Needs::default() }
+        Needs { weights: self.0.width, ..Needs::default() }
     }
 
     fn emit(&self, c: &mut Node) {

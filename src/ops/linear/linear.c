@@ -16,13 +16,13 @@ struct T(sums_4) {
     acc_t s0, s1, s2, s3;
 };
 
-/* Adds the products of one code and the weights of it, which are 4 apart. */
-INLINE struct T(sums_4) T(linear_add)(struct T(sums_4) s, int32_t code, const weight_t *weight)
+/* Adds the products of one code and the weights k of a group. */
+INLINE struct T(sums_4) T(linear_add)(struct T(sums_4) s, int32_t code, const weight_t *group, int32_t k)
 {
-    s.s0 += code * weight[0];
-    s.s1 += code * weight[4];
-    s.s2 += code * weight[8];
-    s.s3 += code * weight[12];
+    s.s0 += code * T(weight_in)(group, 0, k);
+    s.s1 += code * T(weight_in)(group, 1, k);
+    s.s2 += code * T(weight_in)(group, 2, k);
+    s.s3 += code * T(weight_in)(group, 3, k);
     return s;
 }
 
@@ -30,11 +30,12 @@ INLINE struct T(sums_4) T(linear_add)(struct T(sums_4) s, int32_t code, const we
 INLINE void T(linear_sums)(acc_t sums[4], const x_t *x, const weight_t *weight, int32_t depth)
 {
     struct T(sums_4) s;
+    int32_t k;
     if (MATMUL_DSP && depth >= 4) {
-        dot_4((int32_t *)(void *)sums, (const int8_t *)(const void *)x,
-              (const int8_t *)(const void *)weight, depth / 4);
+        DOT(dot_4)((int32_t *)(void *)sums, (const int8_t *)(const void *)x,
+                   (const int8_t *)(const void *)weight, depth / 4);
         x += depth / 4 * 4;
-        weight += depth / 4 * 16;
+        weight += WEIGHTS(depth / 4 * 16);
         depth %= 4;
     }
     s.s0 = sums[0];
@@ -42,15 +43,15 @@ INLINE void T(linear_sums)(acc_t sums[4], const x_t *x, const weight_t *weight, 
     s.s2 = sums[2];
     s.s3 = sums[3];
     for (; !MATMUL_DSP && depth >= 4; depth -= 4) {
-        s = T(linear_add)(s, x[0], weight);
-        s = T(linear_add)(s, x[1], weight + 1);
-        s = T(linear_add)(s, x[2], weight + 2);
-        s = T(linear_add)(s, x[3], weight + 3);
+        s = T(linear_add)(s, x[0], weight, 0);
+        s = T(linear_add)(s, x[1], weight, 1);
+        s = T(linear_add)(s, x[2], weight, 2);
+        s = T(linear_add)(s, x[3], weight, 3);
         x += 4;
-        weight += 16;
+        weight += WEIGHTS(16);
     }
-    for (; depth > 0; depth--) {
-        s = T(linear_add)(s, *x++, weight++);
+    for (k = 0; k < depth; k++) {
+        s = T(linear_add)(s, x[k], weight, k);
     }
     sums[0] = s.s0;
     sums[1] = s.s1;
@@ -74,11 +75,14 @@ INLINE void T(linear_store)(const struct T(product) *p, int32_t form, int wide, 
 OUTLINE void T(linear)(const struct T(linear) *layer, const x_t *x, y_t *y)
 {
     const struct T(product) *p = &layer->product;
-    int32_t block = (p->depth + 3) / 4 * 16, form = p->requant.form, row, o, end;
+    int32_t block = (p->depth + 3) / 4 * 16, form = p->requant.form, row, o, end, i, start = 0;
     struct T(scale) common = T(scale_common)(&p->requant, form);
     int wide = T(requant_wide)(&p->requant);
     for (row = 0; row < layer->rows; row++) {
         const weight_t *weight = p->weight;
+        if (MATMUL_STARTS) {
+            start = start_1((const int8_t *)(const void *)x, p->depth / 4);
+        }
         for (o = 0; o < p->out_ch; o = end) {
             acc_t sums[4] = {0, 0, 0, 0};
             end = o + 4;
@@ -88,8 +92,11 @@ OUTLINE void T(linear)(const struct T(linear) *layer, const x_t *x, y_t *y)
                 end = p->out_ch;
                 memcpy(sums, p->bias + o, (uint32_t)(end - o) * sizeof *sums);
             }
+            for (i = 0; MATMUL_STARTS && i < 4; i++) {
+                sums[i] = add_modulo((int32_t)sums[i], start);
+            }
             T(linear_sums)(sums, x, weight, p->depth);
-            weight += block;
+            weight += WEIGHTS(block);
             if (form == REQUANT_HIGH && wide) {
                 T(linear_store)(p, REQUANT_HIGH, 1, common, o, end, sums, y);
             } else if (form == REQUANT_HIGH) {

@@ -1,9 +1,9 @@
 //! The constants of `int.rs`, which is deployed as it is.
 
 use super::LinearInt;
-use crate::codes::with_codes;
 use crate::ops::language::rust::Node;
 use crate::ops::language::{Emit, Rust, Source};
+use crate::ops::product::with_written;
 
 impl Emit<Rust> for LinearInt {
     fn source(&self) -> &'static Source {
@@ -11,9 +11,9 @@ impl Emit<Rust> for LinearInt {
     }
 
     fn emit(&self, r: &mut Node) {
-        let of = format!("Products<{}>", self.0.weight.type_name());
-        let params =
-            with_codes!(&self.0.weight, weight => r.constant("", &of, &self.0.products(weight)));
+        let params = with_written!(&self.0, products, of => {
+            r.constant("", &format!("Products<{of}>"), &products)
+        });
         let function = format!("linear::linear::<_, _, _, {}>", self.0.type_name());
         r.call(function, format!("&{params}"), None);
     }

@@ -11,6 +11,8 @@ use crate::quant::{QuantParams, Width};
 pub struct Accumulator {
     /// `[out_ch, …]`, symmetric, contiguous for each output channel.
     pub weight: Codes,
+    /// Bits of a weight's code. Two of 4 bits share a byte where flash is scarce.
+    pub width: Width,
     /// `[out_ch]`, in units of `x_scale · weight_scale[o]`.
     pub bias: Vec<i32>,
     /// `[out_ch]`, `x_scale · weight_scale[o] / y_scale`, evaluated in `f32` in this order.
@@ -60,10 +62,12 @@ pub fn accumulators(
         }
     };
     let weight = weight_codes(&w, weight)?;
+    let width = weight.width().min(w.quant.width);
     let bound = with_codes!(&weight, weight => largest_bound(weight, &bias, x.quant));
     check_bound(bound, &multiplier)?;
     Ok(Accumulator {
         weight,
+        width,
         bias,
         multiplier,
         x_zero_point: x.zero_point(),
@@ -136,6 +140,39 @@ macro_rules! with_products {
     }};
 }
 pub(in crate::ops) use with_products;
+
+/// Does `$body` with `$products` bound to what is written into Rust code for the [`Accumulator`] `$acc`, and
+/// `$weight` to the type of its weights.
+macro_rules! with_written {
+    ($acc:expr, $products:ident, $weight:ident => $body:expr) => {{
+        let acc: &$crate::ops::product::Accumulator = $acc;
+        if acc.width == $crate::quant::Width::W4 {
+            let packed = $crate::ops::product::pairs(acc.weight.iter());
+            let ($products, $weight) = (acc.products(&packed), "u8");
+            $body
+        } else {
+            let $weight = acc.weight.type_name();
+            $crate::codes::with_codes!(&acc.weight, weight => {
+                let $products = acc.products(weight);
+                $body
+            })
+        }
+    }};
+}
+pub(in crate::ops) use with_written;
+
+/// Two codes of 4 bits in each byte, the first in its low half, each plus 8; the last may stand alone.
+pub fn pairs(codes: impl IntoIterator<Item = i32>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (i, code) in codes.into_iter().enumerate() {
+        let half = (code + 8) as u8;
+        match (i % 2, bytes.last_mut()) {
+            (1, Some(byte)) => *byte |= half << 4,
+            _ => bytes.push(half),
+        }
+    }
+    bytes
+}
 
 impl Accumulator {
     /// Products of each sum.

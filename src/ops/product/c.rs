@@ -1,6 +1,6 @@
 //! The constants of `product.c`: blocks of weights, and how sums are rescaled.
 
-use super::{Accumulator, acc_bound};
+use super::{Accumulator, acc_bound, pairs};
 use crate::arith::Multiplier;
 use crate::ops::language::Source;
 use crate::ops::language::c::{Element, Node};
@@ -21,7 +21,11 @@ impl Accumulator {
             let (group, o, k) = (i / depth / out_ch, i / depth % out_ch, i % depth);
             let first = group * out_ch.next_multiple_of(rows) * padded;
             let block = o / rows * padded / 4 + k / 4;
-            blocked[first + block * 4 * rows + o % rows * 4 + k % 4] = code;
+            let within = match self.width {
+                Width::W4 => o % rows / 2 * 8 + k % 4 / 2 * 4 + o % 2 * 2 + k % 2,
+                _ => o % rows * 4 + k % 4,
+            };
+            blocked[first + block * 4 * rows + within] = code;
         }
         blocked
     }
@@ -29,6 +33,10 @@ impl Accumulator {
     /// The member `product` of the constants in C. With `fold` the input's zero point is moved into the
     /// bias.
     pub fn emit(&self, c: &mut Node, weight: Vec<i32>, fold: bool) {
+        let weight = match self.width {
+            Width::W4 => pairs(weight).into_iter().map(|pair| (pair as i8).into()).collect(),
+            _ => weight,
+        };
         let (depth, z) = (self.depth(), self.x_zero_point as i64);
         let sums = (0..self.bias.len())
             .map(|o| (o * depth..(o + 1) * depth).map(|i| self.weight.get(i) as i64).sum::<i64>());

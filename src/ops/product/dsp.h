@@ -132,7 +132,14 @@ INLINE uint32_t odd_codes(uint32_t codes)
 #endif
 }
 
-/* acc + low * low + high * high. */
+/* The sum modulo 2^32, as the processor adds. */
+INLINE int32_t add_modulo(int32_t a, int32_t b)
+{
+    uint32_t sum = (uint32_t)a + (uint32_t)b;
+    return sum <= 0x7FFFFFFF ? (int32_t)sum : -(int32_t)~sum - 1;
+}
+
+/* acc + low * low + high * high, modulo 2^32. */
 INLINE int32_t dot_pair(uint32_t a, uint32_t b, int32_t acc)
 {
 #if DSP_ASM
@@ -140,7 +147,7 @@ INLINE int32_t dot_pair(uint32_t a, uint32_t b, int32_t acc)
     __asm__("smlad %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(acc));
     return sum;
 #else
-    return acc + low_half(a) * low_half(b) + high_half(a) * high_half(b);
+    return add_modulo(add_modulo(acc, low_half(a) * low_half(b)), high_half(a) * high_half(b));
 #endif
 }
 
@@ -192,6 +199,29 @@ INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
 #endif
 }
 
+/*
+ * The weights of dot_2x3 and codes_2x3 in groups of 4 of a row a and 4 of a row b, at a multiple of 4 bytes:
+ *
+ *     8 bits     one word of the weights of a, one of those of b
+ *     4 bits     one word, each half byte a weight plus 8: a0 a1 b0 b1 a2 a3 b2 b3, the lowest bits first
+ *
+ * What is added in excess to sums of products with half bytes is 8 times the sum of x: they begin with what
+ * start_3 and start_1 return, and are right at their end, as all is modulo 2^32.
+ */
+#define DOT(name) DOT_(name, WEIGHT_BITS)
+#define DOT_(name, bits) DOT__(name, bits)
+#define DOT__(name, bits) name##_##bits
+/* Never called. */
+#define dot_2x3_16 dot_2x3_8
+#define codes_2x3_16 codes_2x3_8
+#define dot_4_16 dot_4_8
+
+/* The half bytes of `four` at bits 0 and 16 of it, counted from `shift` on. */
+INLINE uint32_t half_bytes(uint32_t four, int32_t shift)
+{
+    return (four >> shift) & 0x000F000F;
+}
+
 /* Arguments of codes_2x3, of which the assembly below knows the offsets. */
 struct codes_2x3 {
     /* Of dot_2x3. */
@@ -208,6 +238,8 @@ struct codes_2x3 {
     int8_t *y[3];
     /* Half the number of channels, > 0. */
     int32_t pairs;
+    /* Of weights of 4 bits: start_3. */
+    int32_t start[3];
 };
 
 #if DSP_ASM
@@ -223,207 +255,361 @@ struct codes_2x3 {
 #endif
 #define ARGUMENT __attribute__((unused))
 
-/* r6..r11: the sums. r0, r3, r12: pairs of the columns. r4, r5: weights of a and b. lr: pairs of them. */
-#define DOT_2X3_GROUP                 \
+/* r6..r11: the sums. r0, r3, r12: pairs of the columns. lr: a pair of weights. */
+#define ADD_3(first, second, third)             \
+    "smlad   " first ", lr, r0, " first "   \n" \
+    "smlad   " second ", lr, r3, " second " \n" \
+    "smlad   " third ", lr, r12, " third "  \n"
+#define ADD_A ADD_3("r6", "r7", "r8")
+#define ADD_B ADD_3("r9", "r10", "r11")
+
+/* r4, r5: weights of a and b. */
+#define READY_8 ""
+#define GROUP_8                       \
     "ldrd    r4, r5, [r2], #8     \n" \
     "ldmia   r1!, {r0, r3, r12}   \n" \
     "sxtb16  lr, r4               \n" \
-    "smlad   r6, lr, r0, r6       \n" \
-    "smlad   r7, lr, r3, r7       \n" \
-    "smlad   r8, lr, r12, r8      \n" \
+    ADD_A                             \
     "sxtb16  lr, r5               \n" \
-    "smlad   r9, lr, r0, r9       \n" \
-    "smlad   r10, lr, r3, r10     \n" \
-    "smlad   r11, lr, r12, r11    \n" \
+    ADD_B                             \
     "ldmia   r1!, {r0, r3, r12}   \n" \
     "sxtb16  lr, r4, ror #8       \n" \
-    "smlad   r6, lr, r0, r6       \n" \
-    "smlad   r7, lr, r3, r7       \n" \
-    "smlad   r8, lr, r12, r8      \n" \
+    ADD_A                             \
     "sxtb16  lr, r5, ror #8       \n" \
-    "smlad   r9, lr, r0, r9       \n" \
-    "smlad   r10, lr, r3, r10     \n" \
-    "smlad   r11, lr, r12, r11    \n"
+    ADD_B
 
-NAKED void dot_2x3(ARGUMENT int32_t sums[6], ARGUMENT const int16_t *x, ARGUMENT const int8_t *weight,
-                   ARGUMENT int32_t groups)
-{
-    __asm__ volatile(
-        "lsls    r12, r3, #31         \n" /* Two groups at a time; an odd one begins in the middle. */
-        "add     r3, r3, r3, lsl #1   \n"
-        "add     r3, r1, r3, lsl #3   \n" /* x + 24 bytes * groups */
-        "push    {r0, r3-r11, lr}     \n"
-        "ldmia   r0, {r6-r11}         \n"
-        "bne     2f                   \n"
-        "1:                           \n"
-        DOT_2X3_GROUP
-        "2:                           \n"
-        DOT_2X3_GROUP
-        "ldr     lr, [sp, #4]         \n"
-        "cmp     r1, lr               \n"
-        "bne     1b                   \n"
-        "ldr     r0, [sp]             \n"
-        "stmia   r0, {r6-r11}         \n"
-        "pop     {r0, r3-r11, pc}     \n" ::: "memory");
-}
+/* r4: weights. r5: which bits a pair of half bytes has. */
+#define READY_4 "mov     r5, #0x000F000F      \n"
+#define GROUP_4                       \
+    "ldr     r4, [r2], #4         \n" \
+    "ldmia   r1!, {r0, r3, r12}   \n" \
+    "and     lr, r5, r4           \n" \
+    ADD_A                             \
+    "and     lr, r5, r4, lsr #8   \n" \
+    ADD_B                             \
+    "ldmia   r1!, {r0, r3, r12}   \n" \
+    "and     lr, r5, r4, lsr #4   \n" \
+    ADD_A                             \
+    "and     lr, r5, r4, lsr #12  \n" \
+    ADD_B
 
-/* As above. Outside the inner loop, r0, r3: factors. r4, r5: offset and shift. r1, r12, lr: y. */
+#define DOT_2X3(name, ready, group)                                                                      \
+    NAKED void name(ARGUMENT int32_t sums[6], ARGUMENT const int16_t *x, ARGUMENT const int8_t *weight,  \
+                    ARGUMENT int32_t groups)                                                             \
+    {                                                                                                    \
+        __asm__ volatile(                                                                                \
+            /* Two groups at a time; an odd one begins in the middle. */                                 \
+            "lsls    r12, r3, #31         \n"                                                            \
+            "add     r3, r3, r3, lsl #1   \n"                                                            \
+            /* x + 24 bytes * groups */                                                                  \
+            "add     r3, r1, r3, lsl #3   \n"                                                            \
+            "push    {r0, r3-r11, lr}     \n"                                                            \
+            "ldmia   r0, {r6-r11}         \n"                                                            \
+            ready                                                                                        \
+            "bne     2f                   \n"                                                            \
+            "1:                           \n"                                                            \
+            group                                                                                        \
+            "2:                           \n"                                                            \
+            group                                                                                        \
+            "ldr     lr, [sp, #4]         \n"                                                            \
+            "cmp     r1, lr               \n"                                                            \
+            "bne     1b                   \n"                                                            \
+            "ldr     r0, [sp]             \n"                                                            \
+            "stmia   r0, {r6-r11}         \n"                                                            \
+            "pop     {r0, r3-r11, pc}     \n" ::: "memory");                                             \
+    }
+
+DOT_2X3(dot_2x3_4, READY_4, GROUP_4)
+DOT_2X3(dot_2x3_8, READY_8, GROUP_8)
+
+/* From r6, r9, the bias of a and b. */
+#define BEGIN_8                       \
+    "mov     r7, r6               \n" \
+    "mov     r8, r6               \n" \
+    "mov     r10, r9              \n" \
+    "mov     r11, r9              \n"
+#define BEGIN_4                       \
+    "add     r12, r0, #44         \n" \
+    "ldmia   r12, {r3, r4, r5}    \n" /* start */ \
+    "add     r7, r6, r4           \n" \
+    "add     r8, r6, r5           \n" \
+    "add     r6, r6, r3           \n" \
+    "add     r10, r9, r4          \n" \
+    "add     r11, r9, r5          \n" \
+    "add     r9, r9, r3           \n"
+
+/* Outside the inner loop, r0, r3: factors. r4, r5: offset and shift. r1, r12, lr: y. */
 #define CODE_OF(sum, factor)                    \
     "smmla   " sum ", " sum ", " factor ", r4\n" \
     "asr     " sum ", " sum ", r5           \n" \
     "ssat    " sum ", #8, " sum "           \n"
 
-NAKED void codes_2x3(ARGUMENT struct codes_2x3 *p)
+#define CODES_2X3(name, begin, ready, group)                  \
+    NAKED void name(ARGUMENT struct codes_2x3 *p)             \
+    {                                                         \
+        __asm__ volatile(                                     \
+            "ldrd    r1, r3, [r0]         \n" /* groups, columns */ \
+            "add     r1, r1, r1, lsl #1   \n"                 \
+            "add     r3, r3, r1, lsl #3   \n" /* x + 24 bytes * groups */ \
+            "ldr     r2, [r0, #8]         \n" /* weight */    \
+            "push    {r0, r3-r11, lr}     \n"                 \
+            "0:                           \n"                 \
+            "ldr     r12, [r0, #12]       \n" /* bias */      \
+            "ldrd    r6, r9, [r12], #8    \n"                 \
+            "str     r12, [r0, #12]       \n"                 \
+            begin                                             \
+            ready                                             \
+            "ldrd    r3, r1, [r0]         \n" /* groups, columns */ \
+            "lsls    r3, r3, #31          \n"                 \
+            "bne     2f                   \n"                 \
+            "1:                           \n"                 \
+            group                                             \
+            "2:                           \n"                 \
+            group                                             \
+            "ldr     lr, [sp, #4]         \n"                 \
+            "cmp     r1, lr               \n"                 \
+            "bne     1b                   \n"                 \
+            "ldr     r12, [sp]            \n"                 \
+            "ldr     r1, [r12, #16]       \n" /* factor */    \
+            "ldrd    r0, r3, [r1], #8     \n"                 \
+            "str     r1, [r12, #16]       \n"                 \
+            "ldrd    r4, r5, [r12, #20]   \n" /* offset, shift */ \
+            "add     r12, r12, #28        \n"                 \
+            "ldmia   r12, {r1, r12, lr}   \n" /* y */         \
+            CODE_OF("r6", "r0")                               \
+            CODE_OF("r7", "r0")                               \
+            CODE_OF("r8", "r0")                               \
+            CODE_OF("r9", "r3")                               \
+            CODE_OF("r10", "r3")                              \
+            CODE_OF("r11", "r3")                              \
+            "strb    r6, [r1], #1         \n"                 \
+            "strb    r9, [r1], #1         \n"                 \
+            "strb    r7, [r12], #1        \n"                 \
+            "strb    r10, [r12], #1       \n"                 \
+            "strb    r8, [lr], #1         \n"                 \
+            "strb    r11, [lr], #1        \n"                 \
+            "ldr     r0, [sp]             \n"                 \
+            "add     r3, r0, #28          \n"                 \
+            "stmia   r3, {r1, r12, lr}    \n"                 \
+            "ldr     r3, [r0, #40]        \n" /* pairs */     \
+            "subs    r3, r3, #1           \n"                 \
+            "str     r3, [r0, #40]        \n"                 \
+            "bne     0b                   \n"                 \
+            "pop     {r0, r3-r11, pc}     \n" ::: "memory");  \
+    }
+
+CODES_2X3(codes_2x3_4, BEGIN_4, READY_4, GROUP_4)
+CODES_2X3(codes_2x3_8, BEGIN_8, READY_8, GROUP_8)
+
+/* r9..r11: the sums. r3..r8: pairs of x. r12: the pair (-8, -8). r2: the end of x. */
+NAKED void start_3(ARGUMENT int32_t start[3], ARGUMENT const int16_t *x, ARGUMENT int32_t groups)
 {
     __asm__ volatile(
-        "ldrd    r1, r3, [r0]         \n" /* groups, columns */
-        "add     r1, r1, r1, lsl #1   \n"
-        "add     r3, r3, r1, lsl #3   \n" /* x + 24 bytes * groups */
-        "ldr     r2, [r0, #8]         \n" /* weight */
-        "push    {r0, r3-r11, lr}     \n"
-        "0:                           \n"
-        "ldr     r12, [r0, #12]       \n" /* bias */
-        "ldrd    r6, r9, [r12], #8    \n"
-        "str     r12, [r0, #12]       \n"
-        "mov     r7, r6               \n"
-        "mov     r8, r6               \n"
-        "mov     r10, r9              \n"
-        "mov     r11, r9              \n"
-        "ldrd    r3, r1, [r0]         \n" /* groups, columns */
-        "lsls    r3, r3, #31          \n"
-        "bne     2f                   \n"
+        "push    {r4-r11}             \n"
+        "add     r2, r2, r2, lsl #1   \n"
+        "add     r2, r1, r2, lsl #3   \n" /* x + 24 bytes * groups */
+        "mov     r9, #0               \n"
+        "mov     r10, #0              \n"
+        "mov     r11, #0              \n"
+        "mvn     r12, #0x00070007     \n"
         "1:                           \n"
-        DOT_2X3_GROUP
-        "2:                           \n"
-        DOT_2X3_GROUP
-        "ldr     lr, [sp, #4]         \n"
-        "cmp     r1, lr               \n"
+        "ldmia   r1!, {r3-r8}         \n"
+        "smlad   r9, r3, r12, r9      \n"
+        "smlad   r10, r4, r12, r10    \n"
+        "smlad   r11, r5, r12, r11    \n"
+        "smlad   r9, r6, r12, r9      \n"
+        "smlad   r10, r7, r12, r10    \n"
+        "smlad   r11, r8, r12, r11    \n"
+        "cmp     r1, r2               \n"
         "bne     1b                   \n"
-        "ldr     r12, [sp]            \n"
-        "ldr     r1, [r12, #16]       \n" /* factor */
-        "ldrd    r0, r3, [r1], #8     \n"
-        "str     r1, [r12, #16]       \n"
-        "ldrd    r4, r5, [r12, #20]   \n" /* offset, shift */
-        "add     r12, r12, #28        \n"
-        "ldmia   r12, {r1, r12, lr}   \n" /* y */
-        CODE_OF("r6", "r0")
-        CODE_OF("r7", "r0")
-        CODE_OF("r8", "r0")
-        CODE_OF("r9", "r3")
-        CODE_OF("r10", "r3")
-        CODE_OF("r11", "r3")
-        "strb    r6, [r1], #1         \n"
-        "strb    r9, [r1], #1         \n"
-        "strb    r7, [r12], #1        \n"
-        "strb    r10, [r12], #1       \n"
-        "strb    r8, [lr], #1         \n"
-        "strb    r11, [lr], #1        \n"
-        "ldr     r0, [sp]             \n"
-        "add     r3, r0, #28          \n"
-        "stmia   r3, {r1, r12, lr}    \n"
-        "ldr     r3, [r0, #40]        \n" /* pairs */
-        "subs    r3, r3, #1           \n"
-        "str     r3, [r0, #40]        \n"
-        "bne     0b                   \n"
-        "pop     {r0, r3-r11, pc}     \n" ::: "memory");
+        "stmia   r0, {r9-r11}         \n"
+        "pop     {r4-r11}             \n"
+        "bx      lr                   \n" ::: "memory");
 }
 
-/* r8..r11: the sums. r0, r7: pairs of x. r3..r6: weights. r12: pairs of them. lr: the end of x. */
-#define DOT_4_ROW(row, sum)                    \
+/* r8..r11: the sums. r0, r7: pairs of x. lr: the end of x. */
+#define DOT_4_X                       \
+    "ldr     r0, [r1], #4         \n" \
+    "sxtb16  r7, r0, ror #8       \n" \
+    "sxtb16  r0, r0               \n"
+
+/* r3..r6: weights. r12: pairs of them. */
+#define DOT_4_ROW_8(row, sum)                  \
     "sxtb16  r12, " row "                  \n" \
     "sxtb16  " row ", " row ", ror #8      \n" \
     "smlad   " sum ", r12, r0, " sum "     \n" \
     "smlad   " sum ", " row ", r7, " sum " \n"
-#define DOT_4_GROUP                   \
-    "ldr     r0, [r1], #4         \n" \
+#define DOT_4_GROUP_8                 \
     "ldmia   r2!, {r3-r6}         \n" \
-    "sxtb16  r7, r0, ror #8       \n" \
-    "sxtb16  r0, r0               \n" \
-    DOT_4_ROW("r3", "r8")             \
-    DOT_4_ROW("r4", "r9")             \
-    DOT_4_ROW("r5", "r10")            \
-    DOT_4_ROW("r6", "r11")
+    DOT_4_ROW_8("r3", "r8")           \
+    DOT_4_ROW_8("r4", "r9")           \
+    DOT_4_ROW_8("r5", "r10")          \
+    DOT_4_ROW_8("r6", "r11")
 
-NAKED void dot_4(ARGUMENT int32_t sums[4], ARGUMENT const int8_t *x, ARGUMENT const int8_t *weight,
-                 ARGUMENT int32_t groups)
-{
-    __asm__ volatile(
-        "push    {r0, r4-r11, lr}     \n"
-        "add     lr, r1, r3, lsl #2   \n"
-        "lsls    r12, r3, #31         \n" /* Two groups at a time; an odd one begins in the middle. */
-        "ldmia   r0, {r8-r11}         \n"
-        "bne     2f                   \n"
-        "1:                           \n"
-        DOT_4_GROUP
-        "2:                           \n"
-        DOT_4_GROUP
-        "cmp     r1, lr               \n"
-        "bne     1b                   \n"
-        "ldr     r0, [sp]             \n"
-        "stmia   r0, {r8-r11}         \n"
-        "pop     {r0, r4-r11, pc}     \n" ::: "memory");
-}
+/* r3, r4: weights. r6, r12: pairs of them. r5 as above. */
+#define DOT_4_ROW_4(row, even, odd, sum)       \
+    "and     r12, r5, " row even "         \n" \
+    "and     r6, r5, " row odd "           \n" \
+    "smlad   " sum ", r12, r0, " sum "     \n" \
+    "smlad   " sum ", r6, r7, " sum "      \n"
+#define DOT_4_GROUP_4                             \
+    "ldmia   r2!, {r3, r4}        \n"             \
+    DOT_4_ROW_4("r3", "", ", lsr #4", "r8")       \
+    DOT_4_ROW_4("r3", ", lsr #8", ", lsr #12", "r9") \
+    DOT_4_ROW_4("r4", "", ", lsr #4", "r10")      \
+    DOT_4_ROW_4("r4", ", lsr #8", ", lsr #12", "r11")
+
+#define DOT_4(name, ready, group)                                                                      \
+    NAKED void name(ARGUMENT int32_t sums[4], ARGUMENT const int8_t *x, ARGUMENT const int8_t *weight, \
+                    ARGUMENT int32_t groups)                                                           \
+    {                                                                                                  \
+        __asm__ volatile(                                                                              \
+            "push    {r0, r4-r11, lr}     \n"                                                          \
+            "add     lr, r1, r3, lsl #2   \n"                                                          \
+            /* Two groups at a time; an odd one begins in the middle. */                               \
+            "lsls    r12, r3, #31         \n"                                                          \
+            "ldmia   r0, {r8-r11}         \n"                                                          \
+            ready                                                                                      \
+            "bne     2f                   \n"                                                          \
+            "1:                           \n"                                                          \
+            DOT_4_X group                                                                              \
+            "2:                           \n"                                                          \
+            DOT_4_X group                                                                              \
+            "cmp     r1, lr               \n"                                                          \
+            "bne     1b                   \n"                                                          \
+            "ldr     r0, [sp]             \n"                                                          \
+            "stmia   r0, {r8-r11}         \n"                                                          \
+            "pop     {r0, r4-r11, pc}     \n" ::: "memory");                                           \
+    }
+
+DOT_4(dot_4_4, READY_4, DOT_4_GROUP_4)
+DOT_4(dot_4_8, READY_8, DOT_4_GROUP_8)
 
 #else
 
-/*
- * Adds to sums, [2][3], the products of two rows of weights and three columns of x, in groups of 4 of
- * each: weights w[0][0..4], w[1][0..4], and x as pairs (x[0], x[2]) of the three columns, then pairs
- * (x[1], x[3]). groups > 0; x and weight are at multiples of 4 bytes.
- */
-OUTLINE void dot_2x3(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups)
+/* Of a group of two rows, pair i, 0 or 1, of row o, 0 or 1. */
+INLINE uint32_t weight_pair(const int8_t *group, int32_t bits, int32_t o, int32_t i)
 {
-    int32_t i;
+    if (bits == 4) {
+        return half_bytes(load_codes(group), 8 * o + 4 * i);
+    }
+    return i == 0 ? even_codes(load_codes(group + 4 * o)) : odd_codes(load_codes(group + 4 * o));
+}
+
+/*
+ * Adds to sums, [2][3], the products of two rows of weights of 4 or 8 bits and three columns of x, in
+ * groups of 4 of each: x as pairs (x[0], x[2]) of the three columns, then pairs (x[1], x[3]). groups > 0;
+ * x is at a multiple of 4 bytes.
+ */
+INLINE void dot_2x3(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups, int32_t bits)
+{
+    int32_t i, o;
     for (; groups > 0; groups--) {
-        uint32_t a = load_codes(weight), b = load_codes(weight + 4);
-        for (i = 0; i < 3; i++) {
-            uint32_t even = load_pair(x + 2 * i), odd = load_pair(x + 2 * i + 6);
-            sums[i] = dot_pair(odd_codes(a), odd, dot_pair(even_codes(a), even, sums[i]));
-            sums[i + 3] = dot_pair(odd_codes(b), odd, dot_pair(even_codes(b), even, sums[i + 3]));
+        for (i = 0; i < 6; i++) {
+            o = i / 3;
+            sums[i] = dot_pair(weight_pair(weight, bits, o, 0), load_pair(x + 2 * (i % 3)), sums[i]);
+            sums[i] = dot_pair(weight_pair(weight, bits, o, 1), load_pair(x + 2 * (i % 3) + 6), sums[i]);
         }
         x += 12;
-        weight += 8;
+        weight += bits;
     }
 }
 
+OUTLINE void dot_2x3_4(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups)
+{
+    dot_2x3(sums, x, weight, groups, 4);
+}
+
+OUTLINE void dot_2x3_8(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups)
+{
+    dot_2x3(sums, x, weight, groups, 8);
+}
+
 /* The rescaled codes of pairs of channels at three positions; all pointers move on. */
-OUTLINE void codes_2x3(struct codes_2x3 *p)
+INLINE void codes_2x3(struct codes_2x3 *p, int32_t bits)
 {
     int32_t i, o;
     for (; p->pairs > 0; p->pairs--) {
         int32_t sums[6];
-        sums[0] = sums[1] = sums[2] = p->bias[0];
-        sums[3] = sums[4] = sums[5] = p->bias[1];
-        dot_2x3(sums, p->columns, p->weight, p->groups);
+        for (i = 0; i < 6; i++) {
+            sums[i] = add_modulo(p->bias[i / 3], bits == 4 ? p->start[i % 3] : 0);
+        }
+        dot_2x3(sums, p->columns, p->weight, p->groups, bits);
         for (o = 0; o < 2; o++) {
             for (i = 0; i < 3; i++) {
                 int32_t q = high_product(sums[o * 3 + i], p->factor[o], p->offset) >> p->shift;
                 *p->y[i]++ = (int8_t)saturate(q);
             }
         }
-        p->weight += p->groups * 8;
+        p->weight += p->groups * bits;
         p->bias += 2;
         p->factor += 2;
     }
 }
 
+OUTLINE void codes_2x3_4(struct codes_2x3 *p)
+{
+    codes_2x3(p, 4);
+}
+
+OUTLINE void codes_2x3_8(struct codes_2x3 *p)
+{
+    codes_2x3(p, 8);
+}
+
+/* -8 times the sum of each of three columns. */
+OUTLINE void start_3(int32_t start[3], const int16_t *x, int32_t groups)
+{
+    int32_t i;
+    start[0] = start[1] = start[2] = 0;
+    for (; groups > 0; groups--) {
+        for (i = 0; i < 6; i++) {
+            start[i % 3] = dot_pair(load_pair(x + 2 * i), pair_of(-8, -8), start[i % 3]);
+        }
+        x += 12;
+    }
+}
+
 /*
- * Adds to sums the products of four rows of weights and the codes x, in groups of 4 of each. groups > 0;
- * weight is at a multiple of 4 bytes.
+ * Adds to sums the products of four rows of weights and the codes x, in groups of 4 of each: of the rows 0
+ * and 1, then of the rows 2 and 3. groups > 0.
  */
-OUTLINE void dot_4(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups)
+INLINE void dot_4(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups, int32_t bits)
 {
     int32_t i;
     for (; groups > 0; groups--) {
         uint32_t codes = load_codes(x), even = even_codes(codes), odd = odd_codes(codes);
         for (i = 0; i < 4; i++) {
-            uint32_t row = load_codes(weight + 4 * i);
-            sums[i] = dot_pair(odd_codes(row), odd, dot_pair(even_codes(row), even, sums[i]));
+            const int8_t *rows = weight + i / 2 * bits;
+            sums[i] = dot_pair(weight_pair(rows, bits, i % 2, 0), even, sums[i]);
+            sums[i] = dot_pair(weight_pair(rows, bits, i % 2, 1), odd, sums[i]);
         }
         x += 4;
-        weight += 16;
+        weight += 2 * bits;
     }
 }
+
+OUTLINE void dot_4_4(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups)
+{
+    dot_4(sums, x, weight, groups, 4);
+}
+
+OUTLINE void dot_4_8(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups)
+{
+    dot_4(sums, x, weight, groups, 8);
+}
 #endif
+
+/* -8 times the sum of x. */
+OUTLINE int32_t start_1(const int8_t *x, int32_t groups)
+{
+    int32_t start = 0;
+    for (; groups > 0; groups--) {
+        uint32_t codes = load_codes(x), eights = pair_of(-8, -8);
+        start = dot_pair(odd_codes(codes), eights, dot_pair(even_codes(codes), eights, start));
+        x += 4;
+    }
+    return start;
+}
 
 #endif

@@ -4,8 +4,8 @@
 mod accumulator;
 mod c;
 
-pub(super) use accumulator::with_products;
 pub use accumulator::{
-    Accumulator, acc_bound, accumulators, check_bound, is_wide, sum_bound, weight_codes,
+    Accumulator, acc_bound, accumulators, check_bound, is_wide, pairs, sum_bound, weight_codes,
 };
+pub(super) use accumulator::{with_products, with_written};
 pub use c::PRODUCT;

@@ -3,12 +3,16 @@
  * linear share, and the forms of its rescaling.
  *
  * The includer has included arith.h. Two implementations give the same codes: a portable one for all
- * types, and one of DSP instructions (dsp.h) for codes and weights of 8 bits and accumulators of 32.
+ * types, and one of DSP instructions (dsp.h) for codes of 8 bits, weights of 4 and 8, and
+ * accumulators of 32.
  *
  * Weights lie in blocks of B rows (2 for conv, 4 for linear), which a product reads in one pass; each
  * holds 4 codes of its first row, 4 of its second, and so on:
  *
  *     weight[o][k] is at (o / B * depth4 / 4 + k / 4) * 4 * B + o % B * 4 + k % 4
+ *
+ * Those of 4 bits, of which a weight_t holds two, plus 8, the first in its low half, have another order
+ * within such a group, so that DSP code finds its pairs: o % B / 2 * 8 + k % 4 / 2 * 4 + o % 2 * 2 + k % 2.
  *
  * where depth4 is depth rounded up to a multiple of 4, as out_ch is to one of B. What this adds is 0.
  * The weights of DSP code are at a multiple of 4 bytes.
@@ -29,7 +33,10 @@
 
 /* Whether the DSP implementation serves these types: a constant. */
 #define MATMUL_DSP \
-    (NET_DSP && X_BITS == 8 && sizeof(weight_t) == 1 && sizeof(acc_t) == sizeof(int32_t))
+    (NET_DSP && X_BITS == 8 && WEIGHT_BITS <= 8 && sizeof(acc_t) == sizeof(int32_t))
+
+/* Whether sums begin with start_3 or start_1. */
+#define MATMUL_STARTS (MATMUL_DSP && WEIGHT_BITS == 4)
 
 /* Whether the sums of conv may stay in registers, where they cannot be checked. */
 #define MATMUL_PAIRS (MATMUL_DSP && Y_BITS == 8 && !ASSERTS)
@@ -252,16 +259,32 @@ OUTLINE int16_t *T(column_fill)(int16_t *column, int32_t code, int32_t groups)
     return column;
 }
 
+/* Weight number i, one after the other. */
+INLINE int32_t T(weight_of)(const weight_t *weight, int32_t i)
+{
+    return WEIGHT_BITS == 4 ? half_of((int8_t)weight[i / 2], i % 2) : weight[i];
+}
+
+/* Weight k of row o of a group of 4 of each row. */
+INLINE int32_t T(weight_in)(const weight_t *group, int32_t o, int32_t k)
+{
+    if (WEIGHT_BITS == 4) {
+        return half_of((int8_t)group[o / 2 * 4 + k / 2 * 2 + o % 2], k % 2);
+    }
+    return group[4 * o + k];
+}
+
 /* The sums of two channels, a and b, at three positions, in registers. */
 struct T(sums_2x3) {
     acc_t a0, a1, a2;
     acc_t b0, b1, b2;
 };
 
-/* Adds the products of one k, at x and weight; the column of the next position is 4 further on. */
-INLINE struct T(sums_2x3) T(sums_add)(struct T(sums_2x3) s, const int16_t *x, const weight_t *weight)
+/* Adds the products of k of a group, at x; the column of the next position is 4 further on. */
+INLINE struct T(sums_2x3) T(sums_add)(struct T(sums_2x3) s, const int16_t *x, const weight_t *group, int32_t k)
 {
-    int32_t a = weight[0], b = weight[4];
+    int32_t a = T(weight_in)(group, 0, k), b = T(weight_in)(group, 1, k);
+    x += k;
     s.a0 += a * x[0];
     s.a1 += a * x[4];
     s.a2 += a * x[8];
@@ -272,20 +295,20 @@ INLINE struct T(sums_2x3) T(sums_add)(struct T(sums_2x3) s, const int16_t *x, co
 }
 
 /* The sums of channels a and b. */
-INLINE void T(product_sums)(const struct T(product) *p, acc_t sums[2 * COLUMNS], const int16_t *x,
-                         const weight_t *weight, int32_t a, int32_t b)
+INLINE void T(product_sums)(const struct T(product) *p, const int32_t start[COLUMNS], acc_t sums[2 * COLUMNS],
+                         const int16_t *x, const weight_t *weight, int32_t a, int32_t b)
 {
-    int32_t groups = (p->depth + 3) / 4;
+    int32_t groups = (p->depth + 3) / 4, i;
     struct T(sums_2x3) s;
     s.a0 = s.a1 = s.a2 = p->bias[a];
     s.b0 = s.b1 = s.b2 = p->bias[b];
     for (; !MATMUL_DSP && groups > 0; groups--) {
-        s = T(sums_add)(s, x, weight);
-        s = T(sums_add)(s, x + 1, weight + 1);
-        s = T(sums_add)(s, x + 2, weight + 2);
-        s = T(sums_add)(s, x + 3, weight + 3);
+        s = T(sums_add)(s, x, weight, 0);
+        s = T(sums_add)(s, x, weight, 1);
+        s = T(sums_add)(s, x, weight, 2);
+        s = T(sums_add)(s, x, weight, 3);
         x += 4 * COLUMNS;
-        weight += 8;
+        weight += WEIGHTS(8);
     }
     sums[0] = s.a0;
     sums[1] = s.a1;
@@ -293,8 +316,11 @@ INLINE void T(product_sums)(const struct T(product) *p, acc_t sums[2 * COLUMNS],
     sums[3] = s.b0;
     sums[4] = s.b1;
     sums[5] = s.b2;
+    for (i = 0; MATMUL_STARTS && i < 2 * COLUMNS; i++) {
+        sums[i] = add_modulo((int32_t)sums[i], start[i % COLUMNS]);
+    }
     if (MATMUL_DSP) {
-        dot_2x3((int32_t *)(void *)sums, x, (const int8_t *)(const void *)weight, groups);
+        DOT(dot_2x3)((int32_t *)(void *)sums, x, (const int8_t *)(const void *)weight, groups);
     }
 }
 
@@ -321,8 +347,8 @@ INLINE void T(store_2x3)(const struct T(product) *p, int32_t form, int wide, str
 }
 
 /* As product_3 for the most frequent rescaling. Returns the channel that is left if their number is odd. */
-INLINE int32_t T(product_pairs)(const struct T(product) *p, int32_t first, int32_t end, const weight_t *weight,
-                             const int16_t *columns, y_t *const y[COLUMNS])
+INLINE int32_t T(product_pairs)(const struct T(product) *p, const int32_t start[COLUMNS], int32_t first,
+                             int32_t end, const weight_t *weight, const int16_t *columns, y_t *const y[COLUMNS])
 {
     struct codes_2x3 codes;
     struct T(scale) scale = T(scale_common)(&p->requant, REQUANT_HIGH);
@@ -340,8 +366,11 @@ INLINE int32_t T(product_pairs)(const struct T(product) *p, int32_t first, int32
     codes.pairs = (end - first) / 2;
     for (i = 0; i < COLUMNS; i++) {
         codes.y[i] = (int8_t *)(void *)(y[i] + first);
+        if (MATMUL_STARTS) {
+            codes.start[i] = start[i];
+        }
     }
-    codes_2x3(&codes);
+    DOT(codes_2x3)(&codes);
     return first + (end - first) / 2 * 2;
 }
 
@@ -349,19 +378,22 @@ INLINE int32_t T(product_pairs)(const struct T(product) *p, int32_t first, int32
 OUTLINE void T(product_3)(const struct T(product) *p, int32_t first, int32_t end, const weight_t *weight,
                        const int16_t *columns, y_t *const y[COLUMNS])
 {
-    int32_t groups = (p->depth + 3) / 4, form = p->requant.form, a, i;
+    int32_t groups = (p->depth + 3) / 4, form = p->requant.form, a, i, start[COLUMNS] = {0, 0, 0};
     int wide = T(requant_wide)(&p->requant);
     struct T(scale) common = T(scale_common)(&p->requant, form);
+    if (MATMUL_STARTS) {
+        start_3(start, columns, groups);
+    }
     if (MATMUL_PAIRS && form == REQUANT_HIGH && wide && !p->requant.shifts) {
-        int32_t rest = T(product_pairs)(p, first, end, weight, columns, y);
-        weight += (rest - first) * groups * 4;
+        int32_t rest = T(product_pairs)(p, start, first, end, weight, columns, y);
+        weight += WEIGHTS((rest - first) * groups * 4);
         first = rest;
     }
     for (a = first; a < end; a += 2) {
         int32_t b = a + 1 < end ? a + 1 : a;
         acc_t sums[2 * COLUMNS];
-        T(product_sums)(p, sums, columns, weight, a, b);
-        weight += groups * 8;
+        T(product_sums)(p, start, sums, columns, weight, a, b);
+        weight += WEIGHTS(groups * 8);
         for (i = 0; i < 2 * COLUMNS; i++) {
             ASSERT_BOUND(sums[i], p->bound);
         }

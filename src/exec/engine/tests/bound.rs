@@ -37,6 +37,8 @@ impl Layer {
             [Width::W8, Width::W16],
             [Width::W16, Width::W8],
             [Width::W16; 2],
+            [Width::W8, Width::W4],
+            [Width::W16, Width::W4],
         ]);
         let channels = rng.pick(&[1, 2, 3, 4, 8, 16, 24, 40]);
         let [h, w] = [0; 2].map(|_| rng.pick(&[3, 5, 6, 9]));
