@@ -52,7 +52,7 @@ pub(super) use for_each_isa;
 
 /// A code as it lies in the arena of an engine: a byte, which is the code `^ flip`, or a pair of bytes, the
 /// lower one first.
-pub trait Stored: Copy {
+pub trait Stored: Copy + Send + Sync {
     /// Codes one behind the other.
     fn all(bytes: &[u8]) -> &[Self];
 
@@ -149,7 +149,7 @@ pub struct Target {
 }
 
 /// `x + 1.5 · 2^52` has the integer next to `x`, of two the even one, in its low bits.
-const ROUND: f64 = 6_755_399_441_055_744.0;
+pub(super) const ROUND: f64 = 6_755_399_441_055_744.0;
 
 impl Target {
     /// Of codes with this zero point in `clamp`.
@@ -164,6 +164,13 @@ impl Target {
         let q = if q > self.lo { q } else { self.lo };
         let q = if q < self.hi { q } else { self.hi };
         Y::put((q + ROUND).to_bits() as i32 + self.zero_point, flip)
+    }
+
+    /// The same of an integer.
+    #[inline(always)]
+    pub fn rounded<Y: Stored>(&self, q: i64, flip: u8) -> Y {
+        let (lo, hi) = (self.lo as i64, self.hi as i64);
+        Y::put(q.max(lo).min(hi) as i32 + self.zero_point, flip)
     }
 }
 

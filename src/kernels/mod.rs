@@ -9,6 +9,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod float;
 pub mod isa;
+pub mod matrix;
 #[cfg(any(test, target_arch = "aarch64"))]
 mod neon;
 #[cfg(all(test, not(target_arch = "aarch64")))]

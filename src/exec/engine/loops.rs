@@ -2,12 +2,16 @@
 //! the widths that it has.
 
 mod elementwise;
+mod lines;
+mod matrices;
+mod moves;
 mod pools;
 mod rows;
 
 use std::fmt::Debug;
 
-use super::step::Scratch;
+use super::step::{Scratch, to_bytes};
+use crate::codes::Codes;
 use crate::kernels::isa::Isa;
 use crate::ops::IntOp;
 use crate::quant::Width;
@@ -71,5 +75,21 @@ use with_stored;
 
 /// The loop for `op`, whose arguments and result have codes of these widths.
 pub fn of(isa: Isa, op: &IntOp, widths: [Width; 2]) -> Option<Box<dyn Loop>> {
-    elementwise::of(isa, op, widths).or_else(|| pools::of(isa, op, widths))
+    elementwise::of(isa, op, widths)
+        .or_else(|| pools::of(isa, op, widths))
+        .or_else(|| moves::of(isa, op, widths))
+        .or_else(|| lines::of(op, widths))
+        .or_else(|| matrices::of(op, widths))
+}
+
+/// A table by code, from the lowest code of an argument of this width on, in the order of the bits of its codes,
+/// as the arena holds them.
+fn by_bits(isa: Isa, table: &Codes, width: Width) -> Vec<u8> {
+    let mut bytes = to_bytes(table, isa.flip());
+    // Signed numbers begin with 0.
+    if isa.flip() == 0 || width.bytes() > 1 {
+        let half = bytes.len() / 2;
+        bytes.rotate_left(half);
+    }
+    bytes
 }

@@ -26,8 +26,11 @@ const WORTH_SHARING: u64 = 5_000;
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     buffer: Buffer,
-    pub sums: Vec<u32>,
+    pub sums: Vec<i32>,
     pub numbers: Vec<f64>,
+    /// They grow when they are needed.
+    pub single: Vec<[f32; 16]>,
+    pub double: Vec<[f64; 8]>,
     /// Codes of a line of an input before its axes are moved.
     pub planes: Vec<u8>,
 }
@@ -56,6 +59,7 @@ impl Sizes {
             sums: vec![0; self.numbers],
             numbers: vec![0.0; self.numbers],
             planes: vec![0; self.planes],
+            ..Scratch::default()
         }
     }
 }
@@ -131,7 +135,7 @@ impl Step {
         });
         let elsewhere = elsewhere.collect();
         let step = Self::of(node, kind, elsewhere, next..next + output.len(), widths, options);
-        if matches!(step.kind, Kind::Sums(_)) || step.equals(&node.op, options.isa, alone) {
+        if step.macs > 0 || step.equals(&node.op, options.isa, alone) {
             return Self { inputs, output, ..step };
         }
         let failed = Some(step.layer().path);

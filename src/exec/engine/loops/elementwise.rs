@@ -2,7 +2,7 @@
 
 use super::rows::{Gathered, Rows};
 use super::{Arguments, Loop, UNIT, with_stored};
-use crate::exec::engine::step::{Scratch, to_bytes};
+use crate::exec::engine::step::Scratch;
 use crate::kernels::elementwise::{Ratio, Scaled, Stored, Sum, add, mul, recode, table};
 use crate::kernels::isa::Isa;
 use crate::ops::IntOp;
@@ -36,12 +36,7 @@ pub fn of(isa: Isa, op: &IntOp, widths: [Width; 2]) -> Option<Box<dyn Loop>> {
         IntOp::Clip(RecodeInt::Table(table))
         | IntOp::Recode(RecodeInt::Table(table))
         | IntOp::Unary(table) => {
-            let mut table = to_bytes(&table.0, isa.flip());
-            // In the order of the bits of the argument's codes, where the signed ones begin with 0.
-            if isa.flip() == 0 || widths[0] == Width::W16 {
-                let half = table.len() / 2;
-                table.rotate_left(half);
-            }
+            let table = super::by_bits(isa, &table.0, widths[0]);
             Box::new(Table { table, widths })
         }
         IntOp::Clip(RecodeInt::Scaled(p)) | IntOp::Recode(RecodeInt::Scaled(p)) => {

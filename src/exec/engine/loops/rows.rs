@@ -39,20 +39,30 @@ impl<const N: usize> Rows<N> {
         Self { len, unit, steps, shape: shape[..outer].to_vec(), strides }
     }
 
-    /// Calls `f` for each row, or part of one, of `y`, which begins at code `first` of the result, with the
-    /// places of the arguments' first codes.
-    pub fn each<Y>(&self, first: usize, y: &mut [Y], mut f: impl FnMut([usize; N], &mut [Y])) {
+    /// Calls `f` for each row, or part of one, among `len` codes of the result from `first` on, with the places
+    /// of the arguments' first codes, and the number of codes.
+    pub fn places(&self, first: usize, len: usize, mut f: impl FnMut([usize; N], usize)) {
         let most = if self.steps == [1; N] { usize::MAX } else { GATHERED };
-        let (mut at, mut rest) = (first, y);
-        while !rest.is_empty() {
+        let (mut at, end) = (first, first + len);
+        while at < end {
             let (row, column) = (at / self.len, at % self.len);
-            let (y, more) = rest.split_at_mut((self.len - column).min(rest.len()).min(most));
+            let len = (self.len - column).min(end - at).min(most);
             let from = std::array::from_fn(|i| {
                 strided_index(row, &self.shape, &self.strides[i]) + column * self.steps[i]
             });
-            f(from, y);
-            (at, rest) = (at + y.len(), more);
+            f(from, len);
+            at += len;
         }
+    }
+
+    /// The same, with these codes, which are all of `y`.
+    pub fn each<Y>(&self, first: usize, y: &mut [Y], mut f: impl FnMut([usize; N], &mut [Y])) {
+        let (len, mut rest) = (y.len(), y);
+        self.places(first, len, |from, len| {
+            let (y, more) = std::mem::take(&mut rest).split_at_mut(len);
+            f(from, y);
+            rest = more;
+        });
     }
 }
 

@@ -5,11 +5,22 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::codes::CodeTensor;
+use crate::ops::argmax::ArgMax;
 use crate::ops::clip::Clip;
+use crate::ops::concat::Concat;
+use crate::ops::conv_transpose::ConvTranspose;
+use crate::ops::matmul::MatMul;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
+use crate::ops::normalize::{Kind as Norm, Normalize};
+use crate::ops::pad::{Mode as Padding, Pad};
+use crate::ops::prelu::PRelu;
 use crate::ops::recode::Recode;
+use crate::ops::resize::{Coordinates, Mode, Nearest, Resize};
+use crate::ops::slice::{Part, Slice};
+use crate::ops::softmax::Softmax;
+use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Lowering, OutputParams, Wants};
 
@@ -226,5 +237,159 @@ fn pools_and_means() {
     {
         let mean = Op::Mean(Mean { reduced: reduced.to_vec() });
         assert_eq!(all(6, 3, &[(mean, &[&[2, 5, 3, 4]])]), ["mean"]);
+    }
+}
+
+#[test]
+fn codes_that_move_one_by_one() {
+    let transpose = |perm: &[usize]| Op::Transpose(Transpose { perm: perm.to_vec() });
+    let nodes: [(Op, &[&[usize]]); 6] = [
+        (transpose(&[1, 0]), &[&[70, 90]]),
+        (transpose(&[0, 2, 1]), &[&[3, 33, 5]]),
+        (transpose(&[2, 1, 0]), &[&[3, 2, 40]]),
+        (transpose(&[0, 2, 1, 3, 4]), &[&[1, 3, 5, 2, 2]]),
+        (transpose(&[0, 2, 1, 3, 4]), &[&[2, 2, 5, 1, 3]]),
+        (transpose(&[0, 1, 3, 2]), &[&[1, 3, 5, 7]]),
+    ];
+    assert_eq!(all(7, 2, &nodes), ["moves", "transpose"]);
+    let part = |start, step, len| Part { start, step, len };
+    let slices = [
+        vec![part(1, 2, 2), part(0, 3, 30), part(9, -2, 5)],
+        vec![part(0, 1, 5), part(0, 2, 50), part(0, 2, 5)],
+    ];
+    for parts in slices {
+        assert_eq!(all(8, 2, &[(Op::Slice(Slice { parts }), &[&[5, 100, 10]])]), ["pick"]);
+    }
+    for mode in [Padding::Constant(0.0), Padding::Edge, Padding::Reflect] {
+        let pad = Op::Pad(Pad { before: vec![1, 0, 1], after: vec![0, 1, 0], mode });
+        assert!(all(9, 2, &[(pad, &[&[2, 30, 1]])]).contains(&"pick"));
+    }
+    let concat = |axis| Op::Concat(Concat { axis });
+    let nodes: [(Op, &[&[usize]]); 4] = [
+        (concat(1), &[&[2, 3, 4, 5], &[2, 1, 4, 5], &[2, 2, 4, 5]]),
+        (concat(3), &[&[2, 3, 4, 1], &[2, 3, 4, 2]]),
+        (concat(0), &[&[2, 3], &[1, 3]]),
+        (concat(2), &[&[1, 50, 1], &[1, 50, 1]]),
+    ];
+    assert!(all(10, 4, &nodes).contains(&"concat"));
+}
+
+#[test]
+fn products_of_two_results() {
+    let shapes: [&[&[usize]]; 7] = [
+        &[&[5, 3], &[3, 7]],
+        &[&[13, 40], &[40, 33]],
+        &[&[2, 3, 6, 17], &[2, 3, 17, 16]],
+        &[&[2, 3, 7, 4], &[4, 50]],
+        &[&[1, 1, 2, 4], &[3, 1, 4, 5]],
+        &[&[1, 1], &[1, 1]],
+        &[&[4, 300], &[300, 9]],
+    ];
+    let nodes = shapes.map(|shapes| (Op::MatMul(MatMul), shapes));
+    assert_eq!(all(11, 4, &nodes), ["matmul"]);
+}
+
+#[test]
+fn lines_of_codes() {
+    let shapes: [&[&[usize]]; 4] = [&[&[3, 70]], &[&[2, 5, 9]], &[&[1, 4, 3, 7]], &[&[2, 1, 1]]];
+    for shapes in shapes {
+        for axis in 0..shapes[0].len() {
+            let argmax = |last| Op::ArgMax(ArgMax { axis, keepdims: last, last });
+            assert_eq!(all(12, 2, &[(Op::Softmax(Softmax { axis }), shapes)]), ["softmax"]);
+            assert_eq!(all(13, 2, &[(argmax(false), shapes), (argmax(true), shapes)]), ["argmax"]);
+            for kind in [Norm::Layer { axis }, Norm::Rms { axis }, Norm::L2 { axis }] {
+                let plain = Normalize::plain(kind, 1e-5);
+                let affine = shapes[0][axis..].iter().product();
+                let scaled = match kind {
+                    Norm::L2 { .. } => plain.clone(),
+                    _ => Normalize {
+                        scale: (0..affine).map(|i| 1.5 - i as f32 * 0.3).collect(),
+                        offset: (0..affine).map(|i| i as f32 * 0.1 - 0.4).collect(),
+                        ..plain.clone()
+                    },
+                };
+                let nodes = [plain, scaled].map(|op| (Op::Normalize(op), shapes));
+                assert_eq!(all(14, 3, &nodes), ["normalize"]);
+            }
+        }
+    }
+    for groups in [1, 2, 4] {
+        let plain = Normalize::plain(Norm::Groups(groups), 1e-3);
+        let scaled =
+            Normalize { scale: vec![0.5, -1.0, 2.0, 0.0], offset: vec![0.1; 4], ..plain.clone() };
+        for shapes in [&[&[2, 4, 3, 7][..]][..], &[&[3, 4, 5]]] {
+            assert_eq!(
+                all(
+                    15,
+                    4,
+                    &[
+                        (Op::Normalize(plain.clone()), shapes),
+                        (Op::Normalize(scaled.clone()), shapes)
+                    ]
+                ),
+                ["normalize"]
+            );
+        }
+    }
+}
+
+#[test]
+fn interpolation() {
+    for coordinates in [Coordinates::HalfPixel, Coordinates::AlignCorners, Coordinates::Asymmetric]
+    {
+        for (x, shape) in [
+            ([2, 3, 4, 5], [2, 3, 8, 10]),
+            ([1, 17, 3, 3], [1, 17, 7, 2]),
+            ([1, 1, 5, 6], [1, 1, 9, 4]),
+        ] {
+            let scales: Vec<f32> = shape.iter().zip(x).map(|(&y, x)| y as f32 / x as f32).collect();
+            let resize = |mode| {
+                Op::Resize(Resize {
+                    mode,
+                    coordinates,
+                    shape: shape.to_vec(),
+                    scales: scales.clone(),
+                })
+            };
+            let shapes: &[&[usize]] = &[&x];
+            assert_eq!(all(16, 3, &[(resize(Mode::Linear), shapes)]), ["resize"]);
+            let nearest = resize(Mode::Nearest(Nearest::Floor));
+            assert!(["moves", "pick"].contains(&all(17, 1, &[(nearest, shapes)])[0]));
+        }
+    }
+}
+
+#[test]
+fn slopes_and_transposed_convolutions() {
+    let mut rng = Rng(18);
+    let slopes: [(&[&[usize]], &[usize]); 5] = [
+        (&[&[2, 5, 3, 4]], &[5, 1, 1]),
+        (&[&[2, 5, 3, 4]], &[1]),
+        (&[&[2, 5, 3, 4]], &[1, 1, 1, 4]),
+        (&[&[2, 5, 3, 4]], &[5, 3, 4]),
+        (&[&[3, 70]], &[70]),
+    ];
+    for (shapes, slope) in slopes {
+        for width in [Width::W8, Width::W16] {
+            let draw = Draw { op: Op::PRelu(PRelu), shapes, constants: &[(slope, width)] };
+            assert_eq!(draw.check(&mut rng, 3), BTreeSet::from(["prelu"]));
+        }
+    }
+    for (in_ch, out_ch, group) in [(3, 5, 1), (17, 33, 1), (6, 4, 2), (5, 5, 5)] {
+        for (kernel, stride) in [([2, 2], [2, 2]), ([3, 3], [2, 1]), ([4, 3], [1, 2])] {
+            let window = Window {
+                stride,
+                pads: rng.pick(&[[0; 4], [1, 0, 0, 1], [1; 4]]),
+                dilation: rng.pick(&[[1, 1], [1, 2]]),
+                ..Window::new(kernel)
+            };
+            let op = Op::ConvTranspose(ConvTranspose { window, output_padding: [0; 2], group });
+            let (x, weight) = ([2, in_ch, 4, 7], [in_ch, out_ch / group, kernel[0], kernel[1]]);
+            for width in [Width::W8, Width::W16] {
+                let constants = [(&weight[..], width), (&[out_ch][..], Width::W32)];
+                let draw = Draw { op: op.clone(), shapes: &[&x], constants: &constants };
+                assert_eq!(draw.check(&mut rng, 2), BTreeSet::from(["transposed"]));
+            }
+        }
     }
 }
