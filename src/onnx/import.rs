@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use super::cut::cut;
+use super::cut::{before, cut, declaration, open_inputs};
 use super::external::Folder;
 use super::importer::{ImportOptions, Importer, Known, Rounded, check_size};
 use super::proto::{
@@ -122,9 +122,13 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, options: &ImportOptions) ->
 
 fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) -> Result<Graph> {
     let opset = check_model(&model)?;
+    let computed = shapes_before(&model, dir, options)?;
     let mut proto = model.graph.unwrap_or_default();
-    let renamed = cut(&mut proto, options)?;
-    let shapes = &options.shapes;
+    let renamed = cut(&mut proto, options, &computed)?;
+    let mut shapes = options.shapes.clone();
+    for (input, name) in &renamed {
+        shapes.remove(name).map(|shape| shapes.insert(input.clone(), shape));
+    }
     let initializers = std::mem::take(&mut proto.initializer);
     let proto = &proto;
     let mut importer = Importer {
@@ -137,7 +141,7 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
         copies: HashMap::new(),
         offsets: HashMap::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
-        input_shapes: shapes,
+        input_shapes: &shapes,
         open_batches: 0,
         open_axes: false,
         folding: Folding::default(),
@@ -149,9 +153,10 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
         bail!(Invalid, "a shape is given for \"{unknown}\", but the model has no such input");
     }
     importer.graph(proto, initializers, dir)?;
-    for (output, name) in renamed {
-        let named = |v: &&usize| importer.graph.values[**v].name == output;
-        if let Some(&v) = importer.graph.outputs.iter().find(named) {
+    for (old, name) in renamed {
+        let named = |v: &&usize| importer.graph.values[**v].name == old;
+        let ends = importer.graph.outputs.iter().chain(&importer.graph.inputs);
+        if let Some(&v) = ends.clone().find(named) {
             importer.rename(v, name);
         }
     }
@@ -159,6 +164,36 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
     importer.graph.check()?;
     importer.graph.check_numbers()?;
     Ok(importer.graph)
+}
+
+/// What the file does not say of the values that become inputs: they are computed as a network of their own.
+fn shapes_before(
+    model: &ModelProto,
+    dir: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<HashMap<String, ValueInfoProto>> {
+    let graph = model.graph.iter();
+    let unknown: Vec<String> = graph.flat_map(|graph| open_inputs(graph, options)).collect();
+    if unknown.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut part = model.clone();
+    let proto = part.graph.get_or_insert_default();
+    before(proto, &unknown, options);
+    let is_input = |name: &str| proto.input.iter().any(|input| input.name == name);
+    let mut shapes = options.shapes.clone();
+    shapes.retain(|name, _| name.is_empty() || is_input(name));
+    let names = unknown.join("\", \"");
+    let read = match import_model(part, dir, &shapes.into()) {
+        Ok(read) if read.outputs.len() == unknown.len() => read,
+        Ok(_) => return Ok(HashMap::new()),
+        Err(e) => bail!(
+            Invalid,
+            "the shape of \"{names}\" is not known: give it with --input-shape, as what computes it cannot be read: {e}"
+        ),
+    };
+    let shape = |&v: &usize| declaration("", &read.values[v].shape, read.dynamic_batch);
+    Ok(unknown.into_iter().zip(read.outputs.iter().map(shape)).collect())
 }
 
 /// Refuses what would mean something else if it were ignored; the version of the operator set.

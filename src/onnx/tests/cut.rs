@@ -45,6 +45,66 @@ fn what_lies_outside_is_not_read() {
     }
 }
 
+/// The file says no shape of what lies inside: it follows from the inputs.
+#[test]
+fn shapes_of_new_inputs_are_computed() {
+    const SHAPE: &[usize] = &[1, 2, 4, 4];
+    let shapes = |entries: &[(&str, &[usize])]| {
+        entries.iter().map(|&(name, shape)| (name.into(), shape.to_vec())).collect::<InputShapes>()
+    };
+    let nodes = vec![
+        node("Relu", &["x"], "a"),
+        node("Concat", &["a", "a"], "b").with(int("axis", 1)),
+        node("Add", &["a", "other"], "c"),
+        node("Concat", &["b", "c"], "y").with(int("axis", 1)),
+    ];
+    let mut model = model(nodes, vec![]);
+    model.graph.as_mut().unwrap().input.push(value("other", &[1, 2, 4, 4]));
+    for (from, given, expected) in [
+        (&["b"][..], &[][..], &[("b", &[1, 4, 4, 4][..]), ("x", SHAPE), ("other", SHAPE)][..]),
+        (&["b", "c"], &[], &[("b", &[1, 4, 4, 4]), ("c", SHAPE)]),
+        (&["b", "c"], &[("b", &[1, 5, 4, 4][..])], &[("b", &[1, 5, 4, 4]), ("c", SHAPE)]),
+        (&["a", "c"], &[], &[("a", SHAPE), ("c", SHAPE)]),
+    ] {
+        let from = from.iter().map(|&name| name.into()).collect();
+        let options = ImportOptions { from, ..shapes(given).into() };
+        let graph = import_with(&model.encode_to_vec(), None, &options).unwrap();
+        let inputs = graph.inputs.iter().map(|&v| &graph.values[v]);
+        let inputs: Vec<_> = inputs.map(|v| (v.name.as_str(), &v.shape[..])).collect();
+        assert_eq!(inputs, expected);
+    }
+}
+
+/// The value that the float file calls so, before its codes, and the one behind them.
+#[test]
+fn a_quantized_value_is_an_input_by_either_name() {
+    let q = |x: &str, y: &str| node("QuantizeLinear", &[x, "scale", "zero"], y);
+    let dq = |x: &str, y: &str| node("DequantizeLinear", &[x, "scale", "zero"], y);
+    let nodes = vec![
+        q("x", "x8"),
+        dq("x8", "xd"),
+        node("Relu", &["xd"], "r"),
+        q("r", "r8"),
+        dq("r8", "rd"),
+        node("Sigmoid", &["rd"], "s"),
+        q("s", "s8"),
+        dq("s8", "y"),
+    ];
+    let model = model(nodes, vec![real("scale", &[], &[0.5]), int8("zero", &[], &[3])]);
+    let given: InputShapes = [("r".into(), vec![1, 2, 4, 4])].into();
+    for name in ["r", "rd"] {
+        let part = cut(&model, &[], &[name]).unwrap();
+        assert_eq!(names(&part, &part.inputs), [name]);
+        assert!(part.values[part.inputs[0]].quant.is_some(), "{name}");
+        assert_eq!(
+            (part.nodes.len(), &part.values[part.inputs[0]].shape[..]),
+            (1, &[1, 2, 4, 4][..])
+        );
+    }
+    let options = ImportOptions { from: vec!["r".into()], ..given.into() };
+    assert_eq!(import_with(&model.encode_to_vec(), None, &options).unwrap().inputs.len(), 1);
+}
+
 /// A value of a quantized file has its codes, and the name that was asked for.
 #[test]
 fn a_quantized_value_is_an_output_with_its_codes() {
