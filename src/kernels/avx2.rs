@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Job, Pairs, Simd, Vector, entry_points};
+use super::simd::{Job, Pairs, Simd, Vector, Words, entry_points};
 
 /// AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -129,6 +129,14 @@ impl Simd for Avx2 {
     }
 
     entry_points!(#[target_feature(enable = "avx2,fma")]);
+}
+
+impl Words for Avx2 {
+    #[inline(always)]
+    unsafe fn extended(x: *const i16) -> __m256i {
+        // SAFETY: the machine has the instructions, and the memory is there, as `Words` demands.
+        unsafe { _mm256_cvtepi16_epi32(_mm_loadu_si128(x.cast())) }
+    }
 }
 
 impl Pairs for Avx2 {

@@ -4,13 +4,13 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Job, Pairs, Simd, Vector, entry_points};
+use super::simd::{Job, Pairs, Simd, Vector, Words, entry_points};
 
 /// Codes of 8 bits.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Vnni;
 
-/// Codes of 16 bits, for [`super::winograd`]: `vpdpwssd`.
+/// Codes of 16 bits, for [`super::winograd`] and [`super::wide`]: `vpdpwssd`.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512Pairs;
 
@@ -196,6 +196,14 @@ impl Vector for Avx512Pairs {
     unsafe fn dot(acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
         // SAFETY: the machine has the instructions, as `Vector` demands.
         unsafe { dpwssd(acc, x, w) }
+    }
+}
+
+impl Words for Avx512Pairs {
+    #[inline(always)]
+    unsafe fn extended(x: *const i16) -> __m512i {
+        // SAFETY: the machine has the instructions, and the memory is there, as `Words` demands.
+        unsafe { _mm512_cvtepi16_epi32(_mm256_loadu_si256(x.cast())) }
     }
 }
 

@@ -4,8 +4,9 @@
 //! word for each channel and column, so that a tap of the kernel's width is one multiplication.
 
 use super::isa::Choice;
+use super::layout::offset;
 use super::packed::{Block, Packed, Shape};
-use super::product::{Buffer, Sums, Windows, offset};
+use super::product::{Buffer, Sums, Windows};
 use super::simd::Simd;
 use super::with_simd;
 use crate::arith::Products;

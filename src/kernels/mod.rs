@@ -9,6 +9,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod float;
 pub mod isa;
+mod layout;
 pub mod matrix;
 #[cfg(any(test, target_arch = "aarch64"))]
 mod neon;
@@ -20,6 +21,7 @@ pub mod reduce;
 mod scalar;
 mod simd;
 pub mod team;
+pub mod wide;
 pub mod winograd;
 
 /// An expression with `S` for the [`Simd`](simd::Simd) of an [`Isa`](isa::Isa).
@@ -78,3 +80,31 @@ macro_rules! with_pairs {
     };
 }
 use with_pairs;
+
+/// An expression with `S` for the [`Words`](simd::Words) of an [`Isa`](isa::Isa).
+macro_rules! with_words {
+    ($isa:expr, $s:ident => $call:expr) => {
+        match $isa {
+            #[cfg(any(test, target_arch = "aarch64"))]
+            $crate::kernels::isa::Isa::NeonDot => {
+                type $s = $crate::kernels::neon::NeonPairs;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Isa::Avx2 | $crate::kernels::isa::Isa::AvxVnni => {
+                type $s = $crate::kernels::avx2::Avx2;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Isa::Avx512Vnni => {
+                type $s = $crate::kernels::avx512::Avx512Pairs;
+                $call
+            }
+            _ => {
+                type $s = $crate::kernels::scalar::Scalar;
+                $call
+            }
+        }
+    };
+}
+use with_words;

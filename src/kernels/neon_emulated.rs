@@ -102,6 +102,27 @@ pub fn vfmaq_f64(a: float64x2_t, b: float64x2_t, c: float64x2_t) -> float64x2_t 
     float64x2_t(std::array::from_fn(|lane| b.0[lane].mul_add(c.0[lane], a.0[lane])))
 }
 
+/// `ADD`: `a + b`, which wraps.
+pub fn vaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    int32x4_t(std::array::from_fn(|lane| a.0[lane].wrapping_add(b.0[lane])))
+}
+
+/// `ADDP`: sums of neighbours, which wrap: those of `a`, then those of `b`.
+pub fn vpaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    let sum = |v: int32x4_t, i: usize| v.0[i].wrapping_add(v.0[i + 1]);
+    int32x4_t([sum(a, 0), sum(a, 2), sum(b, 0), sum(b, 2)])
+}
+
+/// `SMULL`: products of twice the bits.
+pub fn vmull_s16(a: int16x4_t, b: int16x4_t) -> int32x4_t {
+    int32x4_t(std::array::from_fn(|lane| a.0[lane] as i32 * b.0[lane] as i32))
+}
+
+/// `SMULL2`: the same of the upper halves.
+pub fn vmull_high_s16(a: int16x8_t, b: int16x8_t) -> int32x4_t {
+    int32x4_t(std::array::from_fn(|lane| a.0[4 + lane] as i32 * b.0[4 + lane] as i32))
+}
+
 /// `SUB`: `a − b`, which wraps.
 pub fn vsubq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
     int32x4_t(std::array::from_fn(|lane| a.0[lane].wrapping_sub(b.0[lane])))
@@ -128,6 +149,11 @@ pub fn vget_low_s32(a: int32x4_t) -> int32x2_t {
 }
 
 /// No instruction: the lower half.
+pub fn vget_low_s16(a: int16x8_t) -> int16x4_t {
+    int16x4_t(std::array::from_fn(|lane| a.0[lane]))
+}
+
+/// No instruction: the lower half.
 pub fn vget_low_s8(a: int8x16_t) -> int8x8_t {
     int8x8_t(std::array::from_fn(|lane| a.0[lane]))
 }
@@ -140,6 +166,16 @@ pub fn vget_high_s8(a: int8x16_t) -> int8x8_t {
 /// `SMOV`: one lane.
 pub fn vgetq_lane_s32<const IMM5: i32>(v: int32x4_t) -> i32 {
     v.0[IMM5 as usize]
+}
+
+/// `FMOV`: these bits.
+pub fn vcreate_s16(a: u64) -> int16x4_t {
+    int16x4_t(std::array::from_fn(|lane| (a >> (16 * lane)) as i16))
+}
+
+/// `SSHLL` by 0: extended by the sign.
+pub fn vmovl_s16(a: int16x4_t) -> int32x4_t {
+    int32x4_t(a.0.map(i32::from))
 }
 
 /// `SSHLL` by 0: extended by the sign.
@@ -193,6 +229,11 @@ pub fn vreinterpretq_s32_f32(a: float32x4_t) -> int32x4_t {
 pub fn vreinterpretq_s32_f64(a: float64x2_t) -> int32x4_t {
     let [a, b] = a.0.map(f64::to_bits);
     int32x4_t([a as i32, (a >> 32) as i32, b as i32, (b >> 32) as i32])
+}
+
+/// No instruction: the same bits.
+pub fn vreinterpretq_s16_s32(a: int32x4_t) -> int16x8_t {
+    int16x8_t(std::array::from_fn(|lane| (a.0[lane / 2] >> (lane % 2 * 16)) as i16))
 }
 
 /// No instruction: the same bits.

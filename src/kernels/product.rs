@@ -1,13 +1,10 @@
 //! Convolutions and linear layers as products of matrices: every window is a row.
-//!
-//! Windows are not copied. The codes of one lie in the input at offsets that are the same for all, so the
-//! kernel is given these. Only where windows reach into padding, or the kernel wants codes in 16 bits, some
-//! lines of the input are copied to a [`Buffer`], padded.
 
 use std::fmt::Debug;
 use std::ops::Range;
 
 use super::isa::Choice;
+use super::layout::{Layout, Reading};
 use super::packed::{Aligned, Packed};
 use super::simd::{Element, ROWS, Simd};
 use super::with_simd;
@@ -62,12 +59,11 @@ impl Windows {
         ]
     }
 
-    /// Whether each window is one pixel, and the next one the next pixel.
-    fn is_point(&self) -> bool {
-        self.kernel == [1; 2]
-            && self.stride == [1; 2]
-            && self.pad == [0; 2]
-            && self.out == self.x_shape[1..3]
+    /// The same as rows, if each window is one pixel, and the next one the next pixel.
+    pub(super) fn simplified(self) -> Self {
+        let [n, h, w, c] = self.x_shape;
+        let point = self.kernel == [1; 2] && self.stride == [1; 2] && self.pad == [0; 2];
+        if point && self.out == [h, w] { Self::rows(n * h * w, c) } else { self }
     }
 }
 
@@ -82,15 +78,6 @@ impl Buffer {
     }
 }
 
-/// # Panics
-/// If a window spans more than `2^32` codes.
-pub(super) fn offset(at: usize) -> u32 {
-    u32::try_from(at).expect("a window of more than 2^32 codes")
-}
-
-/// Words of input that are worked on at a time, at least and at most; in between, as many as weights.
-const BAND: Range<usize> = 6 * 1024..32 * 1024;
-
 /// A layer of sums of products, ready to be computed.
 pub trait Sums: Debug + Send + Sync {
     /// The technique.
@@ -101,13 +88,13 @@ pub trait Sums: Debug + Send + Sync {
     fn cost(&self) -> u64 {
         self.macs()
     }
-    /// Codes of the output that are computed together.
+    /// Bytes of the output that are computed together.
     fn unit(&self) -> usize;
     /// Bytes of the constants.
     fn size(&self) -> usize;
     /// Words that a [`Buffer`] needs.
     fn buffer(&self) -> usize;
-    /// The codes of the output from `begin` on, as many as `y` holds: whole units, but for the last.
+    /// The bytes of the output from `begin` on, as many as `y` holds: whole units, but for the last.
     ///
     /// # Panics
     /// If a slice is too short.
@@ -117,19 +104,9 @@ pub trait Sums: Debug + Send + Sync {
 /// One convolution or linear layer, ready to be computed.
 #[derive(Clone, Debug)]
 pub struct Product {
-    windows: Windows,
+    layout: Layout,
     /// For each group of channels, how far their first channel is from the first.
     groups: Vec<(usize, Packed)>,
-    /// Where the groups of codes of a window lie, from its first code on.
-    offsets: Vec<u32>,
-    /// Codes between one line of pixels and the next.
-    line: usize,
-    /// Lines of windows that are worked on at a time.
-    band: usize,
-    /// Windows are read where they are.
-    direct: bool,
-    /// Words of a [`Buffer`].
-    buffer: usize,
 }
 
 impl Product {
@@ -138,64 +115,32 @@ impl Product {
     /// # Panics
     /// If the machine has no `isa`, or a sum does not fit 32 bits.
     pub fn new(choice: Choice, p: &Products<i8>, windows: Windows, group: usize) -> Self {
-        let mut windows = windows;
-        if windows.is_point() {
-            let [n, h, w, c] = windows.x_shape;
-            windows = Windows::rows(n * h * w, c);
-        }
+        let windows = windows.simplified();
         with_simd!(choice.isa, S => Self::of::<S>(choice, p, windows, group))
     }
 
     fn of<S: Simd>(choice: Choice, p: &Products<i8>, w: Windows, group: usize) -> Self {
-        let [_, h, width, c] = w.x_shape;
-        let ([kh, kw], per_group) = (w.kernel, c / group);
-        // Taps that lie side by side are one run of codes.
-        let (runs, run) = match w.dilation[1] == 1 && group == 1 {
-            true => (kh, kw * c),
-            false => (kh * kw, per_group),
-        };
-        let groups_of_run = run.div_ceil(S::GROUP);
-        let [rows, columns] = w.span(w.out);
-        let inside = w.pad == [0; 2] && rows <= h && columns <= width;
-        let direct = size_of::<S::X>() == 1 && inside && !choice.without.direct;
-        let direct = direct && run % S::GROUP == 0;
-        let line = if direct { width * c } else { columns * c };
-        let mut offsets = Vec::with_capacity(runs * groups_of_run);
-        for i in 0..runs {
-            let tap = i * kh * kw / runs;
-            let begin = tap / kw * w.dilation[0] * line + tap % kw * w.dilation[1] * c;
-            offsets.extend((0..groups_of_run).map(|g| offset(begin + g * S::GROUP)));
-        }
-        let index = |g: usize, i: usize| {
-            let at = g % groups_of_run * S::GROUP + i;
-            (at < run).then_some(g / groups_of_run * run + at)
-        };
-        let out_ch = p.bias.len();
+        let (out_ch, per_group) = (p.bias.len(), w.x_shape[3] / group);
+        let (word, bytes) = (S::GROUP, [1, size_of::<S::X>()]);
+        let reading = Reading { bytes, word, beyond: word, direct: !choice.without.direct };
+        let layout = Layout::new(w, per_group, p.weight.len(), reading);
         let groups = (0..group).map(|g| {
             let channels = g * out_ch / group..(g + 1) * out_ch / group;
-            let groups = runs * groups_of_run;
-            (g * per_group, Packed::new(choice, S::shape(), p, channels, groups, false, index))
+            let (words, index) = (layout.offsets.len(), |g, i| layout.weight(g, i));
+            let packed = Packed::new(choice, S::shape(), p, channels, words, false, index);
+            (g * per_group, packed)
         });
-        let groups: Vec<_> = groups.collect();
-        let words = p.weight.len() / S::GROUP;
-        let words = words.clamp(BAND.start, BAND.end) * S::GROUP;
-        let band = (words / (line * w.stride[0]).max(1)).clamp(1, w.out[0].max(1));
-        // Where lines follow on each other, whole tiles of them.
-        let band = if band < w.out[0] && band > ROWS { band / ROWS * ROWS } else { band };
-        // Behind the last code the last group may be read in vain.
-        let codes = w.span([band, 0])[0] * line + S::GROUP;
-        let buffer = if direct { 0 } else { (codes * size_of::<S::X>()).div_ceil(4) };
-        Self { windows: w, groups, offsets, line, band, direct, buffer }
+        Self { groups: groups.collect(), layout }
     }
 
     /// Lines of windows.
     pub(super) fn lines(&self) -> usize {
-        self.windows.lines()
+        self.layout.windows.lines()
     }
 
     /// Codes of the output in a line.
     pub(super) fn line_len(&self) -> usize {
-        self.windows.out[1] * self.out_ch()
+        self.layout.windows.out[1] * self.out_ch()
     }
 
     fn out_ch(&self) -> usize {
@@ -204,7 +149,7 @@ impl Product {
 
     /// Output channels of a block, if there is but one window and all channels are in one group.
     fn block_of_window(&self) -> Option<usize> {
-        let one = self.lines() * self.windows.out[1] == 1 && self.groups.len() == 1;
+        let one = self.lines() * self.layout.windows.out[1] == 1 && self.groups.len() == 1;
         let block = one.then(|| self.groups[0].1.blocks.first());
         block.flatten().map(|block| block.len)
     }
@@ -217,79 +162,14 @@ impl Product {
         blocks: Range<usize>,
         buffer: &mut Buffer,
     ) {
-        let w = &self.windows;
-        let ([oh, ow], [_, h, width, c]) = (w.out, w.x_shape);
-        assert_eq!(x.len(), w.x_shape.iter().product::<usize>());
         let out_ch = if blocks.end == usize::MAX { self.out_ch() } else { y.len() };
-        let lines = y.len() / (ow * out_ch);
-        assert!(first + lines <= self.lines() && y.len() == lines * ow * out_ch);
-        let x: &[u8] = x;
-        let mut line = first;
-        let mut y = y;
-        while line < first + lines {
-            let (image, oy) = (line / oh, line % oh);
-            let count = self.band.min(oh - oy).min(first + lines - line);
-            let image = &x[image * h * width * c..][..h * width * c];
-            let (now, rest) = y.split_at_mut(count * ow * out_ch);
-            // SAFETY: a machine without the instructions has no `Packed`. `from` holds all rows that the
-            // windows span, and `reach` is behind the last code that is read.
-            unsafe {
-                let (from, len) = match self.direct {
-                    true => {
-                        let from = &image[oy * w.stride[0] * self.line..];
-                        (from.as_ptr().cast::<S::X>(), from.len())
-                    }
-                    false => self.copy::<S>(image, oy, count, buffer),
-                };
-                let [rows, columns] = w.span([count, ow]);
-                let reach = (rows - 1) * self.line + columns * c;
-                assert!(reach <= len);
-                self.band::<S>(from, count, now, out_ch, blocks.clone());
-            }
-            (line, y) = (line + count, rest);
-        }
-    }
-
-    /// The padded input of `count` lines from `oy` on; where it is, and its length, behind which a group of
-    /// codes may be read.
-    ///
-    /// # Safety
-    /// The machine has the instructions.
-    unsafe fn copy<S: Simd>(
-        &self,
-        image: &[u8],
-        oy: usize,
-        count: usize,
-        buffer: &mut Buffer,
-    ) -> (*const S::X, usize) {
-        let w = &self.windows;
-        let [_, h, width, c] = w.x_shape;
-        let [rows, _] = w.span([count, 0]);
-        let len = rows * self.line;
-        let words = &mut *buffer.0;
-        assert!(words.len() * 4 >= (len + S::GROUP) * size_of::<S::X>());
-        let to = words.as_mut_ptr().cast::<S::X>();
-        // SAFETY: `to` has room for `len` codes, as asserted, and any bits are a code.
-        let codes = unsafe { std::slice::from_raw_parts_mut(to, len) };
-        let zero = S::X::of(w.zero);
-        for (row, to) in codes.chunks_exact_mut(self.line.max(1)).enumerate() {
-            if row % w.stride[0] >= w.extent()[0] {
-                continue;
-            }
-            let iy = (oy * w.stride[0] + row).wrapping_sub(w.pad[0]);
-            if iy >= h {
-                to.fill(zero);
-                continue;
-            }
-            let (left, to) = to.split_at_mut((w.pad[1] * c).min(to.len()));
-            let inside = (width * c).min(to.len());
-            let (middle, right) = to.split_at_mut(inside);
-            left.fill(zero);
-            right.fill(zero);
-            // SAFETY: the machine has the instructions; both have the same length.
-            unsafe { S::widen(&image[iy * width * c..][..inside], middle.as_mut_ptr()) };
-        }
-        (to, len)
+        let zero = S::X::of(self.layout.windows.zero);
+        // SAFETY: a machine without the instructions has no `Packed`; as many codes are made as there are.
+        let widen = |x: &[u8], to| unsafe { S::widen(x, to) };
+        self.layout.bands(x, first, y, out_ch, buffer, zero, widen, |x, lines, y| {
+            // SAFETY: the same; `x` holds all codes that the windows span.
+            unsafe { self.band::<S>(x, lines, y, out_ch, blocks.clone()) }
+        });
     }
 
     /// All windows of `lines` lines.
@@ -304,41 +184,29 @@ impl Product {
         out_ch: usize,
         blocks: Range<usize>,
     ) {
-        let w = &self.windows;
-        let (step, ow) = (w.stride[1] * w.x_shape[3], w.out[1]);
-        let line = w.stride[0] * self.line;
-        // Lines that follow on each other are one.
-        let (lines, per_line) = if line == ow * step { (1, lines * ow) } else { (lines, ow) };
-        let mut channel = 0;
+        let (mut channel, offsets) = (0, &self.layout.offsets);
         for (begin, p) in &self.groups {
             let range = blocks.start..blocks.end.min(p.blocks.len());
             for block in &p.blocks[range] {
-                for i in 0..lines {
-                    let (mut row, mut tiles) = (0, per_line.div_ceil(ROWS));
-                    while row < per_line {
-                        let rows = (per_line - row).div_ceil(tiles);
-                        let at = (i * per_line + row) * out_ch + channel;
-                        assert!(at + (rows - 1) * out_ch + block.len <= y.len());
-                        // SAFETY: rows `row..row + rows` are rows of the line; `y` has room for them.
-                        unsafe {
-                            let x = x.add(begin + i * line + row * step);
-                            let y = y.as_mut_ptr().add(at);
-                            macro_rules! tile {
-                                ($($rows:literal),*) => {
-                                    match (rows, block.vectors) {
-                                        $(($rows, 4) => S::tile::<$rows, 4>(p, block, x, step, &self.offsets, y, out_ch),
-                                        ($rows, 2) => S::tile::<$rows, 2>(p, block, x, step, &self.offsets, y, out_ch),
-                                        ($rows, _) => S::tile::<$rows, 1>(p, block, x, step, &self.offsets, y, out_ch),)*
-                                        _ => unreachable!("at most {ROWS} rows"),
-                                    }
-                                };
-                            }
-                            tile!(1, 2, 3, 4, 5, 6);
+                self.layout.tiles(lines, |row, from, step, rows| {
+                    let at = row * out_ch + channel;
+                    assert!(at + (rows - 1) * out_ch + block.len <= y.len());
+                    // SAFETY: `rows` windows lie there; `y` has room for their codes.
+                    unsafe {
+                        let (x, y) = (x.add(begin + from), y.as_mut_ptr().add(at));
+                        macro_rules! tile {
+                            ($($rows:literal),*) => {
+                                match (rows, block.vectors) {
+                                    $(($rows, 4) => S::tile::<$rows, 4>(p, block, x, step, offsets, y, out_ch),
+                                    ($rows, 2) => S::tile::<$rows, 2>(p, block, x, step, offsets, y, out_ch),
+                                    ($rows, _) => S::tile::<$rows, 1>(p, block, x, step, offsets, y, out_ch),)*
+                                    _ => unreachable!("at most {ROWS} rows"),
+                                }
+                            };
                         }
-                        row += rows;
-                        tiles -= 1;
+                        tile!(1, 2, 3, 4, 5, 6);
                     }
-                }
+                });
                 channel += block.len;
             }
         }
@@ -351,8 +219,8 @@ impl Sums for Product {
     }
 
     fn macs(&self) -> u64 {
-        let [kh, kw] = self.windows.kernel;
-        let depth = kh * kw * self.windows.x_shape[3] / self.groups.len().max(1);
+        let w = &self.layout.windows;
+        let depth = w.kernel[0] * w.kernel[1] * w.x_shape[3] / self.groups.len().max(1);
         (self.lines() * self.line_len() * depth) as u64
     }
 
@@ -362,11 +230,11 @@ impl Sums for Product {
     }
 
     fn size(&self) -> usize {
-        4 * self.offsets.len() + self.groups.iter().map(|(_, p)| p.size()).sum::<usize>()
+        4 * self.layout.offsets.len() + self.groups.iter().map(|(_, p)| p.size()).sum::<usize>()
     }
 
     fn buffer(&self) -> usize {
-        self.buffer
+        self.layout.buffer
     }
 
     fn run(&self, x: &[u8], begin: usize, y: &mut [u8], buffer: &mut Buffer) {

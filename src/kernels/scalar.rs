@@ -1,7 +1,7 @@
 //! Rust for every machine: codes of 16 bits in pairs, 4 sums at a time.
 
 use super::packed::{Block, Limits, Packed};
-use super::simd::{Job, Pairs, Simd, Vector, entry_points};
+use super::simd::{Job, Pairs, Simd, Vector, Words, entry_points};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ impl Vector for Scalar {
     #[inline(always)]
     unsafe fn splat(x: *const i16) -> [i32; 4] {
         // SAFETY: the machine has the instructions, and the memory is there, as `Vector` demands.
-        let [low, high] = unsafe { [*x, *x.add(1)] };
+        let [low, high] = unsafe { x.cast::<[i16; 2]>().read_unaligned() };
         [low as u16 as i32 | (high as i32) << 16; 4]
     }
 
@@ -153,7 +153,7 @@ fn pairs(acc: [i32; 4], x: [i32; 4], w: [i32; 4]) -> [i32; 4] {
     for i in 0..4 {
         let first = (x[i] as i16 as i32) * (w[i] as i16 as i32);
         let second = (x[i] >> 16) * (w[i] >> 16);
-        sum[i] = acc[i].wrapping_add(first + second);
+        sum[i] = acc[i].wrapping_add(first).wrapping_add(second);
     }
     sum
 }
@@ -178,6 +178,16 @@ macro_rules! each {
             std::mem::transmute::<$t, [i32; 4]>(a)
         }
     }};
+}
+
+impl Words for Scalar {
+    const FUSED: bool = false;
+
+    #[inline(always)]
+    unsafe fn extended(x: *const i16) -> [i32; 4] {
+        // SAFETY: the memory is there, as `Words` demands.
+        unsafe { x.cast::<[i16; 4]>().read_unaligned().map(i32::from) }
+    }
 }
 
 impl Pairs for Scalar {
@@ -278,14 +288,18 @@ mod tests {
     #[test]
     fn pairs_are_multiplied_alike() {
         let mut rng = Rng(1);
-        let codes: Vec<i32> = (-128..128).collect();
+        let codes = [-0x8000, -0x7FFF, -128, -1, 0, 1, 3, 127, 0x7FFE, 0x7FFF];
         let mut word = || rng.pick(&codes) as i16 as u16 as i32 | rng.pick(&codes) << 16;
         for i in 0..if cfg!(miri) { 10 } else { 1000 } {
             let acc = [i, -i, i32::MAX, i32::MIN];
             let (x, w) = ([0; 4].map(|_| word()), [0; 4].map(|_| word()));
             let code = |word: i32, i: usize| (word >> (16 * i)) as i16 as i32;
-            let sum = |l: usize| [0, 1].map(|i| code(x[l], i) * code(w[l], i)).into_iter().sum();
-            let expected = [0, 1, 2, 3].map(|l| acc[l].wrapping_add(sum(l)));
+            let sum = |l: usize| {
+                [0, 1]
+                    .iter()
+                    .fold(acc[l], |sum, &i| sum.wrapping_add(code(x[l], i) * code(w[l], i)))
+            };
+            let expected = [0, 1, 2, 3].map(sum);
             assert_eq!(pairs(acc, x, w), expected);
             // SAFETY: it needs nothing that some machine lacks.
             assert_eq!(unsafe { Scalar::dot(acc, x, w) }, expected);

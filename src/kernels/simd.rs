@@ -211,6 +211,17 @@ pub(super) trait Pairs: Vector<X = i16> {
     fn fetch(line: *const u32);
 }
 
+/// What [`wide`](super::wide) needs of a machine: codes of 16 bits, two in a word.
+///
+/// # Safety
+/// As for [`Vector`]. `extended` reads as many codes as a register has words.
+pub(super) trait Words: Vector<X = i16> {
+    /// Products and sums of `f64` may be rounded at once.
+    const FUSED: bool = true;
+    /// A code in each word.
+    unsafe fn extended(x: *const i16) -> Self::V;
+}
+
 /// Stores the codes of `R` rows from their sums; rows of `y` are `y_step` apart, and those from `rows` on
 /// are that before. The usual case is unrolled, so that sums never leave their registers.
 ///

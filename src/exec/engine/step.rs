@@ -6,12 +6,13 @@ use super::loops::{self, Loop};
 use super::moves::Moves;
 use super::{Layer, Options, Policy, Source};
 use crate::arith::Products;
-use crate::codes::Codes;
+use crate::codes::{Codes, with_codes};
 use crate::graph::ValueId;
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::isa::{Choice, Isa};
 use crate::kernels::product::{Buffer, Product, Sums, Windows};
 use crate::kernels::team::Team;
+use crate::kernels::wide::Wide;
 use crate::kernels::winograd::Winograd;
 use crate::lower::IntNode;
 use crate::ops::IntOp;
@@ -289,14 +290,13 @@ impl Kind {
     ) -> Option<Self> {
         let Options { isa, without, policy, .. } = options;
         let choice = Choice { isa, without };
-        let bytes = widths == [Width::W8; 2];
         match op {
-            IntOp::Conv(conv) if bytes => Self::conv(choice, policy, conv),
-            IntOp::Linear(linear) if bytes => {
-                let products = products_of(&linear.0)?;
-                let out_ch = products.bias.len();
-                let windows = Windows::rows(len / out_ch, products.weight.len() / out_ch);
-                Some(Self::Sums(Box::new(Product::new(choice, &products, windows, 1))))
+            IntOp::Conv(conv) => Self::conv(choice, policy, conv, widths),
+            IntOp::Linear(linear) => {
+                let acc = &linear.0;
+                let (out_ch, size) = (acc.bias.len().max(1), widths[1].bytes());
+                let windows = Windows::rows(len / size / out_ch, acc.weight.len() / out_ch);
+                Self::product(choice, acc, windows, 1, widths)
             }
             IntOp::Reshape(op) | IntOp::Transpose(op) if op.is_copy() => Some(Self::Copy),
             _ => {
@@ -306,8 +306,7 @@ impl Kind {
         }
     }
 
-    fn conv(choice: Choice, policy: Policy, op: &ConvInt) -> Option<Self> {
-        let products = products_of(&op.acc)?;
+    fn conv(choice: Choice, policy: Policy, op: &ConvInt, widths: [Width; 2]) -> Option<Self> {
         let (window, group) = (op.conv.window, op.conv.group);
         let [_, _, _, in_ch] = op.x_shape;
         let [_, oh, ow, out_ch] = op.y_shape;
@@ -321,6 +320,9 @@ impl Kind {
             pad: [top, left],
             zero: op.acc.x_zero_point as u8 ^ choice.isa.flip(),
         };
+        let Some(products) = products_of(&op.acc, widths) else {
+            return Self::product(choice, &op.acc, windows, group, widths);
+        };
         let side = match policy {
             Policy::Fastest => Winograd::pays(choice, &windows, out_ch),
             // With either side.
@@ -331,10 +333,31 @@ impl Kind {
         {
             return Some(Self::Sums(Box::new(winograd)));
         }
-        Some(match !choice.without.depthwise && group > 1 && group == in_ch && in_ch == out_ch {
-            true => Self::Sums(Box::new(Depthwise::new(choice, &products, windows))),
-            false => Self::Sums(Box::new(Product::new(choice, &products, windows, group))),
-        })
+        match !choice.without.depthwise && group > 1 && group == in_ch && in_ch == out_ch {
+            true => Some(Self::Sums(Box::new(Depthwise::new(choice, &products, windows)))),
+            false => Self::product(choice, &op.acc, windows, group, widths),
+        }
+    }
+
+    fn product(
+        choice: Choice,
+        acc: &Accumulator,
+        windows: Windows,
+        group: usize,
+        widths: [Width; 2],
+    ) -> Option<Self> {
+        if acc.bias.is_empty() {
+            return None;
+        }
+        Some(Self::Sums(match products_of(acc, widths) {
+            Some(products) => Box::new(Product::new(choice, &products, windows, group)),
+            None => {
+                let bytes = widths.map(Width::bytes);
+                with_codes!(&acc.weight, weight => {
+                    Box::new(Wide::new(choice, &acc.products(weight), windows, group, bytes))
+                })
+            }
+        }))
     }
 
     /// An estimate of how long it takes on one thread, for a result of `len` codes.
@@ -390,10 +413,12 @@ pub fn to_bytes(codes: &Codes, flip: u8) -> Vec<u8> {
     }
 }
 
-/// The constants of a sum of 8-bit products in 32 bits.
-fn products_of(acc: &Accumulator) -> Option<Products<'_, i8>> {
+/// The constants of sums of 8-bit products in 32 bits, for results of 8 bits.
+fn products_of(acc: &Accumulator, widths: [Width; 2]) -> Option<Products<'_, i8>> {
     match &acc.weight {
-        Codes::I8(weight) if !is_wide(acc.bound) && !acc.bias.is_empty() => {
+        Codes::I8(weight)
+            if widths == [Width::W8; 2] && !is_wide(acc.bound) && !acc.bias.is_empty() =>
+        {
             Some(acc.products(weight))
         }
         _ => None,

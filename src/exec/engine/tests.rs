@@ -14,7 +14,7 @@ use crate::ops::add::Add;
 use crate::ops::average_pool::AveragePool;
 use crate::ops::conv::{Conv, ConvInt};
 use crate::ops::linear::{Linear, LinearInt};
-use crate::ops::product::{Accumulator, acc_bound};
+use crate::ops::product::{Accumulator, acc_bound, is_wide};
 use crate::ops::reshape::Reshape;
 use crate::ops::{IntOp, Op, Window};
 use crate::passes;
@@ -100,35 +100,59 @@ fn check(graph: &IntGraph, rng: &mut Rng, threads: &[usize], what: &str) -> &'st
 
 /// Random constants of sums of `depth` products; some are at the ends of what is allowed.
 fn accumulator(rng: &mut Rng, out_ch: usize, depth: usize) -> Accumulator {
-    let zero_points = [-128, 127, 0, -3, 100];
-    let (x_zero_point, y_zero_point) = (rng.pick(&zero_points), rng.pick(&zero_points));
-    let any: Vec<i32> = (-128..128).collect();
-    let weights = rng.pick(&[&any[..], &[-128, 127], &[-128], &[127]]);
-    let weight = Codes::new(Width::W8, (0..out_ch * depth).map(|_| rng.pick(weights)));
+    accumulator_of(rng, out_ch, depth, [Width::W8; 3])
+}
+
+/// The same with codes of the argument, weights, and codes of the result of these widths.
+fn accumulator_of(
+    rng: &mut Rng,
+    out_ch: usize,
+    depth: usize,
+    [of_x, of_w, of_y]: [Width; 3],
+) -> Accumulator {
+    let [[x_low, x_high], [w_low, w_high], [low, high]] =
+        [of_x, of_w, of_y].map(|width| [width.lowest(), width.highest()]);
+    let x_zero_point = rng.pick(&[x_low, x_high, 0, -3, 100]);
+    let y_zero_point = rng.pick(&[low, high, 0, -3, 100]);
+    let any: Vec<i32> = (w_low..=w_high).collect();
+    let lists = [any, vec![w_low, w_high], vec![w_low], vec![w_high], vec![-8, 7, 1]];
+    let weights = &lists[rng.pick(&[0, 1, 2, 3, 4])];
+    let weight = Codes::new(of_w, (0..out_ch * depth).map(|_| rng.pick(weights)));
     // Now and then a sum that `f64` does not hold times its factor.
-    let big = &rng.pick(&[200_000_000, 0, 1_000_000_000]);
+    let eight = [of_x, of_w, of_y] == [Width::W8; 3];
+    let ends = if eight { [0; 2] } else { [i32::MAX, i32::MIN] };
+    let big = &rng.pick(&[200_000_000, 0, 1_000_000_000, ends[0], ends[1]]);
     let bias: Vec<i32> =
         (0..out_ch).map(|_| rng.pick(&[0, 1, -77, 12345, -1_000_000, *big])).collect();
-    let quant = QuantParams::per_tensor(1.0, x_zero_point, Width::W8);
+    let quant = QuantParams::per_tensor(1.0, x_zero_point, of_x);
     let mut bound = 0;
     for (o, &bias) in bias.iter().enumerate() {
         let weight = (o * depth..(o + 1) * depth).map(|i| weight.get(i) as i64);
         bound = bound.max(acc_bound(weight, bias, &quant));
     }
     // Sums that fill the range, ties, results that are all one code, and sums beyond 32 bits.
-    let around = 1.0 / (64.0 * 64.0 * (depth as f32).sqrt());
+    let around =
+        (high as f32 + 1.0) / (x_high as f32 + 1.0) / (w_high as f32 + 1.0) / (depth as f32).sqrt()
+            * if eight { 4.0 } else { 1.0 };
     let scale = rng.pick(&[around, around, around, 0.25, 1.0 / 1024.0, 2e-12, 1e4, 4e6]);
+    // Wide sums are not made larger.
+    let scale = if is_wide(bound) { scale.min(63.0) } else { scale };
     let factor = |rng: &mut Rng| match scale == around {
         true => scale * (1.5 + rng.reals(&[1], 1.0).data()[0]),
         false => scale,
     };
     let multiplier = (0..out_ch).map(|_| Multiplier::from_f32(factor(rng)).unwrap()).collect();
-    let clamp = rng.pick(&[(-128, 127), (-128, 127), (y_zero_point, 127), (-100, 13), (5, 5)]);
-    let width = Width::W8;
-    Accumulator { weight, width, bias, multiplier, x_zero_point, y_zero_point, clamp, bound }
+    let clamp = rng.pick(&[(low, high), (low, high), (y_zero_point, high), (low + 28, 13), (5, 5)]);
+    Accumulator { weight, width: of_w, bias, multiplier, x_zero_point, y_zero_point, clamp, bound }
 }
 
 fn convolution(rng: &mut Rng, n: usize, channels: [usize; 2], group: usize) -> (IntGraph, String) {
+    let (window, size) = any_window(rng);
+    convolution_of(rng, n, channels, group, window, size)
+}
+
+/// A window, and a size of an image that it fits.
+fn any_window(rng: &mut Rng) -> (Window, [usize; 2]) {
     let kernel = rng.pick(&[[1, 1], [3, 3], [2, 3], [1, 5], [5, 5], [3, 1]]);
     let sides = |rng: &mut Rng| rng.pick(&[1, 2, 4, 7]);
     let window = Window {
@@ -144,7 +168,7 @@ fn convolution(rng: &mut Rng, n: usize, channels: [usize; 2], group: usize) -> (
         let padding = window.pads[axis] + window.pads[axis + 2];
         extent.saturating_sub(padding).max(1) + sides(rng) - 1
     });
-    convolution_of(rng, n, channels, group, window, size)
+    (window, size)
 }
 
 fn convolution_of(
@@ -153,11 +177,24 @@ fn convolution_of(
     [in_ch, out_ch]: [usize; 2],
     group: usize,
     window: Window,
+    size: [usize; 2],
+) -> (IntGraph, String) {
+    let depth = window.kernel[0] * window.kernel[1] * in_ch / group;
+    let acc = accumulator(rng, out_ch, depth);
+    convolution_by(acc, [Width::W8; 2], n, in_ch, group, window, size)
+}
+
+/// By these constants, from codes of one width to codes of another.
+fn convolution_by(
+    acc: Accumulator,
+    widths: [Width; 2],
+    n: usize,
+    in_ch: usize,
+    group: usize,
+    window: Window,
     [h, w]: [usize; 2],
 ) -> (IntGraph, String) {
-    let ([oh, ow], kernel) = (window.output([h, w]).unwrap(), window.kernel);
-    let depth = kernel[0] * kernel[1] * in_ch / group;
-    let acc = accumulator(rng, out_ch, depth);
+    let ([oh, ow], out_ch) = (window.output([h, w]).unwrap(), acc.bias.len());
     let what = format!("{window:?}, {in_ch} to {out_ch} in {group} groups, {n}x{h}x{w}, {acc:?}");
     let (x_zero, y_zero) = (acc.x_zero_point, acc.y_zero_point);
     let op = ConvInt {
@@ -168,7 +205,21 @@ fn convolution_of(
     };
     let values =
         vec![value(&[n, in_ch, h, w], x_zero, true), value(&[n, out_ch, oh, ow], y_zero, true)];
-    (graph_of(IntOp::Conv(op), values), what)
+    (graph_of(IntOp::Conv(op), of_widths(values, widths)), what)
+}
+
+fn of_widths(mut values: Vec<IntValue>, widths: [Width; 2]) -> Vec<IntValue> {
+    for (value, width) in values.iter_mut().zip(widths) {
+        value.quant.width = width;
+    }
+    values
+}
+
+/// All widths of an argument, weights and a result, but for 8 bits of all.
+fn widths() -> impl Iterator<Item = [Width; 3]> {
+    let each = || [Width::W8, Width::W16].into_iter();
+    let all = each().flat_map(move |x| each().flat_map(move |w| each().map(move |y| [x, w, y])));
+    all.filter(|widths| widths.contains(&Width::W16))
 }
 
 #[test]
@@ -248,6 +299,48 @@ fn linear_layers_equal_the_reference() {
                 let graph = graph_of(IntOp::Linear(LinearInt(acc)), vec![x, y]);
                 assert_eq!(check(&graph, &mut rng, &[1, 4], &what), "product");
             }
+        }
+    }
+}
+
+#[test]
+fn sums_of_16_bits_equal_the_reference() {
+    let mut rng = Rng(14);
+    for [of_x, of_w, of_y] in widths() {
+        let shapes = [
+            (1, 1, 1),
+            (3, 17, 1),
+            (33, 8, 1),
+            (16, 40, 1),
+            (70, 65, 1),
+            (34, 66, 2),
+            (9, 3, 3),
+            (8, 16, 8),
+            (3, 3, 3),
+            (17, 17, 17),
+            (40, 40, 40),
+            (130, 130, 130),
+        ];
+        for (in_ch, out_ch, group) in shapes {
+            for n in [1, 2] {
+                let (window, size) = any_window(&mut rng);
+                let depth = window.kernel[0] * window.kernel[1] * in_ch / group;
+                let acc = accumulator_of(&mut rng, out_ch, depth, [of_x, of_w, of_y]);
+                let (graph, what) =
+                    convolution_by(acc, [of_x, of_y], n, in_ch, group, window, size);
+                let path = check(&graph, &mut rng, &[1, 3], &what);
+                let depthwise = group > 1 && group == in_ch && in_ch == out_ch;
+                assert_eq!(path, if depthwise { "depthwise16" } else { "product16" });
+            }
+        }
+        for (rows, in_ch, out_ch) in [(1, 100, 100), (1, 1, 3), (7, 33, 70), (2, 3000, 5)] {
+            let acc = accumulator_of(&mut rng, out_ch, in_ch, [of_x, of_w, of_y]);
+            let what = format!("{rows} rows, {acc:?}");
+            let x = value(&[rows, in_ch], acc.x_zero_point, false);
+            let y = value(&[rows, out_ch], acc.y_zero_point, false);
+            let values = of_widths(vec![x, y], [of_x, of_y]);
+            let graph = graph_of(IntOp::Linear(LinearInt(acc)), values);
+            assert_eq!(check(&graph, &mut rng, &[1, 4], &what), "product16");
         }
     }
 }

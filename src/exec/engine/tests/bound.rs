@@ -248,6 +248,7 @@ fn sums_that_reach_the_bound_are_exact() {
         let [h, w] = layer.out();
         let engines = engines(&int, &[1, 2]);
         let mut sessions: Vec<Session> = engines.iter().map(|e| e.session().unwrap()).collect();
+        assert!(engines.iter().flat_map(Engine::layers).all(|layer| layer.path != "reference"));
         let mut runs = Vec::new();
         for codes in layer.inputs(&mut rng) {
             let shape = &graph.values[graph.inputs[0]].shape;
@@ -282,7 +283,7 @@ fn sums_that_reach_the_bound_are_exact() {
             in_c.push((graph, runs));
         }
     }
-    for path in ["depthwise", "product", "reference", "winograd"] {
+    for path in ["depthwise", "depthwise16", "product", "product16", "winograd"] {
         assert!(reached.contains_key(path), "{path} not among {reached:?}");
     }
     check_c(&in_c);
