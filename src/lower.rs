@@ -14,7 +14,8 @@ use crate::ops::product::is_wide;
 use crate::ops::recode::RecodeInt;
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{
-    FIRST, IntOp, Lowering, Op, Operand, Order, OutputParams, Role, Wants, layouts_coincide,
+    IntOp, Lowering, Op, Operand, Order, OutputParams, Role, Wants, channels_first, image,
+    layouts_coincide,
 };
 use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::Shape;
@@ -158,6 +159,7 @@ fn lower_with(
 ) -> Result<IntGraph> {
     let mut lowerer = Lowerer {
         index: Index::new(graph),
+        spatial: spatial(graph),
         graph,
         constants,
         ids: vec![None; graph.values.len()],
@@ -165,12 +167,8 @@ fn lower_with(
         recoded: HashMap::new(),
         int: IntGraph { name: graph.name.clone(), ..IntGraph::default() },
     };
-    let mut spatial = vec![false; graph.values.len()];
-    for node in graph.nodes.iter().filter(|n| n.op.wants() == Wants::Is(Order::ChannelsLast)) {
-        node.inputs.iter().for_each(|&v| spatial[v] = true);
-    }
     for &input in &graph.inputs {
-        let order = if spatial[input] { Order::ChannelsLast } else { Order::Plain };
+        let order = if lowerer.spatial[input] { Order::ChannelsLast } else { Order::Plain };
         match lowerer.add_value(input, order) {
             Ok(id) => lowerer.int.inputs.push(id),
             // Its readers say so.
@@ -195,9 +193,27 @@ fn lower_with(
     Ok(lowerer.int)
 }
 
+/// The values that are wanted with channels last: a sequence also behind nodes that take any order.
+fn spatial(graph: &Graph) -> Vec<bool> {
+    let mut spatial = vec![false; graph.values.len()];
+    for node in graph.nodes.iter().rev() {
+        let sequence = spatial[node.output] && graph.values[node.output].shape.len() == 3;
+        if match node.op.wants() {
+            Wants::Is(order) => order == Order::ChannelsLast,
+            Wants::Inherit => sequence,
+            Wants::Transpose => false,
+        } {
+            node.inputs.iter().for_each(|&v| spatial[v] = true);
+        }
+    }
+    spatial
+}
+
 struct Lowerer<'a> {
     graph: &'a Graph,
     index: Index,
+    /// See [`spatial`].
+    spatial: Vec<bool>,
     /// Those of its values; weights are taken out.
     constants: Vec<Option<Constant>>,
     /// The integer value of each value of the graph, and its copy in the other order.
@@ -233,7 +249,7 @@ impl Lowerer<'_> {
                 bail!(Unsupported, "value \"{}\" is not quantized", value.name)
             }
         };
-        let order = if value.shape.len() == 4 { order } else { Order::Plain };
+        let order = if image(&value.shape).is_some() { order } else { Order::Plain };
         let (name, shape) = (value.name.clone(), value.shape.clone());
         self.int.values.push(IntValue { name, shape, order, quant, constant });
         let id = self.int.values.len() - 1;
@@ -253,7 +269,7 @@ impl Lowerer<'_> {
     fn value_in(&mut self, v: ValueId, order: Order, origin: &str) -> Result<ValueId> {
         let id = self.value(v)?;
         let from = &self.int.values[id];
-        if from.order == order || from.shape.len() != 4 || layouts_coincide(&from.shape) {
+        if from.order == order || image(&from.shape).is_none() || layouts_coincide(&from.shape) {
             return Ok(id);
         }
         if let Some(moved) = self.moved[v] {
@@ -262,7 +278,12 @@ impl Lowerer<'_> {
         let to = Operand { order, ..from.operand() };
         let op = TransposeInt::new(to.stored(&from.operand().strides()), to.stored_shape());
         let op = IntOp::Transpose(op);
-        let suffix = if order == Order::ChannelsLast { "nhwc" } else { "nchw" };
+        let suffix = match (order, from.shape.len()) {
+            (Order::ChannelsLast, 4) => "nhwc",
+            (Order::ChannelsLast, _) => "nwc",
+            (Order::Plain, 4) => "nchw",
+            (Order::Plain, _) => "ncw",
+        };
         let name = format!("{}.{suffix}", from.name);
         let mut moved = IntValue { name: name.clone(), order, ..from.clone() };
         let output = self.int.values.len();
@@ -298,12 +319,17 @@ impl Lowerer<'_> {
         let order = match (wanted, &node.op) {
             (Wants::Inherit, _) => {
                 let mut values = inputs.iter().map(|&id| &self.int.values[id]);
-                let first = values.find(|v| v.shape.len() == 4 && v.constant.is_none());
+                let rank = self.graph.values[node.output].shape.len();
+                let first = values.find(|v| v.shape.len() == rank && v.constant.is_none());
                 first.map_or(Order::Plain, |v| v.order)
             }
-            // A transposition that only renames the axes of what lies in memory is a copy.
+            // A transposition that only renames the axes of what lies in memory is a copy. The same one
+            // may be a matrix's.
             (_, Op::Transpose(op))
-                if op.perm == FIRST && self.int.values[inputs[0]].order == Order::Plain =>
+                if image(&self.graph.values[node.output].shape).is_some()
+                    && op.perm == channels_first(op.perm.len())
+                    && self.int.values[inputs[0]].order == Order::Plain
+                    && (op.perm.len() == 4 || self.spatial[node.output]) =>
             {
                 Order::ChannelsLast
             }

@@ -125,6 +125,31 @@ def pool_cases():
     case("globalaveragepool", (5, 4, 3), node("GlobalAveragePool"))
 
 
+def sequence_cases():
+    x, w = (3, 17), real(4, 3, 3)
+    for name, attributes in {
+        "plain": {},
+        "stride": dict(strides=[2], pads=[2, 1]),
+        "dilation": dict(dilations=[3], pads=[6, 0]),
+        "same_upper": dict(auto_pad="SAME_UPPER", strides=[2]),
+        "same_lower": dict(auto_pad="SAME_LOWER"),
+    }.items():
+        case(f"sequence_conv_{name}", x, node("Conv", w, real(4), **attributes), node("Relu"))
+    case("sequence_depthwise", x, node("Conv", real(6, 1, 3), group=3), node("Add", real(6, 1)))
+    case("sequence_conv_transpose", x, node("ConvTranspose", real(3, 2, 4), strides=[2], pads=[1, 1], output_padding=[1]))
+    case("sequence_max_pool", x, node("MaxPool", kernel_shape=[3], strides=[2], pads=[1, 0]))
+    case("sequence_average_pool", x, node("AveragePool", kernel_shape=[3], strides=[2], pads=[1, 1]))
+    case("sequence_global_pool", x, node("Conv", w), node("GlobalAveragePool"), node("Flatten"))
+    case("sequence_global_max_pool", x, node("Conv", w), node("GlobalMaxPool"))
+    norm = node("BatchNormalization", *(real(4) for _ in range(3)), np.abs(real(4)))
+    case("sequence_batch_norm", x, node("Conv", w), norm)
+    case("sequence_batch_norm_alone", (4, 9), norm)
+    case("sequence_pad", x, node("Pad", ints(0, 0, 4, 0, 0, 0)), node("Conv", w, dilations=[2]), opsets=(11, 99))
+    case("sequence_channels_last", (17, 3), node("Transpose", perm=[0, 2, 1]), node("Conv", w), node("Transpose", perm=[0, 2, 1]))
+    scales = np.array([1, 1, 2.5], np.float32)
+    case("sequence_resize", x, node("Resize", real(0), scales, mode="linear"), opsets=(11, 99))
+
+
 def shape_cases():
     case("flatten", IMAGE, node("Flatten"))
     case("flatten_1", IMAGE, node("Flatten", axis=1))
@@ -279,7 +304,7 @@ def newest():
 
 def make(folder):
     for build in (
-        conv_cases, batch_norm_cases, limit_cases, pool_cases, shape_cases,
+        conv_cases, batch_norm_cases, limit_cases, pool_cases, sequence_cases, shape_cases,
         sum_cases, linear_cases, softmax_cases, argmax_cases, constant_cases,
     ):  # fmt: skip
         build()

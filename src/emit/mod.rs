@@ -209,6 +209,10 @@ fn describe(value: &IntValue) -> String {
             let [n, c, h, w] = [0, 1, 2, 3].map(|i| value.shape[i]);
             format!("[n={n}, h={h}, w={w}, c={c}]")
         }
+        (3, Order::ChannelsLast) => {
+            let [n, c, w] = [0, 1, 2].map(|i| value.shape[i]);
+            format!("[n={n}, w={w}, c={c}]")
+        }
         _ => format!("{:?}", value.shape),
     };
     format!("\"{}\" {order}, real = {scale:e} * (code - {zero})", comment(&value.name))

@@ -57,7 +57,7 @@ use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
 use crate::memory::{Memory, bytes};
-use crate::ops::Order;
+use crate::ops::{Order, image};
 use crate::quant::Width;
 use crate::tensor::Tensor;
 
@@ -209,7 +209,7 @@ impl Engine {
             let Source::Arena(begin, _) = source(v)? else {
                 bail!(Invalid, "input \"{}\" is a constant", value.name);
             };
-            if let (Order::ChannelsLast, &[_, c, _, w]) = (value.order, value.shape.as_slice()) {
+            if let (Order::ChannelsLast, Some([_, c, _, w])) = (value.order, image(&value.shape)) {
                 engine.scratch.planes = engine.scratch.planes.max(c * w);
             }
             engine.inputs.push((v, value.clone(), begin));
@@ -317,8 +317,8 @@ impl Engine {
     ) {
         let isa = self.options.isa;
         let (scale, zero, flip) = (value.quant.scale[0], value.quant.zero_point, isa.flip());
-        match (value.order, value.shape.as_slice()) {
-            (Order::ChannelsLast, &[_, c, h, w]) if c > 1 && h * w > 0 => {
+        match (value.order, image(&value.shape)) {
+            (Order::ChannelsLast, Some([_, c, h, w])) if c > 1 && h * w > 0 => {
                 // A line of all channels at a time.
                 let (line, lines) = (c * w, y.len() / (c * w));
                 let part = lines.div_ceil(self.threads);

@@ -8,7 +8,7 @@ use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntValue};
-use crate::ops::{FIRST, LAST, Order};
+use crate::ops::{Order, channels_first, channels_last};
 use crate::tensor::{Tensor, permuted};
 
 /// An integer network made ready to be run on any number of samples.
@@ -93,7 +93,7 @@ impl IntValue {
             Codes::new(self.quant.width, x.data().iter().map(|&x| self.quant.quantize(x, 0)))
         };
         match self.order {
-            Order::ChannelsLast => codes(&x.transpose(&LAST)),
+            Order::ChannelsLast => codes(&x.transpose(&channels_last(self.shape.len()))),
             _ => codes(x),
         }
     }
@@ -103,7 +103,9 @@ impl IntValue {
         let codes = codes.iter().collect();
         match self.order {
             Order::ChannelsLast => {
-                Ok(Tensor::new(permuted(&self.shape, &LAST), codes)?.transpose(&FIRST))
+                let rank = self.shape.len();
+                let stored = permuted(&self.shape, &channels_last(rank));
+                Ok(Tensor::new(stored, codes)?.transpose(&channels_first(rank)))
             }
             _ => Tensor::new(self.shape.clone(), codes),
         }

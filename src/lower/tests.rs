@@ -1,16 +1,20 @@
 use super::*;
+use crate::ops::Window;
 use crate::ops::add::Add;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::transpose::Transpose;
-use crate::ops::{LAST, Window};
 use crate::quant::{Granularity, Width};
 use crate::tensor::Tensor;
 use crate::testing::exec::int::IntExecutor;
 use crate::testing::quantize::quantize;
 use crate::testing::{Net, Rng, SCHEMES, random_inputs, refused, run_float};
+
+/// `[n, c, h, w]` to `[n, h, w, c]`, and back.
+const LAST: [usize; 4] = [0, 2, 3, 1];
+const FIRST: [usize; 4] = [0, 3, 1, 2];
 
 fn conv() -> Op {
     Op::Conv(Conv { window: Window::new([2, 2]), group: 1 })

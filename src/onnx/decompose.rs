@@ -15,7 +15,7 @@ use crate::ops::reshape::Reshape;
 use crate::ops::slice::{Slice, split_sizes};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
-use crate::ops::{Input, OnnxNode, Op, Operator, Window};
+use crate::ops::{Input, OnnxNode, Op, Operator, Window, image};
 use crate::tensor::{Shape, Tensor, broadcast, checked_len};
 
 /// Builds the nodes that stand for one node of the file.
@@ -211,9 +211,11 @@ fn squeeze(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
 }
 
 fn global_max_pool(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    match *steps.shape(x) {
-        [_, _, h, w] => steps.step(Op::MaxPool(MaxPool(Window::new([h, w]))), &[x]),
-        ref shape => bail!(Unsupported, "input of shape {shape:?}: only [n, c, h, w] is known"),
+    match image(steps.shape(x)) {
+        Some([_, _, h, w]) => steps.step(Op::MaxPool(MaxPool(Window::new([h, w]))), &[x]),
+        None => {
+            bail!(Unsupported, "input of shape {:?}: only 1-D and 2-D are known", steps.shape(x))
+        }
     }
 }
 

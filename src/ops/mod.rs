@@ -50,7 +50,7 @@ pub trait Operator: Sized {
     /// Operator types in ONNX from which it is imported (<https://onnx.ai/onnx/operators/>).
     const ONNX: &'static [&'static str];
 
-    /// Where the codes of rank-4 arguments and of the result must lie.
+    /// Where the codes of arguments and of the result must lie, as far as they are an [`image`].
     const ORDER: Wants = Wants::Is(Order::Plain);
 
     /// The integer form.
@@ -146,30 +146,57 @@ impl IntOperator for std::convert::Infallible {
     }
 }
 
-/// Axis order of a rank-4 value's codes in memory. Other ranks are always plain.
+/// Axis order in memory of the codes of an [`image`]. Others are always plain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// As in ONNX.
     Plain,
-    /// `[n, c, h, w]` stored as `[n, h, w, c]`.
+    /// `[n, c, h, w]` stored as `[n, h, w, c]`, `[n, c, w]` as `[n, w, c]`.
     ChannelsLast,
 }
 
-/// The order that an operator wants for its rank-4 arguments and its result.
+/// The order that an operator wants for arguments and result that are an [`image`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
     /// This one.
     Is(Order),
-    /// Any for the arguments; the result has that of the first one of rank 4.
+    /// Any for the arguments; the result has that of the first one of its rank.
     Inherit,
     /// Whatever lets a transposition keep the codes where they are.
     Transpose,
 }
 
-/// `[n, c, h, w]` to `[n, h, w, c]`.
-pub const LAST: [usize; 4] = [0, 2, 3, 1];
-/// `[n, h, w, c]` to `[n, c, h, w]`.
-pub const FIRST: [usize; 4] = [0, 3, 1, 2];
+/// The axes of `[n, c, …]` as they lie in `[n, …, c]`.
+pub fn channels_last(rank: usize) -> Vec<usize> {
+    [0].into_iter().chain(2..rank).chain([1]).collect()
+}
+
+/// The reverse of [`channels_last`].
+pub fn channels_first(rank: usize) -> Vec<usize> {
+    [0, rank - 1].into_iter().chain(1..rank - 1).collect()
+}
+
+/// `[n, c, h, w]` of an image; a sequence `[n, c, w]` is one of a single line. `None` for other ranks.
+pub fn image(shape: &[usize]) -> Option<[usize; 4]> {
+    match *shape {
+        [n, c, w] => Some([n, c, 1, w]),
+        [n, c, h, w] => Some([n, c, h, w]),
+        _ => None,
+    }
+}
+
+/// [`image`], for an operator that knows no others; `what` has this shape.
+fn expect_image(what: &str, shape: &[usize]) -> Result<[usize; 4]> {
+    match image(shape) {
+        Some(image) => Ok(image),
+        None => bail!(Unsupported, "{what} of shape {shape:?}: only 1-D and 2-D are known"),
+    }
+}
+
+/// `[n, c, h, w]` as a shape of `rank`: the reverse of [`image`].
+fn of_rank(rank: usize, [n, c, h, w]: [usize; 4]) -> Shape {
+    if rank == 3 { vec![n, c, w] } else { vec![n, c, h, w] }
+}
 
 /// What an argument is to the quantizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,12 +248,18 @@ impl Operand<'_> {
     /// Strides in memory, along the axes in ONNX's order.
     pub fn strides(&self) -> Vec<usize> {
         let stored = strides(&self.stored_shape());
-        if self.order == Order::ChannelsLast { permuted(&stored, &FIRST) } else { stored }
+        match self.order {
+            Order::ChannelsLast => permuted(&stored, &channels_first(stored.len())),
+            Order::Plain => stored,
+        }
     }
 
     /// `list`, one entry for each axis in ONNX's order, in the order of memory.
     pub fn stored(&self, list: &[usize]) -> Vec<usize> {
-        if self.order == Order::ChannelsLast { permuted(list, &LAST) } else { list.to_vec() }
+        match self.order {
+            Order::ChannelsLast => permuted(list, &channels_last(list.len())),
+            Order::Plain => list.to_vec(),
+        }
     }
 
     /// Strides of this operand along the stored axes of `to`, to which it is broadcast.
@@ -489,18 +522,18 @@ fn accepted<T>(checked: Result<T>) -> T {
     }
 }
 
-/// Sizes of a rank-4 operand in memory, `[n, h, w, c]`.
+/// Sizes of an image in memory, `[n, h, w, c]`.
 fn nhwc(operand: &Operand) -> Result<[usize; 4]> {
     let channels_last = operand.order == Order::ChannelsLast || layouts_coincide(operand.shape);
-    match operand.shape {
-        &[n, c, h, w] if channels_last => Ok([n, h, w, c]),
-        shape => bail!(Shape, "expected [n, c, h, w] stored as [n, h, w, c], got {shape:?}"),
+    match image(operand.shape) {
+        Some([n, c, h, w]) if channels_last => Ok([n, h, w, c]),
+        _ => bail!(Shape, "expected [n, c, h, w] stored as [n, h, w, c], got {:?}", operand.shape),
     }
 }
 
 /// Whether `[n, c, h, w]` and `[n, h, w, c]` are the same order in memory: one channel, or one pixel.
 pub(crate) fn layouts_coincide(shape: &[usize]) -> bool {
-    matches!(shape, [_, 1, _, _] | [_, _, 1, 1])
+    matches!(image(shape), Some([_, 1, _, _] | [_, _, 1, 1]))
 }
 
 /// A rescaling factor, taken exactly.

@@ -155,19 +155,23 @@ impl OnnxNode {
         }
     }
 
-    /// Takes a list of two sizes, both at least 1.
-    pub fn take_pair(&mut self, name: &str) -> Result<Option<[usize; 2]>> {
+    /// Takes a size for each of `axes` axes, all at least 1, as those of height and width: a single one
+    /// is that of the width, and `line` that of the height.
+    pub fn take_pair(
+        &mut self,
+        name: &str,
+        axes: usize,
+        line: usize,
+    ) -> Result<Option<[usize; 2]>> {
         let Some(list) = self.take_ints(name)? else { return Ok(None) };
-        if list.len() != 2 {
-            bail!(
-                Unsupported,
-                "attribute \"{name}\" has {} elements: only 2-D is known",
-                list.len()
-            );
-        }
-        match sizes(name, &list)?[..] {
-            [a, b] if a > 0 && b > 0 => Ok(Some([a, b])),
-            _ => bail!(Invalid, "attribute \"{name}\": expected sizes of at least 1, got {list:?}"),
+        let sizes = sizes(name, &list)?;
+        match sizes[..] {
+            _ if sizes.len() != axes => {
+                bail!(Invalid, "attribute \"{name}\": expected {axes} sizes, got {list:?}")
+            }
+            [a] => Ok(Some([line, a])),
+            [a, b] => Ok(Some([a, b])),
+            _ => bail!(Unsupported, "attribute \"{name}\": only 1-D and 2-D are known"),
         }
     }
 

@@ -1,13 +1,14 @@
 //! The sliding window that convolution and pooling share.
 
 use super::onnx_node::{Attribute, MAX_SIZE, OnnxNode, sizes};
+use super::{accepted, expect_image, image, of_rank};
 use crate::error::{Result, bail};
 use crate::tensor::Tensor;
 
 /// More padding than any network has; what lies in it is not worth walking through.
 const MAX_PAD: usize = 1 << 12;
 
-/// A window over `[h, w]`. Output position `o` and tap `k` meet input `o · stride + k · dilation − pad`.
+/// A window over `[h, w]`; over the one line of a sequence, `[1, w]`. Output position `o` and tap `k` meet input `o · stride + k · dilation − pad`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// `[kh, kw]`.
@@ -32,10 +33,10 @@ impl Window {
     /// weight, where there is one.
     pub fn import(node: &mut OnnxNode, kernel: Option<[usize; 2]>) -> Result<Self> {
         let shape = node.input_shape(0)?.to_vec();
-        let &[_, _, h, w] = &shape[..] else {
-            bail!(Unsupported, "input of shape {shape:?}: only [n, c, h, w] is known");
-        };
-        let kernel = match (kernel, node.take_pair("kernel_shape")?) {
+        let [_, _, h, w] = expect_image("input", &shape)?;
+        let axes = shape.len() - 2;
+        let mut pair = |name| positive(node, name, axes);
+        let kernel = match (kernel, pair("kernel_shape")?) {
             (Some(w), Some(k)) if w != k => {
                 bail!(Shape, "attribute \"kernel_shape\" is {k:?}, the weight's kernel {w:?}")
             }
@@ -43,17 +44,20 @@ impl Window {
             (None, None) => bail!(Invalid, "attribute \"kernel_shape\" is missing"),
         };
         let mut window = Self {
-            stride: node.take_pair("strides")?.unwrap_or([1; 2]),
-            dilation: node.take_pair("dilations")?.unwrap_or([1; 2]),
+            stride: pair("strides")?.unwrap_or([1; 2]),
+            dilation: pair("dilations")?.unwrap_or([1; 2]),
             ..Self::new(kernel)
         };
         let pads = node.take_ints("pads")?;
         let auto_pad = node.take_string("auto_pad")?;
         match (auto_pad.as_deref().unwrap_or("NOTSET"), pads) {
             ("NOTSET", None) => {}
-            ("NOTSET", Some(pads)) => match sizes("pads", &pads)?[..] {
-                [top, left, bottom, right] => window.pads = [top, left, bottom, right],
-                _ => bail!(Invalid, "attribute \"pads\": expected 4 sizes, got {pads:?}"),
+            ("NOTSET", Some(pads)) => match (axes, &sizes("pads", &pads)?[..]) {
+                (1, &[left, right]) => window.pads = [0, left, 0, right],
+                (2, &[top, left, bottom, right]) => window.pads = [top, left, bottom, right],
+                _ => {
+                    bail!(Invalid, "attribute \"pads\": expected {} sizes, got {pads:?}", 2 * axes)
+                }
             },
             ("VALID", pads) if pads.iter().flatten().all(|&p| p == 0) => {}
             (mode @ ("SAME_UPPER" | "SAME_LOWER"), pads)
@@ -82,12 +86,17 @@ impl Window {
         Ok(window)
     }
 
-    /// Adds the attributes that are not ONNX's defaults.
-    pub fn export(&self, node: OnnxNode) -> OnnxNode {
+    /// Adds the attributes that are not ONNX's defaults, for an input of `rank`.
+    pub fn export(&self, node: OnnxNode, rank: usize) -> OnnxNode {
         let Self { kernel, stride, dilation, pads, ceil_mode } = self;
-        let node = node.with_ints("kernel_shape", kernel).with_ints("strides", stride);
-        let node = node.with_ints("pads", pads);
-        let node = if dilation == &[1; 2] { node } else { node.with_ints("dilations", dilation) };
+        let line = 4 - rank;
+        let node = node.with_ints("kernel_shape", &kernel[line..]);
+        let node = node.with_ints("strides", &stride[line..]);
+        let node = node.with_ints("pads", &[&pads[line..2], &pads[2 + line..]].concat());
+        let node = match dilation {
+            [1, 1] => node,
+            _ => node.with_ints("dilations", &dilation[line..]),
+        };
         if *ceil_mode { node.with("ceil_mode", Attribute::Int(1)) } else { node }
     }
 
@@ -121,9 +130,7 @@ impl Window {
 
     /// Shape rule of a pooling operator, `[n, c, h, w]` to `[n, c, oh, ow]`.
     pub fn pooled_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        let &[n, c, h, w] = input else {
-            bail!(Shape, "expected an input of [n, c, h, w], got {input:?}");
-        };
+        let [n, c, h, w] = expect_image("input", input)?;
         let [oh, ow] = self.output([h, w])?;
         for (axis, out, size) in [(0, oh, h), (1, ow, w)] {
             if let Some(o) = (0..out).find(|&o| self.positions(axis, o, size).next().is_none()) {
@@ -131,7 +138,7 @@ impl Window {
                 bail!(Unsupported, "the window of output {name} {o} lies wholly in the padding");
             }
         }
-        Ok(vec![n, c, oh, ow])
+        Ok(of_rank(input.len(), [n, c, oh, ow]))
     }
 
     /// Pools every window of `x`: `f` gets the elements inside the input and the number of elements
@@ -141,13 +148,14 @@ impl Window {
         x: &Tensor<f32>,
         f: impl Fn(&mut dyn Iterator<Item = f32>, usize) -> f32,
     ) -> Tensor<f32> {
-        let (&[_, _, h, w], Ok(shape)) = (x.shape(), self.pooled_shape(x.shape())) else {
+        let shape = accepted(self.pooled_shape(x.shape()));
+        let (Some([_, _, h, w]), Some([_, _, oh, ow])) = (image(x.shape()), image(&shape)) else {
             unreachable!("shapes are checked before evaluation");
         };
         let mut y = Vec::with_capacity(shape.iter().product());
         for plane in x.data().chunks_exact(h * w) {
-            for oy in 0..shape[2] {
-                for ox in 0..shape[3] {
+            for oy in 0..oh {
+                for ox in 0..ow {
                     let padded = self.padded_taps(0, oy, h) * self.padded_taps(1, ox, w);
                     let rows = self.positions(0, oy, h);
                     let mut window = rows
@@ -178,6 +186,15 @@ impl Window {
         let taps_before = |end: usize| end.saturating_sub(begin).div_ceil(self.dilation[axis]);
         let inside = taps_before(pad)..taps_before(pad + size).min(self.kernel[axis]);
         inside.filter_map(move |k| self.position(axis, o, k, size))
+    }
+}
+
+/// Takes sizes for height and width, at least 1.
+fn positive(node: &mut OnnxNode, name: &str, axes: usize) -> Result<Option<[usize; 2]>> {
+    let pair = node.take_pair(name, axes, 1)?;
+    match pair.filter(|pair| pair.contains(&0)) {
+        Some(_) => bail!(Invalid, "attribute \"{name}\": expected sizes of at least 1, got 0"),
+        None => Ok(pair),
     }
 }
 

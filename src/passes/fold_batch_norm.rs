@@ -7,11 +7,11 @@ use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::reshape::Reshape;
-use crate::ops::{Op, Window};
+use crate::ops::{Op, Window, image};
 use crate::tensor::{Shape, Tensor};
 
 /// `BatchNorm(Conv(x, w, b))` → `Conv(x, w · factor, b · factor + offset)`, likewise for a linear
-/// layer. A normalization of `[n, c, h, w]` with nothing to fold into becomes a depthwise 1×1
+/// layer. A normalization of an image or a sequence with nothing to fold into becomes a depthwise 1×1
 /// convolution; others wait for [`reshape_batch_norm`]. What would become too many constants stays.
 ///
 /// Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 14.
@@ -31,7 +31,7 @@ pub fn fold_batch_norm(graph: &mut Graph) {
     });
 }
 
-/// A normalization of another rank than 4 that is left becomes the same convolution between two reshapes: of
+/// A normalization of another rank than 3 or 4 that is left becomes the same convolution between two reshapes: of
 /// `[n, c, all others, 1]`.
 pub fn reshape_batch_norm(graph: &mut Graph) {
     let (mut index, mut copies) = (Index::new(graph), Copies::new());
@@ -42,7 +42,7 @@ pub fn reshape_batch_norm(graph: &mut Graph) {
             continue;
         };
         let op = *op;
-        if others.len() == 2
+        if image(&shape).is_some()
             || affine(graph, &node, op).is_none()
             || copies.take(graph, &node).is_err()
         {
@@ -175,9 +175,9 @@ fn fold(
 
 fn to_depthwise(graph: &mut Graph, index: &mut Index, norm: usize, op: BatchNorm) -> Option<()> {
     let shape = &graph.values[graph.nodes[norm].inputs[0]].shape;
-    let &[_, group, _, _] = &shape[..] else { return None };
+    let [_, group, ..] = image(shape)?;
+    let kernel: Shape = [&[group, 1], &vec![1; shape.len() - 2][..]].concat();
     let channels = affine(graph, &graph.nodes[norm], op)?;
-    let kernel: Shape = vec![group, 1, 1, 1];
     let weight = Tensor::new(kernel, channels.iter().map(|c| c.0 as f32).collect()).ok()?;
     let bias = Tensor::from_vec(channels.iter().map(|c| c.1 as f32).collect());
     set_constants(graph, index, norm, weight, bias);

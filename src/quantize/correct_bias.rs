@@ -4,7 +4,7 @@ use super::session::{Change, Report, Session, Step};
 use crate::calibrate::Observer;
 use crate::error::Result;
 use crate::graph::{Graph, Index, Node, Value};
-use crate::ops::Op;
+use crate::ops::{Op, image};
 use crate::tensor::Tensor;
 
 /// For each convolution and linear layer:
@@ -76,9 +76,11 @@ fn mean_shift(
     let errors = rounded.data().iter().zip(real.data()).map(|(r, w)| *r as f64 - *w as f64);
     // For each weight: its output channel, its input channel, and the share of positions it counts for.
     let place: Box<dyn Fn(usize) -> (usize, usize, f64)> = match (&node.op, real.shape()) {
-        (Op::Conv(conv), &[out_ch, per_group, kh, kw]) => {
+        (Op::Conv(conv), kernel) => {
+            let [out_ch, per_group, kh, kw] = image(kernel)?;
+            let (x, y) = (image(&x.shape)?, image(&graph.values[node.output].shape)?);
             let shares = [0, 1].map(|axis| {
-                let (size, out) = (x.shape[2 + axis], graph.values[node.output].shape[2 + axis]);
+                let (size, out) = (x[2 + axis], y[2 + axis]);
                 let share = |k| {
                     let inside =
                         (0..out).filter(|&o| conv.window.position(axis, o, k, size).is_some());

@@ -9,6 +9,7 @@ mod emitted;
 mod net;
 pub mod random_files;
 pub mod random_graphs;
+mod sequences;
 mod skip;
 mod third_target;
 
@@ -30,7 +31,7 @@ use crate::ops::add::Add as AddOp;
 use crate::ops::clip::Clip;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::resize::{Mode, Resize};
-use crate::ops::{Attribute, Input, OnnxNode, Op, Role, Window};
+use crate::ops::{Attribute, Input, OnnxNode, Op, Role, Window, image};
 use crate::quant::{Preset, Range, Scheme, Width};
 use crate::quantize::{Plan, quantize};
 use crate::tensor::Tensor;
@@ -75,6 +76,22 @@ pub fn tabulate<T>(shape: &[usize], mut f: impl FnMut(&[usize]) -> T) -> Tensor<
 pub fn at<T: Copy>(x: &Tensor<T>, position: &[usize]) -> T {
     assert_eq!(position.len(), x.shape().len());
     x.data()[position.iter().zip(x.shape()).fold(0, |i, (&p, &size)| i * size + p)]
+}
+
+/// A definition for images, also of sequences: they are images of one line.
+pub fn by_image<T: Copy>(
+    inputs: &[Tensor<T>],
+    define: impl Fn(&[Tensor<T>]) -> Fractions<T>,
+) -> Fractions<T> {
+    let lifted = |x: &Tensor<T>| match image(x.shape()) {
+        Some(shape) => x.clone().reshape(shape).unwrap(),
+        None => x.clone(),
+    };
+    let y = define(&inputs.iter().map(lifted).collect::<Vec<_>>());
+    match (inputs[0].shape().len(), y.shape()) {
+        (3, &[n, c, 1, w]) => y.reshape([n, c, w]).unwrap(),
+        _ => y,
+    }
 }
 
 /// For each output position along `axis`, its taps: inside an input of `size` (`Some`) or in the

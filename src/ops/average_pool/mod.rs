@@ -13,8 +13,8 @@ use super::language::record;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
 use super::{
-    IntOperator, Lowering, Operator, Order, Wants, Window, elements, expect_inputs, multiplier,
-    nhwc,
+    IntOperator, Lowering, Operator, Order, Wants, Window, elements, expect_image, expect_inputs,
+    image, multiplier, nhwc,
 };
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -47,13 +47,7 @@ impl Operator for AveragePool {
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
         if node.op_type == "GlobalAveragePool" {
-            let &[_, _, h, w] = node.input_shape(0)? else {
-                bail!(
-                    Unsupported,
-                    "input of shape {:?}: only [n, c, h, w] is known",
-                    node.input_shape(0)?
-                );
-            };
+            let [_, _, h, w] = expect_image("input", node.input_shape(0)?)?;
             return Ok(Self { window: Window::new([h, w]), count_include_pad: false });
         }
         let count_include_pad = node.take_flag("count_include_pad")?;
@@ -74,10 +68,10 @@ impl Operator for AveragePool {
     }
 
     fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
-        if self.window == Window::new([inputs[0][2], inputs[0][3]]) {
+        if image(inputs[0]).is_some_and(|[_, _, h, w]| self.window == Window::new([h, w])) {
             return OnnxNode::new("GlobalAveragePool");
         }
-        let mut node = self.window.export(OnnxNode::new("AveragePool"));
+        let mut node = self.window.export(OnnxNode::new("AveragePool"), inputs[0].len());
         if self.counts_beyond(inputs[0]) {
             node.opset = FIRST_CLEAR;
         }

@@ -7,6 +7,10 @@ use crate::testing::*;
 
 /// The sum over each window, by the number of its elements.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
+    by_image(inputs, |inputs| define_image(op, inputs))
+}
+
+fn define_image<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
     let Op::AveragePool(AveragePool { window, count_include_pad }) = op else { unreachable!() };
     let x = &inputs[0];
     let [rows, columns] = [0, 1].map(|axis| taps(window, axis, x.shape()[axis + 2]));
@@ -39,6 +43,9 @@ fn equals_the_definition() {
         pool(plain([3, 5]), false, &[2, 3, 3, 5]),
         pool(plain([3, 3]), false, &[1, 3, 5, 4]).clamp(0.0, f32::INFINITY),
         pool(plain([3, 3]), false, &[1, 3, 5, 4]).clamp(0.2, 0.7),
+        // Sequences.
+        pool(plain([1, 9]), false, &[2, 3, 9]),
+        pool(Window { stride: [1, 2], pads: [0, 1, 0, 1], ..plain([1, 3]) }, true, &[1, 17, 8]),
     ];
     for (include, ceil_mode) in [(false, false), (false, true), (true, false), (true, true)] {
         cases.extend(borders(include, ceil_mode));
@@ -115,8 +122,8 @@ fn attributes_that_are_not_known_are_refused() {
     };
     check_refusals([
         (onnx_node("AveragePool", &[&[1, 3, 8, 8]], &[]), "kernel_shape"),
-        (onnx_node("AveragePool", &[&[1, 3, 8]], &[]), "only [n, c, h, w] is known"),
-        (onnx_node("GlobalAveragePool", &[&[1, 3, 8]], &[]), "only [n, c, h, w] is known"),
+        (onnx_node("AveragePool", &[&[1, 3]], &[]), "only 1-D and 2-D are known"),
+        (onnx_node("GlobalAveragePool", &[&[1, 3]], &[]), "only 1-D and 2-D are known"),
         (node("count_include_pad", Attribute::Int(2)), "count_include_pad"),
         (node("ceil_mode", Attribute::Int(2)), "ceil_mode"),
         (node("dilations", ints(&[2, 1])), "dilations"),
@@ -137,7 +144,7 @@ fn windows_in_the_padding_are_refused() {
     assert!(
         refused(pool.infer_shape(&[&[1, 1, 4, 4]])).contains("row 0 lies wholly in the padding")
     );
-    assert!(refused(pool.infer_shape(&[&[1, 4, 4]])).contains("expected an input of [n, c, h, w]"));
+    assert!(refused(pool.infer_shape(&[&[1, 4]])).contains("only 1-D and 2-D are known"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! 2-D convolution, grouped and dilated.
+//! Convolution in one and two dimensions, grouped and dilated.
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__Conv.html>.
 //! Integer form: Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 7.
@@ -16,15 +16,16 @@ use float::{Group, Scratch, biases};
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
 use super::{
-    IntOperator, Lowering, Operator, Order, Role, Wants, Window, elements, expect_inputs, nhwc,
+    IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted, elements, expect_image,
+    expect_inputs, image, nhwc, of_rank,
 };
 use crate::arith::Products;
-use crate::codes::CodeType;
+use crate::codes::{CodeTensor, CodeType};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
 /// `y = x ∗ weight + bias`; arguments `x [n, in_ch, h, w]`, `weight [out_ch, in_ch / group, kh, kw]`
-/// and, optionally, `bias [out_ch]`.
+/// and, optionally, `bias [out_ch]`; or the like without `h` and `kh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv {
     /// Kernel, stride, padding.
@@ -39,27 +40,29 @@ impl Operator for Conv {
     type Int = ConvInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
-        let kernel = match *node.input_shape(1)? {
-            [_, _, kh, kw] if kh > 0 && kw > 0 => [kh, kw],
-            ref shape => bail!(Unsupported, "weight of shape {shape:?}: only 2-D is known"),
-        };
+        let [_, _, kh, kw] = expect_image("weight", node.input_shape(1)?)?;
+        if kh == 0 || kw == 0 {
+            bail!(Invalid, "weight of shape {:?} is empty", node.input_shape(1)?);
+        }
         let group = node.take_int("group")?.unwrap_or(1);
         let Some(group) = usize::try_from(group).ok().filter(|&g| g > 0) else {
             bail!(Invalid, "attribute \"group\": {group} is not a number of groups");
         };
-        Ok(Self { window: Window::import(node, Some(kernel))?, group })
+        Ok(Self { window: Window::import(node, Some([kh, kw]))?, group })
     }
 
-    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
-        let node = self.window.export(OnnxNode::new("Conv"));
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
+        let node = self.window.export(OnnxNode::new("Conv"), inputs[0].len());
         node.with("group", Attribute::Int(self.group as i64))
     }
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         let x = expect_inputs(inputs, 2..=3)?;
-        let (&[n, in_ch, h, w], &[out_ch, per_group, kh, kw]) = (x, inputs[1]) else {
-            bail!(Shape, "expected [n, c, h, w] and a 2-D kernel, got {x:?} and {:?}", inputs[1]);
-        };
+        let [n, in_ch, h, w] = expect_image("input", x)?;
+        let [out_ch, per_group, kh, kw] = expect_image("weight", inputs[1])?;
+        if x.len() != inputs[1].len() {
+            bail!(Shape, "input of shape {x:?} and weight of shape {:?}", inputs[1]);
+        }
         if per_group.checked_mul(self.group) != Some(in_ch) {
             let group = self.group;
             bail!(Shape, "expected {per_group} x {group} groups input channels, got {in_ch}");
@@ -74,16 +77,19 @@ impl Operator for Conv {
             bail!(Shape, "expected {out_ch} biases, got shape {bias:?}");
         }
         let [oh, ow] = self.window.output([h, w])?;
-        Ok(vec![n, out_ch, oh, ow])
+        Ok(of_rank(x.len(), [n, out_ch, oh, ow]))
     }
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
         let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
-        let (&[n, in_ch, h, w], Ok(y_shape)) = (x.shape(), self.infer_shape(&shapes)) else {
+        let y_shape = accepted(self.infer_shape(&shapes));
+        let (Some([n, in_ch, h, w]), Some([_, out_ch, oh, ow])) =
+            (image(x.shape()), image(&y_shape))
+        else {
             unreachable!("shapes are checked before evaluation");
         };
-        let (out_ch, out) = (y_shape[1], [y_shape[2], y_shape[3]]);
+        let out = [oh, ow];
         let mut y = biases(n, out_ch, out[0] * out[1], bias.map(|bias| bias.data()));
         let g = Group { in_ch: in_ch / self.group, out_ch: out_ch / self.group, size: [h, w], out };
         let (x_len, y_len) = (g.in_ch * h * w, (g.out_ch * out[0] * out[1]).max(1));
@@ -107,8 +113,9 @@ impl Operator for Conv {
     /// written out with padding.
     fn work(&self, inputs: &[&[usize]], output: &[usize]) -> u64 {
         let Window { kernel, stride, dilation, .. } = self.window;
+        let size = image(output).unwrap_or_default();
         let seen = |axis: usize| {
-            let results = (output[2 + axis] as u64).saturating_sub(1);
+            let results = (size[2 + axis] as u64).saturating_sub(1);
             let taps = (kernel[axis] as u64 - 1).saturating_mul(dilation[axis] as u64);
             results.saturating_mul(stride[axis] as u64).saturating_add(taps).saturating_add(1)
         };
@@ -124,11 +131,19 @@ impl Operator for Conv {
 
     fn lower(&self, node: &mut Lowering) -> Result<ConvInt> {
         Ok(ConvInt {
-            acc: accumulators(node, |weight| weight.into_transposed(&[0, 2, 3, 1]))?,
+            acc: accumulators(node, |weight| as_image(weight).into_transposed(&[0, 2, 3, 1]))?,
             x_shape: nhwc(&node.inputs[0])?,
             y_shape: nhwc(&node.output)?,
             conv: *self,
         })
+    }
+}
+
+/// The codes of a kernel with height and width.
+pub(super) fn as_image(weight: CodeTensor) -> CodeTensor {
+    match image(weight.shape()) {
+        Some(shape) => accepted(weight.reshape(shape)),
+        None => weight,
     }
 }
 

@@ -7,6 +7,10 @@ use crate::testing::*;
 
 /// `y[n, o] = bias[o] + Σ x[n, c] · weight[o, c]` over the taps of each position.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
+    by_image(inputs, |inputs| define_image(op, inputs))
+}
+
+fn define_image<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
     let Op::Conv(Conv { window, group }) = op else { unreachable!() };
     let (x, weight) = (&inputs[0], &inputs[1]);
     let (images, out_ch, per_group) = (x.shape()[0], weight.shape()[0], weight.shape()[1]);
@@ -72,6 +76,15 @@ fn equals_the_definition() {
         conv(plain([1, 2]), 1, &[&[1, 3, 4, 4], &[3, 3, 1, 2], &[3]]).clamp(0.25, 2.5),
         conv(plain([1, 2]), 1, &[&[1, 3, 4, 4], &[3, 3, 1, 2], &[3]])
             .clamp(f32::NEG_INFINITY, -0.1),
+        // Sequences.
+        conv(plain([1, 1]), 1, &[&[2, 3, 1], &[4, 3, 1], &[4]]),
+        conv(
+            Window { stride: [1, 2], pads: [0, 2, 0, 1], ..plain([1, 5]) },
+            1,
+            &[&[2, 3, 17], &[9, 3, 5], &[9]],
+        ),
+        conv(Window { dilation: [1, 3], ..plain([1, 3]) }, 17, &[&[1, 17, 9], &[17, 1, 3]]),
+        conv(Window { pads: [0, 4, 0, 0], ..plain([1, 2]) }, 2, &[&[1, 4, 6], &[6, 2, 2], &[6]]),
     ];
     check(&cases, define, define);
 }
@@ -81,7 +94,7 @@ fn shapes_that_do_not_fit_are_refused() {
     let op = |group| Op::Conv(Conv { window: Window::new([3, 3]), group });
     for (group, shapes, expected) in [
         (1, vec![&[1, 3, 8, 8][..]], "expected 2 to 3 inputs, got 1"),
-        (1, vec![&[1, 3, 8][..], &[4, 3, 3, 3]], "expected [n, c, h, w]"),
+        (1, vec![&[1, 3, 8][..], &[4, 3, 3, 3]], "input of shape [1, 3, 8] and weight of shape"),
         (1, vec![&[1, 2, 8, 8][..], &[4, 3, 3, 3]], "expected 3 x 1 groups input channels, got 2"),
         (3, vec![&[1, 3, 8, 8][..], &[4, 1, 3, 3]], "4 output channels"),
         (1, vec![&[1, 3, 8, 8][..], &[4, 3, 3, 5]], "expected a kernel of [3, 3]"),
@@ -100,7 +113,18 @@ fn attributes_that_are_not_known_are_refused() {
     };
     let text = |s: &str| Attribute::String(s.into());
     check_refusals([
-        (onnx_node("Conv", &[&[1, 3, 8], &[4, 3, 3]], &[]), "only 2-D is known"),
+        (
+            onnx_node("Conv", &[&[1, 3, 8, 8, 8], &[4, 3, 3, 3, 3]], &[]),
+            "only 1-D and 2-D are known",
+        ),
+        (
+            onnx_node("Conv", &[&[1, 3, 8], &[4, 3, 3]], &[("strides", ints(&[1, 1]))]),
+            "expected 1 sizes",
+        ),
+        (
+            onnx_node("Conv", &[&[1, 3, 8], &[4, 3, 3]], &[("pads", ints(&[1; 4]))]),
+            "expected 2 sizes",
+        ),
         (onnx_node("Conv", &[&[1, 3, 8, 8]], &[]), "input 1 is missing"),
         (node(&[("group", Attribute::Int(0))]), "group"),
         (node(&[("group", Attribute::Float(1.0))]), "group"),

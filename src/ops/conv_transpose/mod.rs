@@ -1,4 +1,4 @@
-//! Transposed 2-D convolution: each input element adds a scaled kernel to the output.
+//! Transposed convolution in one and two dimensions: each input element adds a scaled kernel to the output.
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>.
 
@@ -8,12 +8,14 @@ mod rust;
 #[cfg(test)]
 mod tests;
 
+use super::conv::as_image;
 use super::conv::float::biases;
 use super::language::{ToValue, record};
-use super::onnx_node::{Attribute, OnnxNode, sizes};
+use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
 use super::{
-    IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted, expect_inputs, nhwc,
+    IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted, expect_image,
+    expect_inputs, image, nhwc, of_rank,
 };
 use crate::arith::Products;
 use crate::codes::CodeType;
@@ -22,7 +24,7 @@ use crate::kernels::float::{FloatSums, Line};
 use crate::tensor::{Shape, Tensor};
 
 /// Arguments `x [n, in_ch, h, w]`, `weight [in_ch, out_ch / group, kh, kw]` and, optionally,
-/// `bias [out_ch]`.
+/// `bias [out_ch]`; or the like without `h` and `kh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvTranspose {
     /// Kernel, stride and dilation; `pads` are cut off the output.
@@ -69,22 +71,15 @@ impl Operator for ConvTranspose {
     type Int = ConvTransposeInt;
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
-        let (&[_, _, h, w], &[_, _, kh, kw]) = (node.input_shape(0)?, node.input_shape(1)?) else {
-            bail!(Unsupported, "only 2-D transposed convolutions are known");
-        };
+        let [_, _, h, w] = expect_image("input", node.input_shape(0)?)?;
+        let [_, _, kh, kw] = expect_image("weight", node.input_shape(1)?)?;
+        let axes = node.input_shape(0)?.len() - 2;
         let group = node.take_int("group")?.unwrap_or(1);
         let Some(group) = usize::try_from(group).ok().filter(|&g| g > 0) else {
             bail!(Invalid, "attribute \"group\": {group} is not a number of groups");
         };
-        let mut pair = |name| match node.take_ints(name)? {
-            None => Ok(None),
-            Some(list) => match sizes(name, &list)?[..] {
-                [a, b] => Ok(Some([a, b])),
-                _ => bail!(Invalid, "attribute \"{name}\": expected 2 sizes, got {list:?}"),
-            },
-        };
-        let output_padding = pair("output_padding")?;
-        let output_shape = pair("output_shape")?;
+        let output_padding = node.take_pair("output_padding", axes, 0)?;
+        let output_shape = node.take_pair("output_shape", axes, 1)?;
         let auto_pad = node.take_string("auto_pad")?;
         let same = matches!(auto_pad.as_deref(), Some("SAME_UPPER" | "SAME_LOWER"));
         if let Some(other) = auto_pad.as_ref().filter(|_| !same) {
@@ -115,17 +110,20 @@ impl Operator for ConvTranspose {
         Ok(op)
     }
 
-    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
-        let node = self.window.export(OnnxNode::new("ConvTranspose"));
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
+        let rank = inputs[0].len();
+        let node = self.window.export(OnnxNode::new("ConvTranspose"), rank);
         node.with("group", Attribute::Int(self.group as i64))
-            .with_ints("output_padding", &self.output_padding)
+            .with_ints("output_padding", &self.output_padding[4 - rank..])
     }
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {
         let x = expect_inputs(inputs, 2..=3)?;
-        let (&[n, in_ch, h, w], &[weight_in, per_group, kh, kw]) = (x, inputs[1]) else {
-            bail!(Shape, "expected [n, c, h, w] and a 2-D kernel, got {x:?} and {:?}", inputs[1]);
-        };
+        let [n, in_ch, h, w] = expect_image("input", x)?;
+        let [weight_in, per_group, kh, kw] = expect_image("weight", inputs[1])?;
+        if x.len() != inputs[1].len() {
+            bail!(Shape, "input of shape {x:?} and weight of shape {:?}", inputs[1]);
+        }
         if weight_in != in_ch || in_ch % self.group != 0 {
             bail!(
                 Shape,
@@ -141,7 +139,7 @@ impl Operator for ConvTranspose {
             bail!(Shape, "expected {out_ch} biases, got shape {bias:?}");
         }
         match self.output([h, w]) {
-            Some([oh, ow]) => Ok(vec![n, out_ch, oh, ow]),
+            Some([oh, ow]) => Ok(of_rank(x.len(), [n, out_ch, oh, ow])),
             None => bail!(Shape, "pads {:?} leave nothing of the output", self.window.pads),
         }
     }
@@ -149,10 +147,12 @@ impl Operator for ConvTranspose {
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
         let (x, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let shapes: Vec<&[usize]> = inputs.iter().map(|t| t.shape()).collect();
-        let (&[n, in_ch, h, w], Ok(shape)) = (x.shape(), self.infer_shape(&shapes)) else {
+        let shape = accepted(self.infer_shape(&shapes));
+        let (Some([n, in_ch, h, w]), Some([_, out_ch, oh, ow])) = (image(x.shape()), image(&shape))
+        else {
             unreachable!("shapes are checked before evaluation");
         };
-        let (out_ch, out) = (shape[1], [shape[2], shape[3]]);
+        let out = [oh, ow];
         let (in_per_group, rows) = (in_ch / self.group, out_ch / self.group);
         let mut y = biases(n, out_ch, out[0] * out[1], bias.map(|bias| bias.data()));
         let taps = self.window.kernel[0] * self.window.kernel[1];
@@ -191,6 +191,7 @@ impl Operator for ConvTranspose {
     fn lower(&self, node: &mut Lowering) -> Result<ConvTransposeInt> {
         let acc = accumulators(node, |weight| {
             // [in_ch, out_ch / group, kh, kw] → [out_ch, kh, kw, in_ch / group]
+            let weight = as_image(weight);
             let &[in_ch, per_group, kh, kw] = weight.shape() else { return weight };
             let split = [self.group, in_ch / self.group, per_group, kh, kw];
             let grouped = accepted(weight.reshape(split));

@@ -4,6 +4,10 @@ use crate::testing::*;
 
 /// `y[n, o] = bias[o] + Σ x[n, c] · weight[c, o]` over the taps that fall on each position.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
+    by_image(inputs, |inputs| define_image(op, inputs))
+}
+
+fn define_image<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
     let Op::ConvTranspose(ConvTranspose { window, output_padding, group }) = op else {
         unreachable!()
     };
@@ -82,6 +86,14 @@ fn equals_the_definition() {
             .clamp(0.0, f32::INFINITY),
         transposed(plain([2, 2]), [0, 0], 1, &[&[1, 2, 3, 3], &[2, 3, 2, 2], &[3]])
             .clamp(-0.5, 1.5),
+        // Sequences.
+        transposed(stride([1, 3], [1, 2]), [0, 1], 1, &[&[2, 3, 7], &[3, 2, 3], &[2]]),
+        transposed(
+            Window { dilation: [1, 2], pads: [0, 2, 0, 1], ..plain([1, 4]) },
+            [0, 0],
+            2,
+            &[&[1, 4, 6], &[4, 3, 4]],
+        ),
     ];
     check(&cases, define, define);
 }
@@ -125,7 +137,7 @@ fn pads_by_hand() {
 #[test]
 fn attributes_that_are_not_known_are_refused() {
     check_refusals([
-        (onnx_node("ConvTranspose", &[&[1, 2, 4], &[2, 3, 3]], &[]), "only 2-D"),
+        (onnx_node("ConvTranspose", &[&[1, 2], &[2, 3]], &[]), "only 1-D and 2-D"),
         (onnx_node("ConvTranspose", &[&[1, 2, 4, 5]], &[]), "input 1 is missing"),
         (node(&[("group", Attribute::Int(0))]), "group"),
         (node(&[("kernel_shape", ints(&[5, 5]))]), "kernel_shape"),
@@ -152,7 +164,7 @@ fn shapes_that_do_not_fit_are_refused() {
     };
     for (group, pads, shapes, expected) in [
         (1, [0; 4], vec![&[1, 2, 4, 5][..]], "expected 2 to 3 inputs, got 1"),
-        (1, [0; 4], vec![&[1, 2, 4][..], &[2, 3, 3, 2]], "expected [n, c, h, w]"),
+        (1, [0; 4], vec![&[1, 2, 4][..], &[2, 3, 3, 2]], "input of shape [1, 2, 4] and weight"),
         (1, [0; 4], vec![&[1, 4, 4, 5][..], &[2, 3, 3, 2]], "expected 2 input channels"),
         (3, [0; 4], vec![&[1, 2, 4, 5][..], &[2, 3, 3, 2]], "in 3 groups"),
         (1, [0; 4], vec![&[1, 2, 4, 5][..], &[2, 3, 2, 2]], "expected a kernel of [3, 2]"),

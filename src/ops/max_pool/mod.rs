@@ -35,8 +35,8 @@ impl Operator for MaxPool {
         Ok(Self(Window { ceil_mode, ..Window::import(node, None)? }))
     }
 
-    fn export(&self, _: &[&[usize]], _: i64) -> OnnxNode {
-        self.0.export(OnnxNode::new("MaxPool"))
+    fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
+        self.0.export(OnnxNode::new("MaxPool"), inputs[0].len())
     }
 
     fn infer_shape(&self, inputs: &[&[usize]]) -> Result<Shape> {

@@ -5,6 +5,10 @@ use crate::testing::*;
 
 /// The largest element of each window.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
+    by_image(inputs, |inputs| define_image(op, inputs))
+}
+
+fn define_image<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
     let (Op::MaxPool(MaxPool(window)), x) = (op, &inputs[0]) else { unreachable!() };
     let [rows, columns] = [0, 1].map(|axis| taps(window, axis, x.shape()[axis + 2]));
     tabulate(&[x.shape()[0], x.shape()[1], rows.len(), columns.len()], |y| {
@@ -26,6 +30,9 @@ fn equals_the_definition() {
         pool(plain([1, 1]), &[1, 1, 1, 1]),
         pool(plain([3, 5]), &[2, 3, 3, 5]),
         pool(plain([2, 3]), &[1, 17, 4, 4]),
+        // Sequences.
+        pool(plain([1, 9]), &[2, 3, 9]),
+        pool(Window { stride: [1, 2], pads: [0, 1, 0, 1], ..plain([1, 3]) }, &[1, 17, 8]),
     ];
     for ceil_mode in [false, true] {
         let window = |kernel, stride, pads| Window { stride, pads, ceil_mode, ..plain(kernel) };
@@ -58,7 +65,7 @@ fn attributes_that_are_not_known_are_refused() {
     };
     check_refusals([
         (onnx_node("MaxPool", &[&[1, 3, 8, 8]], &[]), "kernel_shape"),
-        (onnx_node("MaxPool", &[&[1, 3, 8, 8, 8]], &[]), "only [n, c, h, w] is known"),
+        (onnx_node("MaxPool", &[&[1, 3, 8, 8, 8]], &[]), "only 1-D and 2-D are known"),
         (node("storage_order", Attribute::Int(1)), "storage_order"),
         (node("ceil_mode", Attribute::Int(-1)), "ceil_mode"),
         (node("auto_pad", Attribute::String("FULL".into())), "auto_pad"),

@@ -13,7 +13,8 @@ use super::language::record;
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::pick::{PickInt, Picks};
 use super::{
-    IntOperator, Lowering, Operator, Order, OutputParams, Wants, expect_inputs, multiplier, nhwc,
+    IntOperator, Lowering, Operator, Order, OutputParams, Wants, expect_inputs, image, multiplier,
+    nhwc,
 };
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
@@ -50,7 +51,7 @@ pub enum Mode {
     Linear,
 }
 
-/// `[n, c, h, w]` to `[n, c, oh, ow]`.
+/// `[n, c, h, w]` to `[n, c, oh, ow]`, or `[n, c, w]` to `[n, c, ow]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resize {
     /// Interpolation.
@@ -94,9 +95,14 @@ impl Resize {
         Picks { axes: axes.collect(), fill: 0.0 }
     }
 
-    /// Neighbours of each output position along `axis`, and the weight of the upper one.
-    fn neighbours(&self, axis: usize, size: usize) -> Vec<(usize, usize, f32)> {
-        let last = size - 1;
+    /// Neighbours of each output position along an axis of `x`, counted from the last one, and the weight of
+    /// the upper one.
+    fn neighbours(&self, x: &[usize], from_last: usize) -> Vec<(usize, usize, f32)> {
+        let axis = x.len() - 1 - from_last;
+        if axis < 2 {
+            return vec![(0, 0, 0.0)]; // the one line of a sequence
+        }
+        let (size, last) = (x[axis], x[axis] - 1);
         let neighbour = |o| {
             let x = self.position(o, axis, size).clamp(0.0, last as f32);
             let low = x.floor();
@@ -259,7 +265,7 @@ impl Operator for Resize {
         if x.len() != self.shape.len() || self.shape.contains(&0) {
             bail!(Shape, "an input of shape {x:?} cannot become {:?}", self.shape);
         }
-        if self.mode == Mode::Linear && (x.len() != 4 || x[..2] != self.shape[..2]) {
+        if self.mode == Mode::Linear && (image(x).is_none() || x[..2] != self.shape[..2]) {
             bail!(
                 Unsupported,
                 "linear interpolation of {x:?} to {:?}: only of height and width",
@@ -274,8 +280,10 @@ impl Operator for Resize {
         if let Mode::Nearest(nearest) = self.mode {
             return self.picks(x.shape(), nearest).eval_f32(x);
         }
-        let (h, w) = (x.shape()[2], x.shape()[3]);
-        let (rows, columns) = (self.neighbours(2, h), self.neighbours(3, w));
+        let Some([_, _, h, w]) = image(x.shape()) else {
+            unreachable!("shapes are checked before evaluation");
+        };
+        let [rows, columns] = [1, 0].map(|from_last| self.neighbours(x.shape(), from_last));
         let mut y = Vec::with_capacity(self.shape.iter().product());
         for plane in x.data().chunks_exact(h * w) {
             for &(top, bottom, wy) in &rows {
@@ -305,8 +313,8 @@ impl Operator for Resize {
         if multiplier.shift + 2 * WEIGHT_BITS > 62 {
             bail!(Range, "scales {:e} and {:e} are too far apart", x.scale(), y.scale());
         }
-        let between = |axis: usize| {
-            let neighbours = self.neighbours(axis, x.shape[axis]);
+        let between = |from_last: usize| {
+            let neighbours = self.neighbours(x.shape, from_last);
             let one = (1 << WEIGHT_BITS) as f32;
             let between = neighbours.into_iter().map(move |(low, high, weight)| Between {
                 low: low as u32,
@@ -317,8 +325,8 @@ impl Operator for Resize {
         };
         Ok(ResizeInt::Linear(LinearInt {
             x_shape: nhwc(&x)?,
-            rows: between(2),
-            columns: between(3),
+            rows: between(1),
+            columns: between(0),
             multiplier,
             x_zero_point: x.zero_point(),
             y_zero_point: y.zero_point(),

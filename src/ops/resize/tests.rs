@@ -52,10 +52,17 @@ fn between(op: &Resize, axis: usize, o: usize, size: usize) -> ([usize; 2], (i12
 /// `Σ x · u · v` over two rows and two columns, with weights that `weight` makes of a fraction.
 fn linear<T: Number>(op: &Resize, x: &Tensor<T>, weight: fn(i128, i128) -> [T; 3]) -> Fractions<T> {
     tabulate(&op.shape, |y| {
-        let [rows, columns] = [2, 3].map(|axis| between(op, axis, y[axis], x.shape()[axis]));
+        let column = x.shape().len() - 1;
+        let [rows, columns] = [column - 1, column].map(|axis| match axis {
+            1 => ([0, 0], (0, 1)), // the one line of a sequence
+            _ => between(op, axis, y[axis], x.shape()[axis]),
+        });
         let ([u, v], mut sum) = ([rows.1, columns.1].map(|(n, d)| weight(n, d)), T::from(0));
         for (r, c) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            sum = sum + at(x, &[y[0], y[1], rows.0[r], columns.0[c]]) * u[r] * v[c];
+            let place = [y[0], y[1], rows.0[r], columns.0[c]];
+            let place =
+                if column == 2 { [&place[..2], &place[3..]].concat() } else { place.to_vec() };
+            sum = sum + at(x, &place) * u[r] * v[c];
         }
         (sum, u[2] * v[2])
     })
@@ -132,6 +139,8 @@ fn linear_equals_the_definition() {
             of([1, 3, 8, 8], 0.375, 0.25),
             of([1, 1, 3, 8], 7.0, 0.625),
             of([1, 2, 3, 3], 1.0, 2.0).clamp(-0.25, 0.5),
+            resize(Mode::Linear, coordinates, &[2, 3, 6], &[1.0, 1.0, 2.5]),
+            resize(Mode::Linear, coordinates, &[1, 1, 8], &[1.0, 1.0, 0.375]),
         ]
     });
     let mut cases: Vec<Case> = cases.collect();

@@ -1,7 +1,11 @@
 use super::*;
-use crate::ops::{FIRST, IntOp, LAST, Op};
+use crate::ops::{IntOp, Op};
 use crate::testing::lower::lower;
 use crate::testing::*;
+
+/// `[n, c, h, w]` to `[n, h, w, c]`, and back.
+const LAST: [usize; 4] = [0, 2, 3, 1];
+const FIRST: [usize; 4] = [0, 3, 1, 2];
 
 /// `y[i[perm[0]], i[perm[1]], ..] = x[i]`.
 fn define<T: Number>(op: &Op, inputs: &[Tensor<T>]) -> Fractions<T> {
@@ -26,6 +30,8 @@ fn equals_the_definition() {
         transpose(&[0], &[17]),
         transpose(&[1, 0], &[3, 17]),
         transpose(&[1, 2, 0], &[2, 3, 4]),
+        transpose(&[0, 2, 1], &[2, 3, 4]),
+        transpose(&[0, 2, 1], &[2, 3, 4]).channels_last(0),
         transpose(&[4, 0, 3, 1, 2], &[1, 2, 3, 2, 4]),
         transpose(&[3, 2, 1, 0], &[1, 17, 1, 3]),
     ];
