@@ -9,6 +9,7 @@ use std::path::Path;
 
 use naive_ptq::Tensor;
 use naive_ptq::analyze::Evaluation;
+use naive_ptq::calibrate::Calibrator;
 use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, Preprocess};
 use naive_ptq::exec::float::FloatExecutor;
@@ -16,6 +17,7 @@ use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::{IntGraph, lower};
 use naive_ptq::quant::{Preset, Scheme, Width};
+use naive_ptq::quantize::{Recipe, quantize};
 use naive_ptq::{onnx, passes};
 use rayon::prelude::*;
 use tools::{
@@ -171,6 +173,31 @@ fn codes_of_16_bits_are_those_of_onnx_runtime() {
         report(&format!("fashion {preset:?} 16 and {weights} bits"), equal, other);
         assert!(equal.largest <= 1, "{scheme:?}: {equal:?}");
         assert!(equal.different * 100 <= equal.codes, "{scheme:?}: {equal:?}");
+    }
+}
+
+/// Codes of 8 and of 16 bits side by side, and weights of 4 bits.
+#[test]
+fn codes_of_mixed_widths_are_those_of_onnx_runtime() {
+    let Some(python) = python(MODULES) else { return };
+    let graph = prepared(&fashion("float.onnx"));
+    let seen = observe(&graph, &fashion_samples("calib.npz").0);
+    let (x, _) = fashion_samples("test.npz");
+    for (what, rules) in [
+        ("pools of 16 bits", r#"[{"types": ["MaxPool", "GlobalAveragePool"], "activations": 16}]"#),
+        ("every other block of 16 bits", r#"[{"nodes": "block[135]", "activations": 16}]"#),
+        ("weights of 4 bits", r#"[{"types": ["Conv"], "weights": 4}]"#),
+        (
+            "both",
+            r#"[{"types": ["Conv"], "weights": 4}, {"nodes": "block[135]", "activations": 16}]"#,
+        ),
+    ] {
+        let plan = Recipe::from_json(rules).unwrap().plan(&graph, Scheme::default()).unwrap();
+        let ranges = seen.ranges(Calibrator::MinMax);
+        let (equal, other) = compare(&python, &quantize(&graph, &ranges, plan).unwrap(), &x[..100]);
+        report(&format!("fashion, {what}"), equal, other);
+        assert!(equal.largest <= 1, "{what}: {equal:?}");
+        assert!(equal.different * 1000 <= equal.codes, "{what}: {equal:?}");
     }
 }
 

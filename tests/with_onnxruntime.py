@@ -36,7 +36,7 @@ def run(session, x):
 
 
 def with_codes(path):
-    """The model with all codes as its outputs, their names, and whether they have 16 bits.
+    """The model with all codes as its outputs, their names, and which of them have 16 bits.
 
     ONNX Runtime runs a node in integers on x86 only if its codes are unsigned. It rewrites them itself
     unless something else, such as an output, uses them; so this moves them by 128 beforehand.
@@ -47,7 +47,7 @@ def with_codes(path):
     quantizers = [n for n in graph.node if n.op_type == "QuantizeLinear"]
     codes = [n.output[0] for n in quantizers]
     del graph.output[:]
-    wide = any(i.data_type == onnx.TensorProto.INT16 for i in graph.initializer)
+    wide = [initializers[n.input[2]].data_type == onnx.TensorProto.INT16 for n in quantizers]
     for node in [n for n in graph.node if n.op_type == "DequantizeLinear"] + quantizers:
         if node in quantizers or node.input[0] in codes:
             zero_point = initializers[node.input[2]]
@@ -70,8 +70,8 @@ def main(command, model, x, to):
     onnx.checker.check_model(model, full_check=True)
     np.save(Path(to, "y.npy"), run(session(model), x)[0])
     model, names, wide = with_codes(model)
-    for i, codes in enumerate(run(session(model), x)):
-        np.save(Path(to, f"{i}.npy"), codes.astype(np.int16) if wide else (codes - 128).astype(np.int8))
+    for i, (codes, is_wide) in enumerate(zip(run(session(model), x), wide)):
+        np.save(Path(to, f"{i}.npy"), codes.astype(np.int16) if is_wide else (codes - 128).astype(np.int8))
     Path(to, "index.json").write_text(json.dumps(names))
 
 
