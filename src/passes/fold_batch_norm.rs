@@ -1,17 +1,18 @@
 //! Batch normalization disappears into the weights before it.
 
 use super::merge_nodes;
-use crate::graph::{Copies, Graph, Index, Node, Parts, Value};
+use crate::graph::{Copies, Graph, Index, Node, Parts, Value, ValueId};
 use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::reshape::Reshape;
 use crate::ops::{Op, Window, image};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strided_indices, strides};
 
-/// `BatchNorm(Conv(x, w, b))` → `Conv(x, w · factor, b · factor + offset)`, likewise for a linear
-/// layer. A normalization of an image or a sequence with nothing to fold into becomes a depthwise 1×1
+/// `BatchNorm(Conv(x, w, b))` → `Conv(x, w · factor, b · factor + offset)`, likewise for a transposed convolution and a
+/// linear layer, and through what only moves its result. A normalization of an image or a sequence with nothing to fold
+/// into becomes a depthwise 1×1
 /// convolution; others wait for [`reshape_batch_norm`]. What would become too many constants stays.
 ///
 /// Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>, eq. 14.
@@ -85,17 +86,14 @@ fn fold_into_producer(
 ) -> Option<usize> {
     let channels = affine(graph, &graph.nodes[norm], op)?;
     let x = graph.nodes[norm].inputs[0];
-    let producer = index.sole_producer(graph, x)?;
-    // The channels of a batch norm are axis 1, those of a linear layer the last one.
-    let linear = matches!(graph.nodes[producer].op, Op::Linear(_));
-    if linear && graph.values[x].shape.len() != 2 {
-        return None;
-    }
-    fold(graph, index, norm, producer, &channels)
+    let shape = &graph.values[x].shape;
+    let along: Vec<usize> = (0..shape.len()).map(|axis| (axis == 1) as usize).collect();
+    let layer = Layer::behind(graph, index, x)?;
+    fold(graph, index, norm, &layer, &channels, &along)
 }
 
 /// `f · Conv(x, w, b) + h` → `Conv(x, f · w, f · b + h)` where a Mul, an Add or a Sub does that with a real constant
-/// for all or for each channel; likewise for a linear layer.
+/// for all or for each channel; likewise for a linear layer, and through what only moves its result.
 pub fn fold_scale(graph: &mut Graph) {
     let mut copies = Copies::new();
     merge_nodes(graph, |graph, index, node| {
@@ -112,65 +110,128 @@ pub fn fold_scale(graph: &mut Graph) {
             _ => None,
         };
         affine(0.0)?;
-        let producer = index.sole_producer(graph, x)?;
-        let shape = &graph.values[x].shape;
-        let axis = match &graph.nodes[producer].op {
-            Op::Conv(_) => 1,
-            Op::Linear(_) => shape.len() - 1,
-            _ => return None,
-        };
+        let layer = Layer::behind(graph, index, x)?;
         let real = graph.real_constant(numbers)?;
-        let last = shape.len() - 1 - axis;
-        let mut sizes = real.shape().iter().rev().enumerate();
-        if *shape != graph.values[scaled.output].shape
-            || !sizes.all(|(i, &size)| size == 1 || i == last)
-            || !real.data().iter().all(|x| x.is_finite())
+        let shape = &graph.values[x].shape;
+        if *shape != graph.values[scaled.output].shape || !real.data().iter().all(|x| x.is_finite())
         {
             return None;
         }
-        let (numbers, all) = (real.data(), shape[axis]);
-        let channels: Option<Vec<_>> =
-            (0..all).map(|o| affine(numbers[o % numbers.len()] as f64)).collect();
-        for node in [node, producer] {
+        let channels: Option<Vec<_>> = real.data().iter().map(|&c| affine(c as f64)).collect();
+        let along = broadcast_strides(real.shape(), &strides(real.shape()), shape);
+        for node in [node, layer.node] {
             copies.take(graph, &graph.nodes[node]).ok()?;
         }
-        fold(graph, index, node, producer, &channels?)
+        fold(graph, index, node, &layer, &channels?, &along)
     });
 }
 
-/// Makes node `producer` compute what `last` does with its result: times the first and plus the second number of
-/// each channel.
+/// A convolution, transposed or not, or a linear layer.
+struct Layer {
+    node: usize,
+    /// What only moves its result, from the last one back.
+    moves: Vec<usize>,
+}
+
+impl Layer {
+    /// That from which `x` comes, if nobody else sees what lies between.
+    fn behind(graph: &Graph, index: &Index, mut x: ValueId) -> Option<Self> {
+        let mut moves = Vec::new();
+        loop {
+            let node = index.sole_producer(graph, x)?;
+            let it = &graph.nodes[node];
+            match it.op {
+                _ if it.clamp != Clip::NONE => return None,
+                Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_) => {
+                    return Some(Self { node, moves });
+                }
+                Op::Reshape(_) | Op::Transpose(_) => moves.push(node),
+                _ => return None,
+            }
+            x = it.inputs[0];
+        }
+    }
+
+    /// Of each channel the one index that `along`, strides for the axes of what the moves make of its result, gives all
+    /// its elements, up to those that `are_same`.
+    fn of_channels(
+        &self,
+        graph: &Graph,
+        along: &[usize],
+        are_same: impl Fn(usize, usize) -> bool,
+    ) -> Option<Vec<usize>> {
+        let shape = |node: usize| graph.values[graph.nodes[node].output].shape.clone();
+        let last = self.moves.first().copied().unwrap_or(self.node);
+        let mut indices: Vec<usize> = strided_indices(shape(last), along.to_vec()).collect();
+        for &node in &self.moves {
+            let Op::Transpose(op) = &graph.nodes[node].op else { continue };
+            let mut moved = vec![0; indices.len()];
+            let before = &graph.values[graph.nodes[node].inputs[0]].shape;
+            let places = strided_indices(shape(node), permuted(&strides(before), &op.perm));
+            places.zip(&indices).for_each(|(place, &index)| moved[place] = index);
+            indices = moved;
+        }
+        let shape = shape(self.node);
+        let axis = if let Op::Linear(_) = graph.nodes[self.node].op { shape.len() - 1 } else { 1 };
+        let inner: usize = shape[axis + 1..].iter().product();
+        let mut all = vec![None; shape[axis]];
+        for (i, &index) in indices.iter().enumerate() {
+            let known = &mut all[i / inner % shape[axis]];
+            if !are_same(*known.get_or_insert(index), index) {
+                return None;
+            }
+        }
+        all.into_iter().collect()
+    }
+}
+
+/// Makes `layer` compute what node `last` does with its result: times the first and plus the second number of that of
+/// `numbers` which `along`, strides for the axes of its argument, says.
 fn fold(
     graph: &mut Graph,
     index: &mut Index,
     last: usize,
-    producer: usize,
-    channels: &[(f64, f64)],
+    layer: &Layer,
+    numbers: &[(f64, f64)],
+    along: &[usize],
 ) -> Option<usize> {
-    let (node, clamp) = (&graph.nodes[producer], graph.nodes[last].clamp);
-    let axis = match &node.op {
-        Op::Conv(_) => 0,
-        Op::Linear(op) => !op.transposed as usize,
-        _ => return None,
-    };
-    if node.clamp != Clip::NONE {
+    let (producer, clamp) = (layer.node, graph.nodes[last].clamp);
+    if !layer.moves.is_empty() && clamp != Clip::NONE {
         return None;
     }
+    let channels = layer.of_channels(graph, along, |a, b| numbers[a] == numbers[b])?;
+    let channels: Vec<(f64, f64)> = channels.into_iter().map(|i| numbers[i]).collect();
+    let node = &graph.nodes[producer];
     let weight = graph.real_constant(node.inputs[1])?;
-    let inner: usize = weight.shape()[axis + 1..].iter().product();
+    let shape = weight.shape();
+    // Where the weights of each channel are.
+    let (axis, group) = match &node.op {
+        Op::Conv(_) => (0, 1),
+        Op::ConvTranspose(op) => (1, op.group),
+        Op::Linear(op) => (!op.transposed as usize, 1),
+        _ => return None,
+    };
+    let inner: usize = shape[axis + 1..].iter().product();
+    let in_group = weight.data().len() / group;
+    let channel = |i: usize| i / in_group * (channels.len() / group) + i / inner % shape[axis];
     let scaled = weight.data().iter().enumerate();
-    let scaled = scaled.map(|(i, &w)| (w as f64 * channels[i / inner % channels.len()].0) as f32);
-    let weight = Tensor::new(weight.shape(), scaled.collect()).ok()?;
+    let scaled = scaled.map(|(i, &w)| (w as f64 * channels[channel(i)].0) as f32);
+    let weight = Tensor::new(shape, scaled.collect()).ok()?;
     let old = match node.inputs.get(2) {
         Some(&bias) => graph.real_constant(bias)?.data().to_vec(),
         None => vec![0.0; channels.len()],
     };
-    let bias =
-        old.iter().zip(channels).map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
+    let bias = old.iter().zip(&channels);
+    let bias = bias.map(|(&b, (factor, offset))| (b as f64 * factor + offset) as f32);
     let bias = Tensor::from_vec(bias.collect());
     set_constants(graph, index, producer, weight, bias);
-    graph.nodes[producer].clamp = clamp;
-    Some(producer)
+    let Some(&before) = layer.moves.first() else {
+        graph.nodes[producer].clamp = clamp;
+        return Some(producer);
+    };
+    let parts = std::mem::take(&mut graph.nodes[last].parts.0);
+    graph.nodes[producer].parts.0.extend(parts);
+    Some(before)
 }
 
 fn to_depthwise(graph: &mut Graph, index: &mut Index, norm: usize, op: BatchNorm) -> Option<()> {

@@ -6,6 +6,7 @@ mod fold_constants;
 mod fuse_activation;
 mod fuse_bias;
 mod fuse_normalization;
+mod split_concat;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
 pub use fuse_normalization::fuse_normalization;
+pub use split_concat::split_concat;
 
 use crate::graph::{Graph, Index};
 
@@ -40,6 +42,7 @@ fn merge_nodes(
 pub fn prepare(graph: &mut Graph) {
     fold_constants(graph);
     fuse_normalization(graph);
+    split_concat(graph);
     fuse_bias(graph);
     fold_batch_norm(graph);
     fold_scale(graph);

@@ -3,12 +3,15 @@ use crate::graph::{Node, Parts, Value};
 use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
+use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
+use crate::ops::conv_transpose::ConvTranspose;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
 use crate::ops::normalize::{Kind, Normalize};
+use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
@@ -220,6 +223,117 @@ fn scales_and_offsets_behind_a_layer_are_folded() {
             assert_eq!(names_after(fold_scale, &mut graph), op.name());
         }
     }
+}
+
+/// Through moves, too, where each channel has one scale, and behind transposed convolutions.
+#[test]
+fn scales_behind_moves_are_folded() {
+    let transposed = |group| {
+        let (window, output_padding) = (Window::new([2, 2]), [0, 0]);
+        Op::ConvTranspose(ConvTranspose { window, output_padding, group })
+    };
+    let transpose = |perm: &[usize]| Op::Transpose(Transpose { perm: perm.to_vec() });
+    let reshape = |shape: &[usize]| Op::Reshape(Reshape { shape: shape.to_vec() });
+    for (op, x, w, moves, by) in [
+        (
+            conv(1, 1),
+            &[2, 3, 4, 5][..],
+            &[6, 3, 1, 1][..],
+            vec![transpose(&[0, 2, 3, 1])],
+            &[6][..],
+        ),
+        (
+            conv(1, 1),
+            &[2, 3, 4, 5],
+            &[6, 3, 1, 1],
+            vec![reshape(&[2, 6, 20]), transpose(&[0, 2, 1])],
+            &[1, 1, 6],
+        ),
+        (conv(1, 1), &[2, 3, 4, 5], &[6, 3, 1, 1], vec![reshape(&[2, 3, 2, 20])], &[3, 2, 1]),
+        (conv(1, 1), &[2, 3, 4, 5], &[6, 3, 1, 1], vec![reshape(&[2, 120])], &[]),
+        (LINEAR, &[2, 3], &[3, 6], vec![reshape(&[2, 6, 1, 1])], &[6, 1, 1]),
+        (LINEAR, &[1, 4, 3], &[3, 6], vec![transpose(&[2, 0, 1])], &[6, 1, 1]),
+        (transposed(1), &[2, 3, 4, 5], &[3, 6, 2, 2], vec![], &[6, 1, 1]),
+        (
+            transposed(3),
+            &[2, 3, 4, 5],
+            &[3, 2, 2, 2],
+            vec![transpose(&[1, 0, 2, 3])],
+            &[6, 1, 1, 1],
+        ),
+    ] {
+        let mut graph = net(x, |net, x| {
+            let w = net.random(w);
+            let mut y = net.node(op.clone(), &[x, w]);
+            for op in &moves {
+                y = net.node(op.clone(), &[y]);
+            }
+            let [a, b] = [0, 1].map(|_| net.random(by));
+            let y = net.node(Op::Add(Add { subtract: true }), &[y, a]);
+            let y = net.node(Op::Mul(Mul), &[b, y]);
+            vec![net.node(Op::Add(Add { subtract: true }), &[a, y])]
+        });
+        let names: Vec<_> = [&op].into_iter().chain(&moves).map(|op| op.name()).collect();
+        assert_eq!(names_after(fold_scale, &mut graph), names.join(" "), "{by:?}");
+    }
+    // Two channels share a scale of the other kind.
+    for (moved, by) in [(&[2, 2, 3, 20][..], &[3, 1][..]), (&[2, 120], &[120])] {
+        let mut graph = net(&[2, 3, 4, 5], |net, x| {
+            let (w, by) = (net.random(&[6, 3, 1, 1]), net.random(by));
+            let y = net.node(conv(1, 1), &[x, w]);
+            let y = net.node(reshape(moved), &[y]);
+            vec![net.node(Op::Mul(Mul), &[y, by])]
+        });
+        let folds = by.len() == 2;
+        let expected = if folds { "Conv Reshape" } else { "Conv Reshape Mul" };
+        assert_eq!(names_after(fold_scale, &mut graph), expected, "{by:?}");
+    }
+}
+
+/// Each branch is scaled by itself, and what can be folded into it is.
+#[test]
+fn what_scales_a_concat_scales_its_arguments() {
+    let joined = |last: &dyn Fn(&mut Net, usize) -> usize, axis: usize, users: usize| {
+        let mut graph = net(IMAGE, |net, x| {
+            let [v, w] = [(); 2].map(|_| net.random(&[3, 3, 1, 1]));
+            let (a, b) = (net.node(conv(1, 1), &[x, v]), net.node(conv(1, 1), &[x, w]));
+            let b = net.node(RELU, &[b]);
+            let inner = net.node(Op::Concat(Concat { axis }), &[a, b]);
+            let c = net.node(Op::Unary(Unary::Sigmoid), &[x]);
+            let all = net.node(Op::Concat(Concat { axis }), &[inner, c]);
+            [vec![last(net, all)], vec![all; users - 1]].concat()
+        });
+        names_after(
+            |graph| {
+                split_concat(graph);
+                fold_batch_norm(graph);
+                fold_scale(graph);
+            },
+            &mut graph,
+        )
+    };
+    let norm = |net: &mut Net, x: usize| batch_norm(net, x, 1e-5);
+    let mul = |shape: &'static [usize]| {
+        move |net: &mut Net, x: usize| {
+            let by = net.random(shape);
+            net.node(Op::Mul(Mul), &[by, x])
+        }
+    };
+    let sub = |net: &mut Net, x: usize| {
+        let by = net.random(&[9, 1, 1]);
+        net.node(Op::Add(Add { subtract: true }), &[by, x])
+    };
+    assert_eq!(joined(&norm, 1, 1), "Conv Conv Clip Conv Concat Unary Conv Concat");
+    assert_eq!(joined(&mul(&[9, 1, 1]), 1, 1), "Conv Conv Clip Mul Concat Unary Mul Concat");
+    assert_eq!(joined(&sub, 1, 1), "Conv Conv Clip Add Concat Unary Add Concat");
+    assert_eq!(
+        joined(&mul(&[1, 3, 12, 1]), 2, 1),
+        "Conv Conv Clip Mul Mul Concat Unary Mul Concat"
+    );
+    let whole = "Conv Conv Clip Concat Unary Concat";
+    assert_eq!(joined(&mul(&[1, 1, 1]), 1, 1), format!("{whole} Mul"));
+    assert_eq!(joined(&mul(&[9, 1, 1]), 1, 2), format!("{whole} Mul"));
+    assert_eq!(joined(&norm, 2, 1), format!("{whole} Conv"));
 }
 
 #[test]
