@@ -1,13 +1,14 @@
 """Instructions, flash and RAM of deployed networks on an emulated microcontroller, beside TFLM + CMSIS-NN.
 
-    python3 benches/microcontrollers.py [--data DIR] [--board m4|m0|rv32] [--variants] [--output FILE.md] [NET ...]
+    python3 benches/microcontrollers.py [--data DIR] [--board m4|m0|rv32] [--variants | --widths] [--output FILE.md] [NET ...]
 
 NET is a folder that `naive-ptq deploy` has written. Without one, networks are quantized and deployed first: the
 bundled one and those of DIR/mlperf_tiny (*.onnx, *_calib.npz, *_test.npz). Every test vector is compared byte for
 byte.
 --output replaces the section of the board in FILE.md, between two comments, or appends it; without it, the
-section is printed. --variants also measures what instructions it takes with one thing switched off. Needs nothing
-but Python, cargo and the packages in firmware/README.md.
+section is printed. --variants also measures what instructions it takes with one thing switched off; --widths, in
+a section of its own, what codes of other widths take. Needs nothing but Python, cargo and the packages in
+firmware/README.md.
 """
 
 import argparse
@@ -46,20 +47,31 @@ PUBLISHED = {
 }
 
 
-def deploy(binary, model, calib, test, preprocessing, scratch, to):
+# What is asked of `quantize` for other widths, and what that is called.
+WIDTHS = {
+    "": [],
+    ", 16-bit activations": ["--activations", "16"],
+    ", 4-bit weights": ["--weights", "4"],
+    ", 16-bit activations, 4-bit weights": ["--activations", "16", "--weights", "4"],
+    ", 16-bit weights": ["--weights", "16"],
+    ", 16-bit activations and weights": ["--activations", "16", "--weights", "16"],
+}
+
+
+def deploy(binary, model, calib, test, preprocessing, scratch, to, widths=()):
     """Float ONNX file to folder of C code; returns the MACs of an inference."""
 
     def tool(*arguments):
         return subprocess.run([binary, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
     quantized = scratch / f"{to.name}.int8.onnx"
-    tool("quantize", model, "--calib", calib, "-o", quantized, *preprocessing)
+    tool("quantize", model, "--calib", calib, "-o", quantized, *preprocessing, *widths)
     tool("deploy", quantized, "--target", "c", "-o", to, "--test-vectors", 2, "--data", test, *preprocessing)
     return json.loads(tool("inspect", quantized, "--json"))["macs"]
 
 
-def networks(data, scratch):
-    """Deploys one network after the other: name, folder, MACs."""
+def networks(data, scratch, widths):
+    """Deploys one network after the other: name, folder, MACs. With `widths` two of them, in all widths."""
     subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
     binary = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/naive-ptq"
     fashion = ROOT / "models/fashion"
@@ -68,7 +80,11 @@ def networks(data, scratch):
         files = [data / "mlperf_tiny" / file for file in (f"{name}.onnx", f"{short}_calib.npz", f"{short}_test.npz")]
         found.append((name, *files, preprocessing))
     for name, *files, preprocessing in found:
-        yield name, scratch / name, deploy(binary, *files, preprocessing, scratch, scratch / name)
+        for suffix, options in WIDTHS.items() if widths and name in ("ic_resnet8", "kws_dscnn") else []:
+            folder = scratch / (name + suffix)
+            yield name + suffix, folder, deploy(binary, *files, preprocessing, scratch, folder, options)
+        if not widths:
+            yield name, scratch / name, deploy(binary, *files, preprocessing, scratch, scratch / name)
 
 
 def given(folder):
@@ -235,19 +251,22 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--board", choices=BOARDS, default="m4")
     parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--widths", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     measured, counts = [], []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
-        for name, folder, macs in map(given, arguments.nets) if arguments.nets else networks(arguments.data, scratch):
+        given_nets = map(given, arguments.nets)
+        nets = given_nets if arguments.nets else networks(arguments.data, scratch, arguments.widths)
+        for name, folder, macs in nets:
             measured.append((name, macs, measure(folder, arguments.board, scratch)))
             print(name, measured[-1][2], file=sys.stderr, flush=True)
             if arguments.variants:
                 counts.append(variants(folder, arguments.board, scratch))
-    text = section(measured, arguments.board, counts)
+    text = absolute(measured) if arguments.widths else section(measured, arguments.board, counts)
     if arguments.output:
-        write(arguments.output, arguments.board, text)
+        write(arguments.output, arguments.board + " --widths" * arguments.widths, text)
     else:
         print(text, end="")
 

@@ -96,7 +96,11 @@ fn the_bundled_network_on_cortex_m4() {
     }
     for (what, scheme, most) in [
         ("8 bits", SCALE, 5_500_000),
-        ("16 bits", SCALE.with_widths(Width::W16, Width::W8), 14_000_000),
+        ("16 bits", SCALE.with_widths(Width::W16, Width::W8), 8_000_000),
+        ("4-bit weights", SCALE.with_widths(Width::W8, Width::W4), 8_000_000),
+        ("16 bits, 4-bit weights", SCALE.with_widths(Width::W16, Width::W4), 10_000_000),
+        ("16-bit weights", SCALE.with_widths(Width::W8, Width::W16), 8_000_000),
+        ("16 bits, 16-bit weights", SCALE.with_widths(Width::W16, Width::W16), 20_000_000),
     ] {
         let (graph, x) = fashion_net(scheme);
         let measured = measure(&format!("fashion, {what}"), "m4", &graph, &x);

@@ -133,7 +133,7 @@ impl Node {
     /// Code that several layers share reads the members of the next call through a pointer, so that they
     /// take flash, too: `bytes` on a 32-bit processor. Of others nothing is left when they are folded.
     pub fn read_by_shared_code(&mut self, bytes: usize) -> &mut Self {
-        self.shared += bytes;
+        self.shared = self.shared.max(bytes);
         self
     }
 

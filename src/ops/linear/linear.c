@@ -32,8 +32,12 @@ INLINE void T(linear_sums)(acc_t sums[4], const x_t *x, const weight_t *weight, 
     struct T(sums_4) s;
     int32_t k;
     if (MATMUL_DSP && depth >= 4) {
-        DOT(dot_4)((int32_t *)(void *)sums, (const int8_t *)(const void *)x,
-                   (const int8_t *)(const void *)weight, depth / 4);
+        const int8_t *group = (const int8_t *)(const void *)weight;
+        if (ACC_BITS == 64) {
+            DOT_OF(dot_4_wide, X_BITS)((int64_t *)(void *)sums, x, group, depth / 4);
+        } else {
+            DOT_OF(dot_4, X_BITS)((int32_t *)(void *)sums, x, group, depth / 4);
+        }
         x += depth / 4 * 4;
         weight += WEIGHTS(depth / 4 * 16);
         depth %= 4;
@@ -81,7 +85,7 @@ OUTLINE void T(linear)(const struct T(linear) *layer, const x_t *x, y_t *y)
     for (row = 0; row < layer->rows; row++) {
         const weight_t *weight = p->weight;
         if (MATMUL_STARTS) {
-            start = start_1((const int8_t *)(const void *)x, p->depth / 4);
+            start = start_1(x, p->depth / 4, X_BITS);
         }
         for (o = 0; o < p->out_ch; o = end) {
             acc_t sums[4] = {0, 0, 0, 0};

@@ -52,7 +52,8 @@ impl Accumulator {
         c.value("product.bound", self.bound);
     }
 
-    /// How sums are rescaled: the first form of `product.c` whose conditions all channels meet.
+    /// How sums are rescaled: the first form of `product.c` whose conditions all channels meet. The code of the
+    /// general one is shared.
     fn emit_requant(&self, c: &mut Node) {
         let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.types.wide) {
             ("REQUANT_SHIFT", shifts)
@@ -64,6 +65,7 @@ impl Accumulator {
         } else {
             let multipliers = self.multiplier.iter().copied();
             c.array("product.requant.multiplier", Element::Multiplier, multipliers);
+            c.read_by_shared_code(128);
             ("REQUANT_GENERAL", vec![0])
         };
         c.name("product.requant.form", form);

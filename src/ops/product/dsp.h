@@ -108,6 +108,29 @@ INLINE int32_t lowest_code(uint32_t codes)
     return (int32_t)(codes & 0x7F) - (int32_t)(codes & 0x80);
 }
 
+/* The low halves of two words, and the high halves. */
+INLINE uint32_t low_halves(uint32_t a, uint32_t b)
+{
+#if DSP_ASM
+    uint32_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+#else
+    return (a & 0xFFFF) | b << 16;
+#endif
+}
+
+INLINE uint32_t high_halves(uint32_t a, uint32_t b)
+{
+#if DSP_ASM
+    uint32_t pair;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(b), "r"(a));
+    return pair;
+#else
+    return a >> 16 | (b & 0xFFFF0000);
+#endif
+}
+
 /* Of four codes, the first and the third, widened to a pair. */
 INLINE uint32_t even_codes(uint32_t codes)
 {
@@ -175,15 +198,20 @@ INLINE int32_t dot_low_high(uint32_t a, uint32_t b, int32_t acc)
 #endif
 }
 
-/* value, or the nearest number of 8 bits. */
-INLINE int32_t saturate(int32_t value)
+/* value, or the nearest number of 8 or 16 bits. */
+INLINE int32_t saturate(int32_t value, int bits)
 {
 #if DSP_ASM
     int32_t code;
-    __asm__("ssat %0, #8, %1" : "=r"(code) : "r"(value) : "cc");
+    if (bits == 8) {
+        __asm__("ssat %0, #8, %1" : "=r"(code) : "r"(value) : "cc");
+    } else {
+        __asm__("ssat %0, #16, %1" : "=r"(code) : "r"(value) : "cc");
+    }
     return code;
 #else
-    return value < -128 ? -128 : value > 127 ? 127 : value;
+    int32_t end = 1 << (bits - 1);
+    return value < -end ? -end : value >= end ? end - 1 : value;
 #endif
 }
 
@@ -200,8 +228,9 @@ INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
 }
 
 /*
- * The weights of dot_2x3 and codes_2x3 in groups of 4 of a row a and 4 of a row b, at a multiple of 4 bytes:
+ * The inner loops take weights in groups of 4 of a row a and 4 of a row b, at a multiple of 4 bytes:
  *
+ *     16 bits    two words of the weights of a, two of those of b
  *     8 bits     one word of the weights of a, one of those of b
  *     4 bits     one word, each half byte a weight plus 8: a0 a1 b0 b1 a2 a3 b2 b3, the lowest bits first
  *
@@ -211,10 +240,14 @@ INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
 #define DOT(name) DOT_(name, WEIGHT_BITS)
 #define DOT_(name, bits) DOT__(name, bits)
 #define DOT__(name, bits) name##_##bits
-/* Never called. */
-#define dot_2x3_16 dot_2x3_8
-#define codes_2x3_16 codes_2x3_8
-#define dot_4_16 dot_4_8
+/* For codes of x or y of so many bits. */
+#define DOT_OF(name, bits) DOT_OF_(name, bits, WEIGHT_BITS)
+#define DOT_OF_(name, of, bits) DOT_OF__(name, of, bits)
+#define DOT_OF__(name, of, bits) name##_##of##_##bits
+/* Sums of products with 4 bits hardly ever need 64: these are not called. */
+#define dot_1x3_wide_4 dot_1x3_wide_8
+#define dot_4_wide_8_4 dot_4_wide_8_8
+#define dot_4_wide_16_4 dot_4_wide_16_8
 
 /* The half bytes of `four` at bits 0 and 16 of it, counted from `shift` on. */
 INLINE uint32_t half_bytes(uint32_t four, int32_t shift)
@@ -235,7 +268,7 @@ struct codes_2x3 {
     int32_t offset;
     int32_t shift;
     /* Where the codes of three positions go. */
-    int8_t *y[3];
+    void *y[3];
     /* Half the number of channels, > 0. */
     int32_t pairs;
     /* Of weights of 4 bits: start_3. */
@@ -293,6 +326,23 @@ struct codes_2x3 {
     "and     lr, r5, r4, lsr #12  \n" \
     ADD_B
 
+/* r4, lr: weights of a. r5: of b. */
+#define READY_16 ""
+#define GROUP_16                      \
+    "ldrd    r4, lr, [r2], #8     \n" \
+    "ldr     r5, [r2], #4         \n" \
+    "ldmia   r1!, {r0, r3, r12}   \n" \
+    "smlad   r6, r4, r0, r6       \n" \
+    "smlad   r7, r4, r3, r7       \n" \
+    "smlad   r8, r4, r12, r8      \n" \
+    "smlad   r9, r5, r0, r9       \n" \
+    "smlad   r10, r5, r3, r10     \n" \
+    "smlad   r11, r5, r12, r11    \n" \
+    "ldmia   r1!, {r0, r3, r12}   \n" \
+    ADD_A                             \
+    "ldr     lr, [r2], #4         \n" \
+    ADD_B
+
 #define DOT_2X3(name, ready, group)                                                                      \
     NAKED void name(ARGUMENT int32_t sums[6], ARGUMENT const int16_t *x, ARGUMENT const int8_t *weight,  \
                     ARGUMENT int32_t groups)                                                             \
@@ -321,6 +371,43 @@ struct codes_2x3 {
 
 DOT_2X3(dot_2x3_4, READY_4, GROUP_4)
 DOT_2X3(dot_2x3_8, READY_8, GROUP_8)
+DOT_2X3(dot_2x3_16, READY_16, GROUP_16)
+
+/* r6..r11: the sums, low words first. r0, r3, r12: pairs of the columns. r4, r5: pairs of weights. */
+#define ADD_3_WIDE(pair)                  \
+    "ldmia   r1!, {r0, r3, r12}       \n" \
+    "smlald  r6, r7, " pair ", r0     \n" \
+    "smlald  r8, r9, " pair ", r3     \n" \
+    "smlald  r10, r11, " pair ", r12  \n"
+#define ROW_8                         \
+    "ldr     r4, [r2], #8         \n" \
+    "sxtb16  r5, r4, ror #8       \n" \
+    "sxtb16  r4, r4               \n"
+#define ROW_16 "ldrd    r4, r5, [r2], #16    \n"
+
+#define DOT_1X3_WIDE(name, row)                                                                          \
+    NAKED void name(ARGUMENT int64_t sums[3], ARGUMENT const int16_t *x, ARGUMENT const int8_t *weight,  \
+                    ARGUMENT int32_t groups)                                                             \
+    {                                                                                                    \
+        __asm__ volatile(                                                                                \
+            "push    {r0, r4-r11, lr}     \n"                                                            \
+            "add     lr, r3, r3, lsl #1   \n"                                                            \
+            /* x + 24 bytes * groups */                                                                  \
+            "add     lr, r1, lr, lsl #3   \n"                                                            \
+            "ldmia   r0, {r6-r11}         \n"                                                            \
+            "1:                           \n"                                                            \
+            row                                                                                          \
+            ADD_3_WIDE("r4")                                                                             \
+            ADD_3_WIDE("r5")                                                                             \
+            "cmp     r1, lr               \n"                                                            \
+            "bne     1b                   \n"                                                            \
+            "ldr     r0, [sp]             \n"                                                            \
+            "stmia   r0, {r6-r11}         \n"                                                            \
+            "pop     {r0, r4-r11, pc}     \n" ::: "memory");                                             \
+    }
+
+DOT_1X3_WIDE(dot_1x3_wide_8, ROW_8)
+DOT_1X3_WIDE(dot_1x3_wide_16, ROW_16)
 
 /* From r6, r9, the bias of a and b. */
 #define BEGIN_8                       \
@@ -338,13 +425,16 @@ DOT_2X3(dot_2x3_8, READY_8, GROUP_8)
     "add     r11, r9, r5          \n" \
     "add     r9, r9, r3           \n"
 
+#define BEGIN_16 BEGIN_8
+
 /* Outside the inner loop, r0, r3: factors. r4, r5: offset and shift. r1, r12, lr: y. */
-#define CODE_OF(sum, factor)                    \
+#define CODE_OF(sum, factor, bits)              \
     "smmla   " sum ", " sum ", " factor ", r4\n" \
     "asr     " sum ", " sum ", r5           \n" \
-    "ssat    " sum ", #8, " sum "           \n"
+    "ssat    " sum ", " bits ", " sum "     \n"
 
-#define CODES_2X3(name, begin, ready, group)                  \
+/* `bits`, `store` and `step` are those of a code of y. */
+#define CODES_2X3(name, begin, ready, group, bits, store, step) \
     NAKED void name(ARGUMENT struct codes_2x3 *p)             \
     {                                                         \
         __asm__ volatile(                                     \
@@ -376,18 +466,18 @@ DOT_2X3(dot_2x3_8, READY_8, GROUP_8)
             "ldrd    r4, r5, [r12, #20]   \n" /* offset, shift */ \
             "add     r12, r12, #28        \n"                 \
             "ldmia   r12, {r1, r12, lr}   \n" /* y */         \
-            CODE_OF("r6", "r0")                               \
-            CODE_OF("r7", "r0")                               \
-            CODE_OF("r8", "r0")                               \
-            CODE_OF("r9", "r3")                               \
-            CODE_OF("r10", "r3")                              \
-            CODE_OF("r11", "r3")                              \
-            "strb    r6, [r1], #1         \n"                 \
-            "strb    r9, [r1], #1         \n"                 \
-            "strb    r7, [r12], #1        \n"                 \
-            "strb    r10, [r12], #1       \n"                 \
-            "strb    r8, [lr], #1         \n"                 \
-            "strb    r11, [lr], #1        \n"                 \
+            CODE_OF("r6", "r0", bits)                         \
+            CODE_OF("r7", "r0", bits)                         \
+            CODE_OF("r8", "r0", bits)                         \
+            CODE_OF("r9", "r3", bits)                         \
+            CODE_OF("r10", "r3", bits)                        \
+            CODE_OF("r11", "r3", bits)                        \
+            store "    r6, [r1], " step "\n" \
+            store "    r9, [r1], " step "\n" \
+            store "    r7, [r12], " step "\n" \
+            store "    r10, [r12], " step "\n" \
+            store "    r8, [lr], " step "\n" \
+            store "    r11, [lr], " step "\n" \
             "ldr     r0, [sp]             \n"                 \
             "add     r3, r0, #28          \n"                 \
             "stmia   r3, {r1, r12, lr}    \n"                 \
@@ -398,8 +488,14 @@ DOT_2X3(dot_2x3_8, READY_8, GROUP_8)
             "pop     {r0, r3-r11, pc}     \n" ::: "memory");  \
     }
 
-CODES_2X3(codes_2x3_4, BEGIN_4, READY_4, GROUP_4)
-CODES_2X3(codes_2x3_8, BEGIN_8, READY_8, GROUP_8)
+#define CODES_8(name, begin, ready, group) CODES_2X3(name, begin, ready, group, "#8", "strb", "#1")
+#define CODES_16(name, begin, ready, group) CODES_2X3(name, begin, ready, group, "#16", "strh", "#2")
+CODES_8(codes_2x3_8_4, BEGIN_4, READY_4, GROUP_4)
+CODES_8(codes_2x3_8_8, BEGIN_8, READY_8, GROUP_8)
+CODES_8(codes_2x3_8_16, BEGIN_16, READY_16, GROUP_16)
+CODES_16(codes_2x3_16_4, BEGIN_4, READY_4, GROUP_4)
+CODES_16(codes_2x3_16_8, BEGIN_8, READY_8, GROUP_8)
+CODES_16(codes_2x3_16_16, BEGIN_16, READY_16, GROUP_16)
 
 /* r9..r11: the sums. r3..r8: pairs of x. r12: the pair (-8, -8). r2: the end of x. */
 NAKED void start_3(ARGUMENT int32_t start[3], ARGUMENT const int16_t *x, ARGUMENT int32_t groups)
@@ -427,12 +523,24 @@ NAKED void start_3(ARGUMENT int32_t start[3], ARGUMENT const int16_t *x, ARGUMEN
         "bx      lr                   \n" ::: "memory");
 }
 
-/* r8..r11: the sums. r0, r7: pairs of x. lr: the end of x. */
-#define DOT_4_X                       \
-    "ldr     r0, [r1], #4         \n" \
-    "sxtb16  r7, r0, ror #8       \n" \
-    "sxtb16  r0, r0               \n"
+/* Pairs of x, in r0 and `odd`: of the codes 0 and 2, and of 1 and 3; beside weights of 16 bits of 0 and 1, and
+   of 2 and 3. */
+#define DOT_4_X_8(odd)                    \
+    "ldr     r0, [r1], #4             \n" \
+    "sxtb16  " odd ", r0, ror #8      \n" \
+    "sxtb16  r0, r0                   \n"
+#define DOT_4_X_8_16(odd)                 \
+    DOT_4_X_8(odd)                        \
+    "pkhbt   r12, r0, " odd ", lsl #16\n" \
+    "pkhtb   " odd ", " odd ", r0, asr #16\n" \
+    "mov     r0, r12                  \n"
+#define DOT_4_X_16(odd)                   \
+    "ldrd    r0, r12, [r1], #8        \n" \
+    "pkhtb   " odd ", r12, r0, asr #16\n" \
+    "pkhbt   r0, r0, r12, lsl #16     \n"
+#define DOT_4_X_16_16(odd) "ldrd    r0, " odd ", [r1], #8    \n"
 
+/* r8..r11: the sums. r0, r7: pairs of x. lr: the end of x. */
 /* r3..r6: weights. r12: pairs of them. */
 #define DOT_4_ROW_8(row, sum)                  \
     "sxtb16  r12, " row "                  \n" \
@@ -459,22 +567,30 @@ NAKED void start_3(ARGUMENT int32_t start[3], ARGUMENT const int16_t *x, ARGUMEN
     DOT_4_ROW_4("r4", "", ", lsr #4", "r10")      \
     DOT_4_ROW_4("r4", ", lsr #8", ", lsr #12", "r11")
 
-#define DOT_4(name, ready, group)                                                                      \
-    NAKED void name(ARGUMENT int32_t sums[4], ARGUMENT const int8_t *x, ARGUMENT const int8_t *weight, \
+/* r3, r4: weights. */
+#define DOT_4_ROW_16(sum)                  \
+    "ldrd    r3, r4, [r2], #8          \n" \
+    "smlad   " sum ", r3, r0, " sum "  \n" \
+    "smlad   " sum ", r4, r7, " sum "  \n"
+#define DOT_4_GROUP_16 DOT_4_ROW_16("r8") DOT_4_ROW_16("r9") DOT_4_ROW_16("r10") DOT_4_ROW_16("r11")
+
+/* `step`: the bytes of four codes of x are 1 shifted by it. */
+#define DOT_4(name, step, codes, ready, group)                                                                      \
+    NAKED void name(ARGUMENT int32_t sums[4], ARGUMENT const void *x, ARGUMENT const int8_t *weight,   \
                     ARGUMENT int32_t groups)                                                           \
     {                                                                                                  \
         __asm__ volatile(                                                                              \
             "push    {r0, r4-r11, lr}     \n"                                                          \
-            "add     lr, r1, r3, lsl #2   \n"                                                          \
+            "add     lr, r1, r3, lsl " step "\n"                                                       \
             /* Two groups at a time; an odd one begins in the middle. */                               \
             "lsls    r12, r3, #31         \n"                                                          \
             "ldmia   r0, {r8-r11}         \n"                                                          \
             ready                                                                                      \
             "bne     2f                   \n"                                                          \
             "1:                           \n"                                                          \
-            DOT_4_X group                                                                              \
+            codes("r7") group                                                                              \
             "2:                           \n"                                                          \
-            DOT_4_X group                                                                              \
+            codes("r7") group                                                                              \
             "cmp     r1, lr               \n"                                                          \
             "bne     1b                   \n"                                                          \
             "ldr     r0, [sp]             \n"                                                          \
@@ -482,8 +598,49 @@ NAKED void start_3(ARGUMENT int32_t start[3], ARGUMENT const int16_t *x, ARGUMEN
             "pop     {r0, r4-r11, pc}     \n" ::: "memory");                                           \
     }
 
-DOT_4(dot_4_4, READY_4, DOT_4_GROUP_4)
-DOT_4(dot_4_8, READY_8, DOT_4_GROUP_8)
+DOT_4(dot_4_8_4, "#2", DOT_4_X_8, READY_4, DOT_4_GROUP_4)
+DOT_4(dot_4_8_8, "#2", DOT_4_X_8, READY_8, DOT_4_GROUP_8)
+DOT_4(dot_4_8_16, "#2", DOT_4_X_8_16, READY_16, DOT_4_GROUP_16)
+DOT_4(dot_4_16_4, "#3", DOT_4_X_16, READY_4, DOT_4_GROUP_4)
+DOT_4(dot_4_16_8, "#3", DOT_4_X_16, READY_8, DOT_4_GROUP_8)
+DOT_4(dot_4_16_16, "#3", DOT_4_X_16_16, READY_16, DOT_4_GROUP_16)
+
+/* r4..r11: the sums, low words first. r0, r3: pairs of x. r12, lr: pairs of weights. */
+#define ADD_WIDE(low, high)                    \
+    "smlald  " low ", " high ", r12, r0    \n" \
+    "smlald  " low ", " high ", lr, r3     \n"
+#define WIDE_8                        \
+    "ldr     r12, [r2], #4        \n" \
+    "sxtb16  lr, r12, ror #8      \n" \
+    "sxtb16  r12, r12             \n"
+#define WIDE_16 "ldrd    r12, lr, [r2], #8    \n"
+
+#define DOT_4_WIDE(name, step, codes, row)                                                             \
+    NAKED void name(ARGUMENT int64_t sums[4], ARGUMENT const void *x, ARGUMENT const int8_t *weight,   \
+                    ARGUMENT int32_t groups)                                                           \
+    {                                                                                                  \
+        __asm__ volatile(                                                                              \
+            "add     r3, r1, r3, lsl " step "\n"                                                       \
+            "push    {r0, r3-r11, lr}     \n"                                                          \
+            "ldmia   r0, {r4-r11}         \n"                                                          \
+            "1:                           \n"                                                          \
+            codes("r3")                                                                                \
+            row ADD_WIDE("r4", "r5")                                                                   \
+            row ADD_WIDE("r6", "r7")                                                                   \
+            row ADD_WIDE("r8", "r9")                                                                   \
+            row ADD_WIDE("r10", "r11")                                                                 \
+            "ldr     r0, [sp, #4]         \n"                                                          \
+            "cmp     r1, r0               \n"                                                          \
+            "bne     1b                   \n"                                                          \
+            "ldr     r0, [sp]             \n"                                                          \
+            "stmia   r0, {r4-r11}         \n"                                                          \
+            "pop     {r0, r3-r11, pc}     \n" ::: "memory");                                           \
+    }
+
+DOT_4_WIDE(dot_4_wide_8_8, "#2", DOT_4_X_8, WIDE_8)
+DOT_4_WIDE(dot_4_wide_8_16, "#2", DOT_4_X_8_16, WIDE_16)
+DOT_4_WIDE(dot_4_wide_16_8, "#3", DOT_4_X_16, WIDE_8)
+DOT_4_WIDE(dot_4_wide_16_16, "#3", DOT_4_X_16_16, WIDE_16)
 
 #else
 
@@ -493,13 +650,17 @@ INLINE uint32_t weight_pair(const int8_t *group, int32_t bits, int32_t o, int32_
     if (bits == 4) {
         return half_bytes(load_codes(group), 8 * o + 4 * i);
     }
+    if (bits == 16) {
+        return load_pair((const int16_t *)(const void *)group + 4 * o + 2 * i);
+    }
     return i == 0 ? even_codes(load_codes(group + 4 * o)) : odd_codes(load_codes(group + 4 * o));
 }
 
 /*
- * Adds to sums, [2][3], the products of two rows of weights of 4 or 8 bits and three columns of x, in
- * groups of 4 of each: x as pairs (x[0], x[2]) of the three columns, then pairs (x[1], x[3]). groups > 0;
- * x is at a multiple of 4 bytes.
+ * dot_2x3_B, B the bits of a weight, adds to sums, [2][3], the products of two rows of weights and three
+ * columns of x, in groups of 4 of each: x as pairs (x[0], x[2]) of the three columns, then pairs
+ * (x[1], x[3]), but beside weights of 16 bits (x[0], x[1]) and (x[2], x[3]). groups > 0; x is at a multiple
+ * of 4 bytes.
  */
 INLINE void dot_2x3(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups, int32_t bits)
 {
@@ -515,47 +676,76 @@ INLINE void dot_2x3(int32_t sums[6], const int16_t *x, const int8_t *weight, int
     }
 }
 
-OUTLINE void dot_2x3_4(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups)
+#define DOT_2X3(bits)                                                                                     \
+    OUTLINE void dot_2x3_##bits(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups) \
+    {                                                                                                     \
+        dot_2x3(sums, x, weight, groups, bits);                                                           \
+    }
+DOT_2X3(4)
+DOT_2X3(8)
+DOT_2X3(16)
+
+/* acc + low * low + high * high. */
+INLINE int64_t dot_pair_wide(uint32_t a, uint32_t b, int64_t acc)
 {
-    dot_2x3(sums, x, weight, groups, 4);
+    return acc + (int64_t)low_half(a) * low_half(b) + (int64_t)high_half(a) * high_half(b);
 }
 
-OUTLINE void dot_2x3_8(int32_t sums[6], const int16_t *x, const int8_t *weight, int32_t groups)
+/* As dot_2x3_B, for the one row at weight, with sums of 64 bits. */
+INLINE void dot_1x3_wide(int64_t sums[3], const int16_t *x, const int8_t *weight, int32_t groups, int32_t bits)
 {
-    dot_2x3(sums, x, weight, groups, 8);
-}
-
-/* The rescaled codes of pairs of channels at three positions; all pointers move on. */
-INLINE void codes_2x3(struct codes_2x3 *p, int32_t bits)
-{
-    int32_t i, o;
-    for (; p->pairs > 0; p->pairs--) {
-        int32_t sums[6];
-        for (i = 0; i < 6; i++) {
-            sums[i] = add_modulo(p->bias[i / 3], bits == 4 ? p->start[i % 3] : 0);
+    int32_t i;
+    for (; groups > 0; groups--) {
+        for (i = 0; i < 3; i++) {
+            sums[i] = dot_pair_wide(weight_pair(weight, bits, 0, 0), load_pair(x + 2 * i), sums[i]);
+            sums[i] = dot_pair_wide(weight_pair(weight, bits, 0, 1), load_pair(x + 2 * i + 6), sums[i]);
         }
-        dot_2x3(sums, p->columns, p->weight, p->groups, bits);
-        for (o = 0; o < 2; o++) {
-            for (i = 0; i < 3; i++) {
-                int32_t q = high_product(sums[o * 3 + i], p->factor[o], p->offset) >> p->shift;
-                *p->y[i]++ = (int8_t)saturate(q);
-            }
-        }
-        p->weight += p->groups * bits;
-        p->bias += 2;
-        p->factor += 2;
+        x += 12;
+        weight += bits;
     }
 }
 
-OUTLINE void codes_2x3_4(struct codes_2x3 *p)
+#define DOT_1X3_WIDE(bits)                                                                                     \
+    OUTLINE void dot_1x3_wide_##bits(int64_t sums[3], const int16_t *x, const int8_t *weight, int32_t groups) \
+    {                                                                                                          \
+        dot_1x3_wide(sums, x, weight, groups, bits);                                                           \
+    }
+DOT_1X3_WIDE(8)
+DOT_1X3_WIDE(16)
+
+/* codes_2x3_Y_B, Y the bits of a code of y: the rescaled codes of pairs of channels at three positions. */
+INLINE void codes_2x3(struct codes_2x3 *p, int32_t y_bits, int32_t bits)
 {
-    codes_2x3(p, 4);
+    int32_t i, channel;
+    for (channel = 0; channel < 2 * p->pairs; channel++) {
+        int32_t sums[6], o = channel % 2;
+        for (i = 0; i < 6; i++) {
+            sums[i] = add_modulo(p->bias[channel - o + i / 3], bits == 4 ? p->start[i % 3] : 0);
+        }
+        dot_2x3(sums, p->columns, p->weight + channel / 2 * p->groups * bits, p->groups, bits);
+        for (i = 0; i < 3; i++) {
+            int32_t q = high_product(sums[o * 3 + i], p->factor[channel], p->offset) >> p->shift;
+            q = saturate(q, y_bits);
+            if (y_bits == 8) {
+                ((int8_t *)p->y[i])[channel] = (int8_t)q;
+            } else {
+                ((int16_t *)p->y[i])[channel] = (int16_t)q;
+            }
+        }
+    }
 }
 
-OUTLINE void codes_2x3_8(struct codes_2x3 *p)
-{
-    codes_2x3(p, 8);
-}
+#define CODES_2X3(y_bits, bits)                                  \
+    OUTLINE void codes_2x3_##y_bits##_##bits(struct codes_2x3 *p) \
+    {                                                            \
+        codes_2x3(p, y_bits, bits);                              \
+    }
+CODES_2X3(8, 4)
+CODES_2X3(8, 8)
+CODES_2X3(8, 16)
+CODES_2X3(16, 4)
+CODES_2X3(16, 8)
+CODES_2X3(16, 16)
 
 /* -8 times the sum of each of three columns. */
 OUTLINE void start_3(int32_t start[3], const int16_t *x, int32_t groups)
@@ -570,44 +760,72 @@ OUTLINE void start_3(int32_t start[3], const int16_t *x, int32_t groups)
     }
 }
 
-/*
- * Adds to sums the products of four rows of weights and the codes x, in groups of 4 of each: of the rows 0
- * and 1, then of the rows 2 and 3. groups > 0.
- */
-INLINE void dot_4(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups, int32_t bits)
+/* Pair i of a group of four codes x, as the columns have them. */
+INLINE uint32_t code_pair(const void *x, int32_t x_bits, int32_t bits, int32_t i)
 {
-    int32_t i;
-    for (; groups > 0; groups--) {
-        uint32_t codes = load_codes(x), even = even_codes(codes), odd = odd_codes(codes);
-        for (i = 0; i < 4; i++) {
-            const int8_t *rows = weight + i / 2 * bits;
-            sums[i] = dot_pair(weight_pair(rows, bits, i % 2, 0), even, sums[i]);
-            sums[i] = dot_pair(weight_pair(rows, bits, i % 2, 1), odd, sums[i]);
-        }
-        x += 4;
-        weight += 2 * bits;
+    uint32_t first, second;
+    if (x_bits == 8) {
+        uint32_t codes = load_codes((const int8_t *)x), even = even_codes(codes), odd = odd_codes(codes);
+        first = low_halves(even, odd);
+        second = high_halves(even, odd);
+    } else {
+        first = load_pair((const int16_t *)x);
+        second = load_pair((const int16_t *)x + 2);
     }
+    if (bits == 16) {
+        return i == 0 ? first : second;
+    }
+    return i == 0 ? low_halves(first, second) : high_halves(first, second);
 }
 
-OUTLINE void dot_4_4(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups)
-{
-    dot_4(sums, x, weight, groups, 4);
-}
-
-OUTLINE void dot_4_8(int32_t sums[4], const int8_t *x, const int8_t *weight, int32_t groups)
-{
-    dot_4(sums, x, weight, groups, 8);
-}
+/*
+ * dot_4_X_B, X the bits of a code of x, adds to sums the products of four rows of weights and the codes x, in
+ * groups of 4 of each: of the rows 0 and 1, then of the rows 2 and 3. groups > 0. dot_4_wide_X_B has sums of
+ * 64 bits.
+ */
+#define DOT_4(name, sum_t, add, x_bits, bits)                                                        \
+    OUTLINE void name##_##x_bits##_##bits(sum_t sums[4], const void *x, const int8_t *weight,         \
+                                          int32_t groups)                                            \
+    {                                                                                                \
+        int32_t i, k;                                                                                \
+        for (; groups > 0; groups--) {                                                               \
+            for (i = 0; i < 8; i++) {                                                                \
+                k = i % 2;                                                                           \
+                sums[i / 2] = add(weight_pair(weight + i / 4 * bits, bits, i / 2 % 2, k),            \
+                                  code_pair(x, x_bits, bits, k), sums[i / 2]);                       \
+            }                                                                                        \
+            x = (const int8_t *)x + x_bits / 2;                                                      \
+            weight += 2 * bits;                                                                      \
+        }                                                                                            \
+    }
+DOT_4(dot_4, int32_t, dot_pair, 8, 4)
+DOT_4(dot_4, int32_t, dot_pair, 8, 8)
+DOT_4(dot_4, int32_t, dot_pair, 8, 16)
+DOT_4(dot_4, int32_t, dot_pair, 16, 4)
+DOT_4(dot_4, int32_t, dot_pair, 16, 8)
+DOT_4(dot_4, int32_t, dot_pair, 16, 16)
+DOT_4(dot_4_wide, int64_t, dot_pair_wide, 8, 8)
+DOT_4(dot_4_wide, int64_t, dot_pair_wide, 8, 16)
+DOT_4(dot_4_wide, int64_t, dot_pair_wide, 16, 8)
+DOT_4(dot_4_wide, int64_t, dot_pair_wide, 16, 16)
 #endif
 
-/* -8 times the sum of x. */
-OUTLINE int32_t start_1(const int8_t *x, int32_t groups)
+/* -8 times the sum of x, whose codes have so many bits. */
+OUTLINE int32_t start_1(const void *x, int32_t groups, int32_t bits)
 {
     int32_t start = 0;
     for (; groups > 0; groups--) {
-        uint32_t codes = load_codes(x), eights = pair_of(-8, -8);
-        start = dot_pair(odd_codes(codes), eights, dot_pair(even_codes(codes), eights, start));
-        x += 4;
+        uint32_t eights = pair_of(-8, -8), first, second;
+        if (bits == 8) {
+            uint32_t codes = load_codes((const int8_t *)x);
+            first = even_codes(codes);
+            second = odd_codes(codes);
+        } else {
+            first = load_pair((const int16_t *)x);
+            second = load_pair((const int16_t *)x + 2);
+        }
+        start = dot_pair(second, eights, dot_pair(first, eights, start));
+        x = (const int8_t *)x + bits / 2;
     }
     return start;
 }

@@ -3,8 +3,7 @@
  * linear share, and the forms of its rescaling.
  *
  * The includer has included arith.h. Two implementations give the same codes: a portable one for all
- * types, and one of DSP instructions (dsp.h) for codes of 8 bits, weights of 4 and 8, and
- * accumulators of 32.
+ * types, and one of DSP instructions (dsp.h) for all but weights of 4 bits with accumulators of 64.
  *
  * Weights lie in blocks of B rows (2 for conv, 4 for linear), which a product reads in one pass; each
  * holds 4 codes of its first row, 4 of its second, and so on:
@@ -32,14 +31,13 @@
 #endif
 
 /* Whether the DSP implementation serves these types: a constant. */
-#define MATMUL_DSP \
-    (NET_DSP && X_BITS == 8 && WEIGHT_BITS <= 8 && sizeof(acc_t) == sizeof(int32_t))
+#define MATMUL_DSP (NET_DSP && !(WEIGHT_BITS == 4 && ACC_BITS == 64))
 
 /* Whether sums begin with start_3 or start_1. */
 #define MATMUL_STARTS (MATMUL_DSP && WEIGHT_BITS == 4)
 
 /* Whether the sums of conv may stay in registers, where they cannot be checked. */
-#define MATMUL_PAIRS (MATMUL_DSP && Y_BITS == 8 && !ASSERTS)
+#define MATMUL_PAIRS (MATMUL_DSP && ACC_BITS == 32 && !ASSERTS)
 
 /*
  * Forms of requantize(acc) = clamp(rne(acc * significand * 2^-s) + zy). All give the same codes where
@@ -167,8 +165,8 @@ INLINE y_t T(code_of)(const struct T(requant) *r, int32_t form, int wide, struct
     } else {
         q = ((q + scale.offset + ((q >> scale.shift) & 1)) >> scale.shift) + r->y_zero_point;
     }
-    if (wide && Y_BITS == 8) {
-        return (y_t)saturate(q);
+    if (wide) {
+        return (y_t)saturate(q, Y_BITS);
     }
     q = q < r->clamp[0] ? r->clamp[0] : q;
     q = q > r->clamp[1] ? r->clamp[1] : q;
@@ -185,7 +183,8 @@ INLINE int T(requant_wide)(const struct T(requant) *r)
  *
  *     portable   int16_t   x[k] of position i at k / 4 * 12 + i * 4 + k % 4
  *     DSP        pairs     (x[k], x[k + 2]) of position i at k / 4 * 6 + i, for k % 4 = 0, and
- *                          (x[k + 1], x[k + 3]) three words on: the pairs that SXTB16 makes
+ *                          (x[k + 1], x[k + 3]) three words on: the pairs that SXTB16 makes of weights;
+ *                          beside weights of 16 bits (x[k], x[k + 1]) and (x[k + 2], x[k + 3])
  *
  * Both take 24 bytes a group.
  */
@@ -200,10 +199,19 @@ INLINE int16_t *T(column_at)(int16_t *columns, int32_t i)
 /* Writes one group of codes. */
 INLINE void T(column_group)(int16_t *column, const x_t *codes)
 {
-    if (MATMUL_DSP) {
+    if (MATMUL_DSP && X_BITS == 8 && WEIGHT_BITS <= 8) {
         uint32_t four = load_codes((const int8_t *)(const void *)codes);
         store_pair(column, even_codes(four));
         store_pair(column + 2 * COLUMNS, odd_codes(four));
+    } else if (MATMUL_DSP && X_BITS == 8) {
+        uint32_t four = load_codes((const int8_t *)(const void *)codes);
+        store_pair(column, low_halves(even_codes(four), odd_codes(four)));
+        store_pair(column + 2 * COLUMNS, high_halves(even_codes(four), odd_codes(four)));
+    } else if (MATMUL_DSP) {
+        const int16_t *from = (const int16_t *)(const void *)codes;
+        uint32_t first = load_pair(from), second = load_pair(from + 2);
+        store_pair(column, WEIGHT_BITS == 16 ? first : low_halves(first, second));
+        store_pair(column + 2 * COLUMNS, WEIGHT_BITS == 16 ? second : high_halves(first, second));
     } else {
         column[0] = codes[0];
         column[1] = codes[1];
@@ -319,7 +327,11 @@ INLINE void T(product_sums)(const struct T(product) *p, const int32_t start[COLU
     for (i = 0; MATMUL_STARTS && i < 2 * COLUMNS; i++) {
         sums[i] = add_modulo((int32_t)sums[i], start[i % COLUMNS]);
     }
-    if (MATMUL_DSP) {
+    if (MATMUL_DSP && ACC_BITS == 64) {
+        int64_t *all = (int64_t *)(void *)sums;
+        DOT(dot_1x3_wide)(all, x, (const int8_t *)(const void *)weight, groups);
+        DOT(dot_1x3_wide)(all + COLUMNS, x, (const int8_t *)(const void *)(weight + 4), groups);
+    } else if (MATMUL_DSP) {
         DOT(dot_2x3)((int32_t *)(void *)sums, x, (const int8_t *)(const void *)weight, groups);
     }
 }
@@ -365,12 +377,12 @@ INLINE int32_t T(product_pairs)(const struct T(product) *p, const int32_t start[
     codes.shift = scale.shift;
     codes.pairs = (end - first) / 2;
     for (i = 0; i < COLUMNS; i++) {
-        codes.y[i] = (int8_t *)(void *)(y[i] + first);
+        codes.y[i] = y[i] + first;
         if (MATMUL_STARTS) {
             codes.start[i] = start[i];
         }
     }
-    DOT(codes_2x3)(&codes);
+    DOT_OF(codes_2x3, Y_BITS)(&codes);
     return first + (end - first) / 2 * 2;
 }
 
