@@ -170,14 +170,64 @@ for_each_isa! {
 
 /// Constants of [`softmax`]; see [`crate::ops::softmax::int::Params`].
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct Softmax {
-    pub fine: Vec<i32>,
-    pub coarse: Vec<i32>,
-    pub multiplier: Multiplier,
-    pub y: Target,
-    pub size: usize,
-    pub stride: usize,
+    fine: Vec<i32>,
+    coarse: Vec<i32>,
+    /// Of the distances of 8-bit codes.
+    exps: Vec<f64>,
+    multiplier: Multiplier,
+    y: Target,
+    /// Codes of one softmax, and the distance between them.
+    size: usize,
+    stride: usize,
+}
+
+impl Softmax {
+    /// With tables of exponentials, over so many codes at this distance.
+    pub fn new(
+        [fine, coarse]: [&[i32]; 2],
+        multiplier: Multiplier,
+        y: Target,
+        [size, stride]: [usize; 2],
+    ) -> Self {
+        let [fine, coarse] = [fine, coarse].map(<[i32]>::to_vec);
+        let mut softmax = Self { fine, coarse, exps: vec![], multiplier, y, size, stride };
+        softmax.exps = (0..256).map(|distance| softmax.exp(distance)).collect();
+        softmax
+    }
+
+    #[inline(always)]
+    fn exp(&self, distance: usize) -> f64 {
+        let product = self.coarse[distance >> 8] as i64 * self.fine[distance & 255] as i64;
+        round_shift(product, 30) as f64
+    }
+
+    /// Of some codes, which are not more than `exps`. Quotients are exact enough as those of a [`Mean`] are:
+    /// exponentials have 24 bits, and the factor, too.
+    #[inline(always)]
+    fn one<'x, 'y, X: Stored + 'x, Y: Stored + 'y>(
+        &self,
+        x: impl Iterator<Item = &'x X> + Clone,
+        flip: u8,
+        exps: &mut [f64],
+        y: impl Iterator<Item = &'y mut Y>,
+    ) {
+        let max = x.clone().fold(i32::MIN, |max, x| x.get(flip).max(max));
+        let mut sum = 0.0;
+        for (exp, x) in exps.iter_mut().zip(x) {
+            let distance = (max - x.get(flip)) as usize;
+            *exp = match size_of::<X>() {
+                1 => self.exps[distance & 255],
+                _ => self.exp(distance),
+            };
+            sum += *exp;
+        }
+        let Multiplier { significand, shift } = self.multiplier;
+        let (significand, divisor) = (significand as f64, sum * (1u64 << shift) as f64);
+        for (y, exp) in y.zip(&*exps) {
+            *y = self.y.code(exp * significand / divisor, flip);
+        }
+    }
 }
 
 /// Constants of [`normalize`]; see [`crate::ops::normalize::int::Params`]. A group has `runs` of `length` codes.
@@ -231,32 +281,15 @@ pub struct Resize {
 
 for_each_isa! {
     /// The softmax of each `size` codes. `exps` has room for as many numbers.
-    ///
-    /// Quotients are exact enough as those of a [`Mean`] are: exponentials have 24 bits, and the factor, too.
     fn softmax[X: Stored, Y: Stored](p: &Softmax, flip: u8, x: &[X], exps: &mut [f64], y: &mut [Y]) {
         let exps = &mut exps[..p.size];
-        let Multiplier { significand, shift } = p.multiplier;
-        for first in 0..x.len() / p.size.max(1) {
-            let first = first / p.stride * p.stride * p.size + first % p.stride;
-            let codes = || x[first..].iter().step_by(p.stride).map(|&x| x.get(flip));
-            let max = codes().take(p.size).fold(i32::MIN, i32::max);
-            let mut sum = 0.0;
-            for (exp, code) in exps.iter_mut().zip(codes()) {
-                let distance = (max - code) as usize;
-                let product = p.coarse[distance >> 8] as i64 * p.fine[distance & 255] as i64;
-                *exp = round_shift(product, 30) as f64;
-                sum += *exp;
-            }
-            let (significand, divisor) = (significand as f64, sum * (1u64 << shift) as f64);
-            match p.stride {
-                1 => {
-                    for (y, exp) in y[first..].iter_mut().zip(&*exps) {
-                        *y = p.y.code(exp * significand / divisor, flip);
-                    }
-                }
-                stride => {
-                    for (y, exp) in y[first..].iter_mut().step_by(stride).zip(&*exps) {
-                        *y = p.y.code(exp * significand / divisor, flip);
+        for block in 0..x.len() / (p.size * p.stride).max(1) {
+            for first in block * p.size * p.stride..block * p.size * p.stride + p.stride {
+                match p.stride {
+                    1 => p.one(x[first..][..p.size].iter(), flip, exps, y[first..].iter_mut()),
+                    step => {
+                        let (x, y) = (x[first..].iter(), y[first..].iter_mut());
+                        p.one(x.step_by(step).take(p.size), flip, exps, y.step_by(step));
                     }
                 }
             }

@@ -229,6 +229,10 @@ fn divide(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
 fn power(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     match steps.node.take_input_number(1)? {
         Some(2.0) => steps.step(Op::Mul(Mul), &[x, x]),
+        Some(3.0) => {
+            let square = steps.step(Op::Mul(Mul), &[x, x])?;
+            steps.step(Op::Mul(Mul), &[square, x])
+        }
         Some(0.5) => steps.square_root(x),
         Some(-1.0) => steps.reciprocal(x),
         Some(-0.5) => {

@@ -13,7 +13,8 @@ use super::proto::{
 use super::tensors::{write_codes, write_ints, write_real};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
-use crate::ops::{Attribute, Input, OnnxNode, Operator, OutputParams};
+use crate::ops::unary::{Argument, Function};
+use crate::ops::{Attribute, Input, OnnxNode, Op, Operator, OutputParams};
 use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::Tensor;
 
@@ -129,6 +130,9 @@ impl Exporter<'_> {
             node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
         let mut proto = node.op.export(&self.graph.input_shapes(node), self.opset);
         let mut name = node.name.clone();
+        if let Op::Function(function) = &node.op {
+            inputs = self.steps(node, function, &inputs[0]);
+        }
         if proto.op_type == "MatMul" && inputs.len() == 3 {
             // Of this rank ONNX has no linear layer with a bias.
             let product = self.fresh(format!("{}_product", value.name));
@@ -158,6 +162,43 @@ impl Exporter<'_> {
             };
             self.quantize(v, &raw, dequantized);
         }
+    }
+
+    /// Writes all steps of a function of `x` but the last one, and returns what that one reads.
+    fn steps(&mut self, node: &Node, function: &Function, x: &str) -> Vec<String> {
+        let shape = &self.graph.values[node.output].shape;
+        let mut results: Vec<String> = Vec::new();
+        let mut read = Vec::new();
+        for (i, step) in function.steps.iter().enumerate() {
+            let name = self.fresh(format!("{}_step{i}", node.name));
+            read = Vec::new();
+            for (j, argument) in step.arguments.iter().enumerate() {
+                read.push(match argument {
+                    Argument::Input => x.into(),
+                    Argument::Step(before) => results[*before].clone(),
+                    Argument::Number(number) => {
+                        let constant = self.fresh(format!("{name}_input{j}"));
+                        let number = Tensor::of([], vec![*number]);
+                        self.proto.initializer.push(write_real(&constant, &number));
+                        constant
+                    }
+                });
+            }
+            if i + 1 == function.steps.len() {
+                break;
+            }
+            let mut result = self.fresh(format!("{name}_result"));
+            let proto = step.op.export(&vec![shape.as_slice(); read.len()], self.opset);
+            self.push(proto, &name, read.clone(), &result);
+            if step.clamp != Clip::NONE {
+                let (name, unclamped) = (self.fresh(format!("{name}_clamp")), result);
+                result = self.fresh(format!("{name}_result"));
+                let proto = step.clamp.export(&[shape], self.opset);
+                self.push(proto, &name, vec![unclamped], &result);
+            }
+            results.push(result);
+        }
+        read
     }
 
     /// Writes the pair that turns `raw` into codes and back.

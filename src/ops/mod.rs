@@ -364,6 +364,7 @@ ops! { $
     concat::Concat,
     conv::Conv,
     conv_transpose::ConvTranspose,
+    unary::Function,
     matmul::MatMul,
     linear::Linear,
     max_pool::MaxPool,

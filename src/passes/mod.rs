@@ -5,6 +5,7 @@ mod fold_batch_norm;
 mod fold_constants;
 mod fuse_activation;
 mod fuse_bias;
+mod fuse_functions;
 mod fuse_normalization;
 mod split_concat;
 
@@ -15,6 +16,7 @@ pub use fold_batch_norm::{fold_batch_norm, fold_scale, reshape_batch_norm};
 pub use fold_constants::fold_constants;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
+pub use fuse_functions::fuse_functions;
 pub use fuse_normalization::fuse_normalization;
 pub use split_concat::split_concat;
 
@@ -48,6 +50,7 @@ pub fn prepare(graph: &mut Graph) {
     fold_scale(graph);
     fuse_bias(graph);
     fuse_activation(graph);
+    fuse_functions(graph);
     reshape_batch_norm(graph);
     graph.remove_unused_values();
 }

@@ -165,9 +165,10 @@ fn with_room(graph: &Graph, widths: &[Width], observer: &Observer, ranges: &mut 
 
 /// What the result of `node` lies in, whatever the data.
 fn limits(node: &Node) -> Clip {
-    let own = match node.op {
-        Op::Clip(limits) => limits,
+    let own = match &node.op {
+        Op::Clip(limits) => *limits,
         Op::Unary(function) => function.limits(),
+        Op::Function(function) => function.limits(),
         _ => Clip::NONE,
     };
     Clip { lo: own.lo.max(node.clamp.lo), hi: own.hi.min(node.clamp.hi) }

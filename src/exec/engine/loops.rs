@@ -48,6 +48,11 @@ pub trait Loop: Debug + Send + Sync {
         0
     }
 
+    /// Panels that a thread needs, of 32 bits and of 64.
+    fn panels(&self) -> [usize; 2] {
+        [0; 2]
+    }
+
     /// The codes of the result from `first` on, as many as `y` holds: whole units, but for the last.
     fn run(&self, isa: Isa, x: Arguments, first: usize, y: &mut [u8], scratch: &mut Scratch);
 }

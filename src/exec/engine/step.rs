@@ -29,7 +29,7 @@ pub struct Scratch {
     buffer: Buffer,
     pub sums: Vec<i32>,
     pub numbers: Vec<f64>,
-    /// They grow when they are needed.
+    /// Rows and columns of matrices.
     pub single: Vec<[f32; 16]>,
     pub double: Vec<[f64; 8]>,
     /// Codes of a line of an input before its axes are moved.
@@ -41,6 +41,7 @@ pub struct Scratch {
 pub struct Sizes {
     buffer: usize,
     numbers: usize,
+    panels: [usize; 2],
     pub planes: usize,
 }
 
@@ -50,6 +51,7 @@ impl Sizes {
         Self {
             buffer: self.buffer.max(other.buffer),
             numbers: self.numbers.max(other.numbers),
+            panels: [0, 1].map(|i| self.panels[i].max(other.panels[i])),
             planes: self.planes.max(other.planes),
         }
     }
@@ -60,7 +62,8 @@ impl Sizes {
             sums: vec![0; self.numbers],
             numbers: vec![0.0; self.numbers],
             planes: vec![0; self.planes],
-            ..Scratch::default()
+            single: vec![Default::default(); self.panels[0]],
+            double: vec![Default::default(); self.panels[1]],
         }
     }
 }
@@ -238,7 +241,7 @@ impl Step {
         let none = Sizes::default();
         match &self.kind {
             Kind::Sums(sums) => Sizes { buffer: sums.buffer(), ..none },
-            Kind::Loop(one) => Sizes { numbers: one.numbers(), ..none },
+            Kind::Loop(one) => Sizes { numbers: one.numbers(), panels: one.panels(), ..none },
             _ => none,
         }
     }

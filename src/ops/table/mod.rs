@@ -30,6 +30,12 @@ impl TableInt {
         let code = |code: i32| y.quantize(f(x.dequantize(code, 0)), 0).clamp(lo, hi);
         Self(Codes::new(y.width, (first..=last).map(code)))
     }
+
+    /// The table of these results, one for each code, clamped to `lo..=hi`.
+    pub fn of_all(y: &QuantParams, (lo, hi): (i32, i32), results: &[f32]) -> Self {
+        let codes = results.iter().map(|&result| y.quantize(result, 0).clamp(lo, hi));
+        Self(Codes::new(y.width, codes))
+    }
 }
 
 impl IntOperator for TableInt {

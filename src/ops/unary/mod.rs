@@ -3,8 +3,11 @@
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/> under the names in [`Unary::ONNX`](Operator::ONNX).
 
+mod function;
 #[cfg(test)]
 mod tests;
+
+pub use function::{Argument, Function, Step};
 
 use super::clip::Clip;
 use super::onnx_node::{Attribute, OnnxNode};

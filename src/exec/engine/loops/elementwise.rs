@@ -35,6 +35,7 @@ pub fn of(isa: Isa, op: &IntOp, widths: [Width; 2]) -> Option<Box<dyn Loop>> {
         }
         IntOp::Clip(RecodeInt::Table(table))
         | IntOp::Recode(RecodeInt::Table(table))
+        | IntOp::Function(table)
         | IntOp::Unary(table) => {
             let table = super::by_bits(isa, &table.0, widths[0]);
             Box::new(Table { table, widths })

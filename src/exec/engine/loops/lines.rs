@@ -23,14 +23,9 @@ pub fn of(op: &IntOp, widths: [Width; 2]) -> Option<Box<dyn Loop>> {
     };
     match op {
         IntOp::Softmax(op) => {
-            let softmax = Softmax {
-                fine: op.fine.clone(),
-                coarse: op.coarse.clone(),
-                multiplier: op.multiplier,
-                y: Target::new(op.y_zero_point, op.clamp),
-                size: op.size,
-                stride: op.stride,
-            };
+            let y = Target::new(op.y_zero_point, op.clamp);
+            let tables = [&op.fine[..], &op.coarse];
+            let softmax = Softmax::new(tables, op.multiplier, y, [op.size, op.stride]);
             lines(Kind::Softmax(softmax), "softmax", op.size * op.stride, 4000, op.size)
         }
         IntOp::Normalize(op) => {

@@ -45,23 +45,30 @@ fn factor(m: Multiplier) -> f64 {
 
 /// Panels of one thread.
 pub trait Packed: Panel + fmt::Debug {
-    /// So many of them.
-    fn room(scratch: &mut Scratch, panels: usize) -> &mut [Self];
+    /// So many of them, of 32 bits and of 64.
+    fn count(panels: usize) -> [usize; 2];
+
+    /// Those that a thread has.
+    fn of(scratch: &mut Scratch) -> &mut [Self];
 }
 
 impl Packed for Single {
-    fn room(scratch: &mut Scratch, panels: usize) -> &mut [Self] {
-        let held = scratch.single.len().max(panels);
-        scratch.single.resize(held, Self::default());
-        &mut scratch.single[..panels]
+    fn count(panels: usize) -> [usize; 2] {
+        [panels, 0]
+    }
+
+    fn of(scratch: &mut Scratch) -> &mut [Self] {
+        &mut scratch.single
     }
 }
 
 impl Packed for Double {
-    fn room(scratch: &mut Scratch, panels: usize) -> &mut [Self] {
-        let held = scratch.double.len().max(panels);
-        scratch.double.resize(held, Self::default());
-        &mut scratch.double[..panels]
+    fn count(panels: usize) -> [usize; 2] {
+        [0, panels]
+    }
+
+    fn of(scratch: &mut Scratch) -> &mut [Self] {
+        &mut scratch.double
     }
 }
 
@@ -102,9 +109,9 @@ impl<P: Packed> Matrices<P> {
     ) {
         let ([m, k, n], [za, zb], flip) = (self.sizes, self.zero_point, isa.flip());
         let side = panels::<P>(1, n);
-        let room = P::room(scratch, k * side + k + ROWS * side);
-        let (columns, rest) = room.split_at_mut(k * side);
-        let (rows, sums) = rest.split_at_mut(k);
+        let (columns, rest) = P::of(scratch).split_at_mut(k * side);
+        let (rows, rest) = rest.split_at_mut(k);
+        let sums = &mut rest[..ROWS * side];
         let (mut row, mut rest, mut packed) = (first / n, y, None);
         while !rest.is_empty() {
             let (matrix, i) = (row / m, row % m);
@@ -140,6 +147,11 @@ impl<P: Packed> Loop for Matrices<P> {
 
     fn macs(&self) -> u64 {
         (self.batch.iter().product::<usize>() * self.sizes.iter().product::<usize>()) as u64
+    }
+
+    fn panels(&self) -> [usize; 2] {
+        let ([_, k, n], side) = (self.sizes, panels::<P>(1, self.sizes[2]));
+        P::count(panels::<P>(k, n) + k + ROWS * side)
     }
 
     fn run(&self, isa: Isa, x: Arguments, first: usize, y: &mut [u8], scratch: &mut Scratch) {
@@ -211,7 +223,8 @@ impl<P: Packed> Spread<P> {
         let ([kh, kw], [_, ow, out_ch]) = (self.kernel, self.y_shape);
         let [_, _, w, in_ch] = self.x_shape;
         let [inputs, outputs] = [in_ch, out_ch].map(|channels| channels / self.group);
-        let (rows, products) = room.split_at_mut(inputs);
+        let (rows, rest) = room.split_at_mut(inputs);
+        let products = &mut rest[..panels::<P>(ROWS, kw * outputs)];
         for g in 0..self.group {
             for ix in (0..w).step_by(ROWS) {
                 let count = ROWS.min(w - ix);
@@ -277,10 +290,13 @@ impl<P: Packed> Loop for Spread<P> {
         self.unit()
     }
 
+    fn panels(&self) -> [usize; 2] {
+        let [inputs, outputs] = [self.x_shape[3], self.y_shape[2]].map(|c| c / self.group);
+        P::count(inputs + panels::<P>(ROWS, self.kernel[1] * outputs))
+    }
+
     fn run(&self, isa: Isa, x: Arguments, first: usize, y: &mut [u8], scratch: &mut Scratch) {
         let ([_, h, w, in_ch], [oh, ow, out_ch]) = (self.x_shape, self.y_shape);
-        let inputs = in_ch / self.group;
-        let side = panels::<P>(ROWS, self.kernel[1] * out_ch / self.group);
         let mut sums = std::mem::take(&mut scratch.numbers);
         let line = &mut sums[..ow * out_ch];
         with_stored!(self.widths, X, Y => {
@@ -294,7 +310,7 @@ impl<P: Packed> Loop for Spread<P> {
                     let iy = at / self.stride[0];
                     if iy < h {
                         let x = &x[(i / oh * h + iy) * w * in_ch..][..w * in_ch];
-                        self.add(isa, x, ky, line, P::room(scratch, inputs + side));
+                        self.add(isa, x, ky, line, P::of(scratch));
                     }
                 }
                 finish_channels(isa, line, &self.factors, &self.y, isa.flip(), y);

@@ -1,0 +1,123 @@
+//! Nodes that compute a function of one value become one node, which in integers is one table.
+
+use std::collections::BTreeSet;
+
+use crate::graph::{Graph, Index, ValueId};
+use crate::ops::Op;
+use crate::ops::clip::Clip;
+use crate::ops::unary::{Argument, Function, Step};
+
+/// The most nodes of a function.
+const LONGEST: usize = 64;
+
+/// Sums and products with numbers, functions of one number and limits, put together in any way: where all depends
+/// on one value, every result that others see is a function of it.
+pub fn fuse_functions(graph: &mut Graph) {
+    let index = Index::new(graph);
+    let roots = roots(graph, &index);
+    // How often a value is read by nodes whose results are functions of the same value.
+    let mut hidden = vec![0; graph.values.len()];
+    for node in &graph.nodes {
+        for &v in &node.inputs {
+            hidden[v] += (is_inner(graph, &roots, v) && roots[v] == roots[node.output]) as usize;
+        }
+    }
+    let seen = |v: ValueId| graph.values[v].quant.is_some() || hidden[v] < index.uses(v);
+    let mut found = Vec::new();
+    let mut kept: BTreeSet<usize> = BTreeSet::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        if roots[node.output].is_none() {
+            kept.insert(at);
+        } else if seen(node.output) {
+            kept.insert(at);
+            let nodes = below(graph, &index, &roots, at);
+            if nodes.len() > 1 {
+                found.push((at, function(graph, &nodes), nodes));
+            }
+        }
+    }
+    for (at, (function, x), nodes) in found {
+        for part in nodes.into_iter().filter(|&part| part != at) {
+            let parts = graph.nodes[part].parts.0.clone();
+            graph.nodes[at].parts.0.extend(parts);
+        }
+        graph.nodes[at].op = Op::Function(function);
+        graph.nodes[at].inputs = vec![x];
+    }
+    let mut at = 0..;
+    graph.nodes.retain(|_| at.next().is_none_or(|i| kept.contains(&i)));
+}
+
+/// The number that each element of a constant is.
+fn number(graph: &Graph, v: ValueId) -> Option<f32> {
+    let (&first, rest) = graph.real_constant(v)?.data().split_first()?;
+    rest.iter().all(|&x| x == first).then_some(first)
+}
+
+/// Whether `v` is a function of another value, and has no codes of its own.
+fn is_inner(graph: &Graph, roots: &[Option<ValueId>], v: ValueId) -> bool {
+    roots[v].is_some() && graph.values[v].quant.is_none()
+}
+
+/// For each value the one that it is a function of, if there is one.
+fn roots(graph: &Graph, index: &Index) -> Vec<Option<ValueId>> {
+    let mut roots = vec![None; graph.values.len()];
+    let mut sizes = vec![0usize; graph.values.len()];
+    for node in &graph.nodes {
+        if !matches!(node.op, Op::Add(_) | Op::Mul(_) | Op::Unary(_) | Op::Clip(_)) {
+            continue;
+        }
+        let shape = &graph.values[node.output].shape;
+        let (mut root, mut size, mut fits) = (None, 1, true);
+        for &v in node.inputs.iter().filter(|&&v| number(graph, v).is_none()) {
+            let inner = is_inner(graph, &roots, v);
+            let of = if inner { roots[v] } else { Some(v) };
+            size += if inner { sizes[v] } else { 0 };
+            let is_value = index.producer(v).is_some() || graph.inputs.contains(&v);
+            fits &= is_value && graph.values[v].shape == *shape && (root.is_none() || root == of);
+            root = of;
+        }
+        if fits && size <= LONGEST {
+            (roots[node.output], sizes[node.output]) = (root, size);
+        }
+    }
+    roots
+}
+
+/// The nodes between node `last` and the value that it is a function of, in order, and itself.
+fn below(graph: &Graph, index: &Index, roots: &[Option<ValueId>], last: usize) -> BTreeSet<usize> {
+    let (mut nodes, mut open) = (BTreeSet::new(), vec![last]);
+    while let Some(at) = open.pop() {
+        if nodes.insert(at) {
+            let inner = graph.nodes[at].inputs.iter().filter(|&&v| is_inner(graph, roots, v));
+            open.extend(inner.filter_map(|&v| index.producer(v)));
+        }
+    }
+    nodes
+}
+
+/// These nodes as one function, and its argument.
+fn function(graph: &Graph, nodes: &BTreeSet<usize>) -> (Function, ValueId) {
+    let (mut steps, mut results, mut x) = (Vec::new(), Vec::new(), None);
+    let count = nodes.len();
+    for (i, &at) in nodes.iter().enumerate() {
+        let node = &graph.nodes[at];
+        let arguments = node.inputs.iter().map(|&v| {
+            let step = results.iter().position(|&result| result == v);
+            match (step, number(graph, v)) {
+                (Some(step), _) => Argument::Step(step),
+                (None, Some(number)) => Argument::Number(number),
+                (None, None) => {
+                    x = Some(v);
+                    Argument::Input
+                }
+            }
+        });
+        let arguments = arguments.collect();
+        // That of the last one is the node's.
+        let clamp = if i + 1 < count { node.clamp } else { Clip::NONE };
+        steps.push(Step { op: node.op.clone(), arguments, clamp });
+        results.push(node.output);
+    }
+    (Function { steps }, x.unwrap_or_default())
+}
