@@ -3,10 +3,10 @@
 //!
 //! All activations lie in one block of memory, the arena of a [`Session`], at the places that
 //! `memory` has found. The constants are packed for the kernels of the chosen [`Isa`].
-//! Between 8-bit codes, these nodes have kernels of their own: convolutions and linear layers with sums of
-//! 32 bits, additions, products of two activations, global means, max pools, tables, and what only moves
-//! codes. Codes of 16 bits that only move have them, too. Every other node is computed by its operator's
-//! reference.
+//! Every operator has kernels, for codes of 8 and of 16 bits: convolutions and linear layers are products of packed
+//! weights, what only moves codes is copied in runs, and all else is a loop in vectors. When the engine is made, each
+//! kernel without products is tried on random codes; where one computes something else than its operator's
+//! reference, the reference stands in, and [`Layer::failed`] says so.
 //!
 //! ```
 //! use naive_ptq::calibrate::{Calibrator, Observer};

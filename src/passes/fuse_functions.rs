@@ -68,17 +68,22 @@ fn roots(graph: &Graph, index: &Index) -> Vec<Option<ValueId>> {
             continue;
         }
         let shape = &graph.values[node.output].shape;
-        let (mut root, mut size, mut fits) = (None, 1, true);
-        for &v in node.inputs.iter().filter(|&&v| number(graph, v).is_none()) {
-            let inner = is_inner(graph, &roots, v);
-            let of = if inner { roots[v] } else { Some(v) };
-            size += if inner { sizes[v] } else { 0 };
-            let is_value = index.producer(v).is_some() || graph.inputs.contains(&v);
-            fits &= is_value && graph.values[v].shape == *shape && (root.is_none() || root == of);
-            root = of;
+        let values = node.inputs.iter().copied().filter(|&v| number(graph, v).is_none());
+        let values: BTreeSet<ValueId> = values.collect();
+        let is_value = |v: &ValueId| index.producer(*v).is_some() || graph.inputs.contains(v);
+        if !values.iter().all(|v| is_value(v) && graph.values[*v].shape == *shape) {
+            continue;
         }
-        if fits && size <= LONGEST {
-            (roots[node.output], sizes[node.output]) = (root, size);
+        let inner = |v: ValueId| is_inner(graph, &roots, v);
+        let size = 1 + values.iter().filter(|v| inner(**v)).map(|&v| sizes[v]).sum::<usize>();
+        let of = |v: &ValueId| if inner(*v) { roots[*v] } else { Some(*v) };
+        // Behind a function that is too long another one begins.
+        let (found, size) = match size <= LONGEST {
+            true => (values.iter().map(of).collect(), size),
+            false => (values.iter().map(|&v| Some(v)).collect::<BTreeSet<_>>(), 1),
+        };
+        if found.len() == 1 {
+            (roots[node.output], sizes[node.output]) = (found.into_iter().flatten().next(), size);
         }
     }
     roots

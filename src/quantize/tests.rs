@@ -372,14 +372,14 @@ fn rules_choose_the_calibrator_of_a_value() {
     let mut net = Net::new(1);
     let x = net.input(&[1, 4000]);
     let twice = net.node(Op::Add(Add { subtract: false }), &[x, x]);
-    let y = net.node(Op::Add(Add { subtract: false }), &[twice, twice]);
+    let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[twice]);
     let mut peak = random_inputs(&net.finish(&[y]), &mut Rng(1), 1.0);
     peak[0].data_mut()[7] = 100.0;
     let scales = |defaults: &str, rules: &str| {
         let mut net = Net::new(1);
         let x = net.input(&[1, 4000]);
         let twice = net.node(Op::Add(Add { subtract: false }), &[x, x]);
-        let y = net.node(Op::Add(Add { subtract: false }), &[twice, twice]);
+        let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[twice]);
         let quantizer = Quantizer::from_graph(net.finish(&[y])).unwrap();
         let quantizer = quantizer.calibrate_stream([peak.clone()]).unwrap();
         let recipe = format!(r#"{{"version": 1, "defaults": {defaults}, "rules": {rules}}}"#);
