@@ -12,6 +12,7 @@ use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
+use crate::ops::mean::Mean;
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
@@ -372,14 +373,14 @@ fn rules_choose_the_calibrator_of_a_value() {
     let mut net = Net::new(1);
     let x = net.input(&[1, 4000]);
     let twice = net.node(Op::Add(Add { subtract: false }), &[x, x]);
-    let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[twice]);
+    let y = net.node(Op::Mean(Mean { reduced: vec![false, true] }), &[twice]);
     let mut peak = random_inputs(&net.finish(&[y]), &mut Rng(1), 1.0);
     peak[0].data_mut()[7] = 100.0;
     let scales = |defaults: &str, rules: &str| {
         let mut net = Net::new(1);
         let x = net.input(&[1, 4000]);
         let twice = net.node(Op::Add(Add { subtract: false }), &[x, x]);
-        let y = net.node(Op::Softmax(Softmax { axis: 1 }), &[twice]);
+        let y = net.node(Op::Mean(Mean { reduced: vec![false, true] }), &[twice]);
         let quantizer = Quantizer::from_graph(net.finish(&[y])).unwrap();
         let quantizer = quantizer.calibrate_stream([peak.clone()]).unwrap();
         let recipe = format!(r#"{{"version": 1, "defaults": {defaults}, "rules": {rules}}}"#);
