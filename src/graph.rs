@@ -4,7 +4,7 @@
 //! [`QuantParams`], and constants are stored as codes.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
@@ -221,6 +221,8 @@ pub struct Graph {
     pub dynamic_batch: bool,
     /// Constants that have 4 bits in the file and take 8 here: their zero point is not that of the middle.
     pub widened: Vec<String>,
+    /// What the file says about itself, by keys of whoever wrote it; see [`PREPROCESS`](crate::onnx::PREPROCESS).
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Names that are taken, each with the number to try next behind it.

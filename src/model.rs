@@ -12,7 +12,8 @@ use crate::graph::Graph;
 use crate::lower::{IntGraph, lower_owned};
 use crate::onnx;
 use crate::quantize::prepare;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
+use crate::text::printable;
 
 /// A network, prepared: in real numbers, or in integers if it is quantized.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,37 @@ impl Model {
                 g.inputs.iter().map(|&v| (&*g.values[v].name, &*g.values[v].shape)).collect()
             }
         }
+    }
+
+    /// Name and shape of the input, if there is only one.
+    pub fn only_input(&self) -> Option<(String, Shape)> {
+        match self.inputs()[..] {
+            [(name, shape)] => Some((name.into(), shape.to_vec())),
+            _ => None,
+        }
+    }
+
+    /// Inputs of a quantized network for which `samples` are far from what it was calibrated for, in words: more than
+    /// one number in twenty beyond all codes, or all within a few of them. The first samples are looked at.
+    ///
+    /// # Errors
+    /// Samples that cannot be read.
+    pub fn strange_inputs(&self, samples: &dyn Samples) -> Result<Vec<String>> {
+        let Self::Int(graph) = self else { return Ok(vec![]) };
+        let mut strange = Vec::new();
+        let samples: Vec<_> =
+            (0..samples.len().min(32)).map(|i| samples.get(i)).collect::<Result<_>>()?;
+        for (i, &v) in graph.inputs.iter().enumerate() {
+            let (value, seen) =
+                (&graph.values[v], samples.iter().filter_map(|s| s.as_slice().get(i)));
+            strange.extend(
+                value
+                    .quant
+                    .strange(seen.flat_map(|x| x.data()))
+                    .map(|what| format!("input \"{}\": {what}", printable(&value.name))),
+            );
+        }
+        Ok(strange)
     }
 
     /// Names of the outputs.

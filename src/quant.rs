@@ -152,6 +152,28 @@ impl QuantParams {
         self.by_channel(codes, shape, |code, c| self.dequantize(code, c))
     }
 
+    /// In words, how far numbers of a tensor with one scale are from what the codes are for: more than one in twenty is
+    /// beyond them all, or none is more than two steps from 0. Nothing where neither is so.
+    pub fn strange<'a>(&self, numbers: impl Iterator<Item = &'a f32>) -> Option<String> {
+        let (lowest, highest) = self.code_range();
+        let [lo, hi] = [lowest, highest].map(|code| self.dequantize(code, 0));
+        let half = self.scale[0] / 2.0;
+        let (mut seen, mut clipped, mut count) = ((f32::INFINITY, f32::NEG_INFINITY), 0u64, 0u64);
+        for &x in numbers {
+            seen = (seen.0.min(x), seen.1.max(x));
+            clipped += u64::from(x < lo - half || x > hi + half);
+            count += 1;
+        }
+        let ranges = format!("seen {}…{}, calibrated for {lo}…{hi}", seen.0, seen.1);
+        if clipped * 20 > count {
+            let share = 100.0 * clipped as f64 / count as f64;
+            return Some(format!("{ranges}: {share:.0} % clipped"));
+        }
+        let small = count > 1 && seen.0.abs().max(seen.1.abs()) <= 2.0 * self.scale[0];
+        let steps = ((seen.1 - seen.0) / self.scale[0]).round() + 1.0;
+        small.then(|| format!("{ranges}: {steps} of {} codes used", highest - lowest + 1))
+    }
+
     /// Checks what the type promises, for a tensor of shape `shape`.
     ///
     /// # Errors
@@ -381,6 +403,19 @@ fn floor_log2(x: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_far_from_what_codes_are_for_are_told() {
+        let quant = QuantParams::per_tensor(0.5, -128, Width::W8);
+        let strange = |x: &[f32]| quant.strange(x.iter()).unwrap_or_default();
+        assert_eq!(strange(&[0.0, 127.7, 60.0]), "");
+        assert_eq!(strange(&[&[0.0, 200.0][..], &[9.0; 38]].concat()), "");
+        let clipped = "seen -3…200, calibrated for 0…127.5: 50 % clipped";
+        assert_eq!(strange(&[0.0, 200.0, -3.0, 9.0]), clipped);
+        let few = "seen 0…1, calibrated for 0…127.5: 3 of 256 codes used";
+        assert_eq!(strange(&[0.0, 0.3, 1.0]), few);
+        assert_eq!(strange(&[]), "");
+    }
 
     const SHIFT: Scheme = Scheme::new(Preset::Shift).per_tensor();
     const SCALE: Scheme = Scheme::new(Preset::Scale).per_tensor();

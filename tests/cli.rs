@@ -8,7 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use naive_ptq::Tensor;
 use naive_ptq::data::npy::read_npy;
+use naive_ptq::graph::{self, Graph, Node, Parts};
+use naive_ptq::onnx;
+use naive_ptq::ops::Op;
+use naive_ptq::ops::clip::Clip;
+use naive_ptq::ops::unary::Unary;
 use serde_json::Value;
 use tools::{fashion, pseudo_random, save, scratch, text};
 
@@ -60,6 +66,11 @@ fn fails(dir: &Path, arguments: &str, texts: &[&str]) -> String {
 fn fails_in_a_line(dir: &Path, arguments: &str, texts: &[&str]) {
     let stderr = fails(dir, arguments, texts);
     assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{arguments}: {stderr}");
+}
+
+/// Images of any numbers in 0…255.
+fn pixels(count: usize) -> Tensor<f32> {
+    pseudo_random(&[count, 1, 28, 28], 1).map(|x| 127.5 * (x + 1.0))
 }
 
 /// A folder with `int8.onnx`.
@@ -230,6 +241,74 @@ fn quantize_and_eval_report_the_bundled_network() {
     }
 }
 
+/// Asked for once, it holds for all that follows; another is an error.
+#[test]
+fn preprocessing_is_kept_in_the_file() {
+    let dir = scratch();
+    prints(dir.path(), "quantize FLOAT --calib CALIB -o int8.onnx --scale 2/255 --std 4/2");
+    let kept = json(dir.path(), "eval int8.onnx --data TEST --samples 60 --json");
+    let asked =
+        "eval int8.onnx --data TEST --samples 60 --scale 0.00784313725490196 --std 2 --json";
+    assert_eq!(json(dir.path(), asked), kept);
+    assert!(kept["top1"].as_f64().unwrap() > 0.8, "{kept}");
+    let other = "verify int8.onnx --data TEST --targets engine";
+    fails_in_a_line(dir.path(), &format!("{other} --scale 1/128"), &["0.0078125", "0.007843138"]);
+    fails_in_a_line(dir.path(), &format!("{other} --std 3"), &["--std 3", "says 2"]);
+    fails_in_a_line(dir.path(), &format!("{other} --mean 1"), &["--mean 1", "says none"]);
+    fails(dir.path(), &format!("{other} --scale 1/0"), &["1/0", "not a finite number"]);
+    fails(dir.path(), &format!("{other} --scale a/2"), &["a/2"]);
+}
+
+#[test]
+fn data_far_from_those_of_the_calibration_are_named() {
+    let dir = scratch();
+    prints(dir.path(), "quantize FLOAT --calib CALIB -o raw.onnx");
+    let stderr = |arguments: &str| {
+        let output = run(dir.path(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(stderr("run raw.onnx --input TEST -o y.npy"), "");
+    let small = stderr("run raw.onnx --input TEST -o y.npy --scale 1/255");
+    assert_eq!(
+        small,
+        "warning: input \"image\": seen 0…1, calibrated for 0…255: 2 of 256 codes used\n"
+    );
+    let large = stderr("eval raw.onnx --data TEST --scale 4");
+    assert!(large.contains("seen 0…1020, calibrated for 0…255: ") && large.contains("% clipped"));
+}
+
+#[test]
+fn arrays_with_their_channels_last_fit_a_network_that_has_them_first() {
+    let dir = scratch();
+    let (float, shape) = (dir.path().join("float.onnx"), [2, 3, 4, 5]);
+    let mut net = Graph { name: "net".into(), ..Graph::default() };
+    let value = |name: &str| graph::Value {
+        name: name.into(),
+        shape: vec![1, 5, 3, 4],
+        ..graph::Value::default()
+    };
+    let (x, y) = (net.add_value(value("x")), net.add_value(value("y")));
+    let op = Op::Unary(Unary::Tanh);
+    let (name, parts, inputs) = ("tanh".into(), Parts::default(), vec![x]);
+    net.nodes.push(Node { name, parts, op, clamp: Clip::NONE, inputs, output: y });
+    (net.inputs, net.outputs) = (vec![x], vec![y]);
+    fs::write(&float, onnx::export(&net)).unwrap();
+    let last = pseudo_random(&shape, 3);
+    save(&dir.path().join("last.npy"), std::slice::from_ref(&last));
+    save(&dir.path().join("first.npy"), &[last.transpose(&[0, 3, 1, 2])]);
+    prints(dir.path(), "quantize float.onnx --calib last.npy --layout nhwc -o int8.onnx");
+    for model in ["float.onnx", "int8.onnx"] {
+        prints(dir.path(), &format!("run {model} --input last.npy --layout nhwc -o a.npy"));
+        prints(dir.path(), &format!("run {model} --input first.npy -o b.npy"));
+        let [a, b] = ["a.npy", "b.npy"].map(|name| fs::read(dir.path().join(name)).unwrap());
+        assert_eq!(a, b, "{model}");
+    }
+    let hint = "the data seem to have their channels last (--layout nhwc)";
+    fails_in_a_line(dir.path(), "run float.onnx --input last.npy -o a.npy", &[hint]);
+    fails_in_a_line(dir.path(), "quantize float.onnx --calib last.npy -o i.onnx", &[hint]);
+}
+
 #[test]
 fn eval_prints_what_it_can() {
     let dir = quantized("--samples 10");
@@ -242,7 +321,7 @@ fn eval_prints_what_it_can() {
     let alone =
         json(dir.path(), &format!("eval int8.onnx --data TEST --samples 50 {SCALE} --json"));
     assert_eq!((&alone["samples"], &alone["agreement"]), (&50.into(), &Value::Null));
-    save(&dir.path().join("x.npy"), &[pseudo_random(&[3, 1, 28, 28], 1)]);
+    save(&dir.path().join("x.npy"), &[pixels(3)]);
     let unlabelled = prints(dir.path(), "eval int8.onnx --data x.npy");
     assert_eq!(unlabelled.trim(), "samples      3");
 }
@@ -250,7 +329,7 @@ fn eval_prints_what_it_can() {
 #[test]
 fn run_writes_real_values_or_codes() {
     let dir = quantized("");
-    save(&dir.path().join("x.npy"), &[pseudo_random(&[3, 1, 28, 28], 1)]);
+    save(&dir.path().join("x.npy"), &[pixels(3)]);
     let outputs = |arguments: &str| {
         prints(dir.path(), &format!("run {arguments} --input x.npy -o y.npy"));
         let bytes = fs::read(dir.path().join("y.npy")).unwrap();
@@ -280,7 +359,7 @@ fn run_writes_real_values_or_codes() {
 fn results_do_not_depend_on_threads() {
     let results = [1, 2].map(|threads| {
         let dir = quantized(&format!("--threads {threads}"));
-        save(&dir.path().join("x.npy"), &[pseudo_random(&[9, 1, 28, 28], 1)]);
+        save(&dir.path().join("x.npy"), &[pixels(9)]);
         let eval = format!(
             "eval int8.onnx --data TEST --reference FLOAT --samples 200 --json {SCALE} --threads {threads}"
         );

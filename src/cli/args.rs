@@ -1,26 +1,32 @@
 //! Options that several subcommands share.
 
+use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
-use naive_ptq::onnx::{ImportOptions, InputShapes};
+use naive_ptq::model::Model;
+use naive_ptq::onnx::{self, ImportOptions, InputShapes};
 use naive_ptq::quantize::Part;
+use naive_ptq::text::printable;
+
+use crate::say::plain;
 
 /// Preprocessing of DATA: named, not guessed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Preprocessing: (x · scale − mean) / std")]
 pub struct PreprocessArgs {
-    /// Factor of every element, e.g. 0.00392156862745098 for x / 255
-    #[arg(long, default_value_t = 1.0)]
-    scale: f32,
+    /// Factor of every element, a number or a fraction, e.g. 1/255 [default: 1]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_number)]
+    scale: Option<f32>,
     /// What is subtracted, one number or one for each channel
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
-    mean: Vec<f32>,
+    #[arg(long, value_name = "NUMBER,…", value_parser = parse_number, value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Option<Vec<f32>>,
     /// What is divided by, one number or one for each channel
-    #[arg(long, value_delimiter = ',')]
-    std: Vec<f32>,
+    #[arg(long, value_name = "NUMBER,…", value_parser = parse_number, value_delimiter = ',')]
+    std: Option<Vec<f32>>,
     /// Images: cut out the central square of this share of the shorter side, first
     #[arg(long, value_name = "SHARE")]
     crop_fraction: Option<f32>,
@@ -30,12 +36,12 @@ pub struct PreprocessArgs {
     /// Images: cut out the central square of this size, last
     #[arg(long, value_name = "PIXELS")]
     crop: Option<u32>,
-    /// Images: how to resize
-    #[arg(long, value_enum, default_value_t = FilterArg::Bilinear)]
-    filter: FilterArg,
-    /// Axis order of a sample
-    #[arg(long, value_enum, default_value_t = LayoutArg::Nchw)]
-    layout: LayoutArg,
+    /// Images: how to resize [default: bilinear]
+    #[arg(long, value_enum)]
+    filter: Option<FilterArg>,
+    /// Axis order of a sample; where the network wants the channels first, they are moved [default: nchw]
+    #[arg(long, value_enum)]
+    layout: Option<LayoutArg>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -51,36 +57,141 @@ enum LayoutArg {
 }
 
 impl PreprocessArgs {
-    /// As the library knows it.
-    pub fn preprocess(&self) -> Preprocess {
-        Preprocess {
-            scale: self.scale,
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            crop_fraction: self.crop_fraction,
-            resize: self.resize,
-            crop: self.crop,
-            filter: match self.filter {
+    /// What is asked for; where nothing is, what `kept` says. `None` if that is nothing, too.
+    ///
+    /// # Errors
+    /// An option that says something else than `kept`, of which `source` tells where it is from.
+    fn beside(&self, kept: Option<&Preprocess>, source: &str) -> anyhow::Result<Preprocess> {
+        let mut all = kept.cloned().unwrap_or_default();
+        let is_kept = kept.is_some();
+        let differs = |option: &str, asked: String, kept: String| match is_kept && asked != kept {
+            true => bail!("--{option} {asked}, but {source} says {kept}"),
+            false => Ok(()),
+        };
+        let list = |list: &[f32]| match list {
+            [] => "none".to_string(),
+            list => list.iter().map(f32::to_string).collect::<Vec<_>>().join(","),
+        };
+        let size = |size: Option<u32>| size.map_or("none".into(), |size| size.to_string());
+        if let Some(scale) = self.scale {
+            differs("scale", scale.to_string(), all.scale.to_string())?;
+            all.scale = scale;
+        }
+        for (option, asked, all) in
+            [("mean", &self.mean, &mut all.mean), ("std", &self.std, &mut all.std)]
+        {
+            if let Some(asked) = asked {
+                differs(option, list(asked), list(all))?;
+                all.clone_from(asked);
+            }
+        }
+        if let Some(fraction) = self.crop_fraction {
+            let kept = all.crop_fraction.map_or("none".into(), |kept| kept.to_string());
+            differs("crop-fraction", fraction.to_string(), kept)?;
+            all.crop_fraction = Some(fraction);
+        }
+        for (option, asked, all) in
+            [("resize", self.resize, &mut all.resize), ("crop", self.crop, &mut all.crop)]
+        {
+            if asked.is_some() {
+                differs(option, size(asked), size(*all))?;
+                *all = asked;
+            }
+        }
+        if let Some(filter) = self.filter {
+            let filter = match filter {
                 FilterArg::Bilinear => Filter::Bilinear,
                 FilterArg::Bicubic => Filter::Bicubic,
-            },
-            layout: match self.layout {
-                LayoutArg::Nchw => Layout::Nchw,
-                LayoutArg::Nhwc => Layout::Nhwc,
-            },
+            };
+            let name = |filter| format!("{filter:?}").to_lowercase();
+            differs("filter", name(filter), name(all.filter))?;
+            all.filter = filter;
         }
+        // How the data lie is theirs, whatever those of the calibration were like.
+        match self.layout {
+            Some(LayoutArg::Nchw) => all.layout = Layout::Nchw,
+            Some(LayoutArg::Nhwc) => all.layout = Layout::Nhwc,
+            None => {}
+        }
+        Ok(all)
     }
 
     /// Takes all of `kept`, if nothing is asked for.
-    pub fn or(&self, kept: Option<&Preprocess>) -> Preprocess {
-        let asked = self.preprocess();
-        kept.filter(|_| asked == Preprocess::default()).cloned().unwrap_or(asked)
+    pub fn or(&self, kept: Option<&Preprocess>) -> anyhow::Result<Preprocess> {
+        let asked = self.beside(None, "")?;
+        Ok(kept.filter(|_| asked == Preprocess::default()).cloned().unwrap_or(asked))
     }
 
-    /// Opens the data at `path`, no more than `samples` of it.
-    pub fn open(&self, path: &PathBuf, samples: Option<u32>) -> anyhow::Result<Dataset> {
-        let data = Dataset::open(path, &self.preprocess())?;
+    /// Opens the data at `path`, no more than `samples` of it, prepared as `model` says, and as is asked for.
+    pub fn open(&self, path: &Path, samples: Option<u32>, model: &Path) -> anyhow::Result<Dataset> {
+        let mut preprocess = self.beside(kept(model)?.as_ref(), &model.display().to_string())?;
+        if !path.is_dir() {
+            // What was done to images is done.
+            let asked = self.beside(None, "")?;
+            (preprocess.crop_fraction, preprocess.resize, preprocess.crop) =
+                (asked.crop_fraction, asked.resize, asked.crop);
+        }
+        let data = Dataset::open(path, &preprocess)?;
         Ok(samples.map_or(data.clone(), |n| data.take(n as usize)))
+    }
+}
+
+/// The preprocessing that a model file keeps.
+pub fn kept(model: &Path) -> anyhow::Result<Option<Preprocess>> {
+    // A model that cannot be read is an error of whoever reads all of it.
+    let metadata = onnx::metadata(model).unwrap_or_default();
+    let read = |json: &String| {
+        serde_json::from_str(json)
+            .with_context(|| format!("{}: {}", model.display(), onnx::PREPROCESS))
+    };
+    metadata.get(onnx::PREPROCESS).map(read).transpose()
+}
+
+/// Loads what the data are for, with channels first if they fit only so; `input` is name and shape of its only input.
+pub fn fitted<T>(
+    data: Dataset,
+    load: impl Fn(&Dataset) -> anyhow::Result<T>,
+    input: impl Fn(&T) -> Option<(String, Vec<usize>)>,
+) -> anyhow::Result<(T, Dataset)> {
+    let shape = data.sample(0)?.shape().to_vec();
+    if let Some(first) = data.channels_first()
+        && let Ok(loaded) = load(&first)
+        && input(&loaded).is_none_or(|(_, wanted)| wanted != shape)
+    {
+        return Ok((loaded, first));
+    }
+    let loaded = load(&data)?;
+    if let (Some((name, wanted)), [1, rest @ .., c]) = (input(&loaded), &shape[..])
+        && shape.len() > 2
+        && shape != wanted
+        && wanted == [&[1, *c], rest].concat()
+    {
+        bail!(
+            "input \"{}\" has shape {wanted:?}, got {shape:?}: the data seem to have their channels last (--layout nhwc)",
+            printable(&name)
+        );
+    }
+    Ok((loaded, data))
+}
+
+/// Says which inputs the data are strange to.
+pub fn warn_clipped(network: &Model, data: &Dataset) -> anyhow::Result<()> {
+    for strange in network.strange_inputs(data)? {
+        let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {strange}")));
+    }
+    Ok(())
+}
+
+/// A number, or a fraction of two.
+fn parse_number(text: &str) -> Result<f32, String> {
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|e| format!("\"{text}\": {e}"));
+    let value = match text.split_once('/') {
+        Some((numerator, denominator)) => number(numerator)? / number(denominator)?,
+        None => return text.parse().map_err(|e| format!("{e}")),
+    };
+    match (value as f32).is_finite() {
+        true => Ok(value as f32),
+        false => Err("not a finite number".into()),
     }
 }
 

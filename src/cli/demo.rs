@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     );
     say!("  naive-ptq inspect {out}/int8.onnx");
     say!("  naive-ptq eval {out}/int8.onnx --data {out}/test.npz --reference {out}/float.onnx \\");
-    say!("      --scale 0.00392156862745098");
+    say!("      --scale 1/255");
     say!("  naive-ptq conv --check {}", dump.display());
     Ok(consistent)
 }

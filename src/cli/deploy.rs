@@ -15,7 +15,7 @@ use naive_ptq::lower::IntGraph;
 use naive_ptq::model::Model;
 use serde_json::json;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, fitted, warn_clipped};
 use crate::progress::Progress;
 use naive_ptq::quant::Width;
 
@@ -76,8 +76,14 @@ fn target() -> impl TypedValueParser<Value = &'static dyn Target> {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_folder(&args.output)?;
     let count = args.test_vectors as usize;
-    let data = args.data.as_ref().map(|path| args.preprocess.open(path, None)).transpose()?;
-    let graph = quantized(&args.model, &args.shapes, data.as_ref())?;
+    let open = |path: &PathBuf| args.preprocess.open(path, None, &args.model);
+    let (graph, data) = match args.data.as_ref().map(open).transpose()? {
+        Some(data) => {
+            let (graph, data) = quantized_for(&args.model, &args.shapes, data)?;
+            (graph, Some(data))
+        }
+        None => (quantized(&args.model, &args.shapes, None)?, None),
+    };
     let reference = IntExecutor::new(graph.clone());
     let codes: usize =
         graph.inputs.iter().chain(&graph.outputs).map(|&v| graph.values[v].len()).sum();
@@ -107,7 +113,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         false => write_folder(&args.output, &files)?,
     }
     report(args, &graph, &files)?;
+    data.iter().try_for_each(|data| warn_clipped(&Model::Int(graph.clone()), data))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The integer network of a quantized model, and the data as they fit it.
+pub fn quantized_for(
+    model: &Path,
+    shapes: &ShapeArgs,
+    data: Dataset,
+) -> anyhow::Result<(Arc<IntGraph>, Dataset)> {
+    let only_input = |graph: &Arc<IntGraph>| Model::Int(graph.clone()).only_input();
+    fitted(data, |data| quantized(model, shapes, Some(data)), only_input)
 }
 
 /// The integer network of a quantized model.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use naive_ptq::analyze::OutputSqnr;
+use naive_ptq::data::Dataset;
 use naive_ptq::model::Model;
 use naive_ptq::text::printable;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
 use crate::progress::Progress;
 
 /// Measure a network, float or quantized, on data
@@ -16,7 +17,7 @@ use crate::progress::Progress;
 
 Examples:
   naive-ptq eval int8.onnx --data test.npz --reference float.onnx
-  naive-ptq eval int8.onnx --data photos/ --resize 256 --crop 224 --scale 0.00392156862745098 \\
+  naive-ptq eval int8.onnx --data photos/ --resize 256 --crop 224 --scale 1/255 \\
       --mean .485,.456,.406 --std .229,.224,.225 --json"))]
 pub struct Args {
     /// The model file
@@ -43,9 +44,11 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let data = args.preprocess.open(&args.data, args.samples)?;
+    let data = args.preprocess.open(&args.data, args.samples, &args.model)?;
+    let load =
+        |data: &Dataset| Ok(Model::load_with(&args.model, &args.shapes.options(Some(data))?)?);
+    let (network, data) = fitted(data, load, Model::only_input)?;
     let shapes = args.shapes.options(Some(&data))?;
-    let network = Model::load_with(&args.model, &shapes)?;
     let reference = args.reference.as_deref().map(|path| Model::load_with(path, &shapes));
     let reference = reference.transpose()?;
     let bar = Progress::new("evaluating", data.len());
@@ -53,6 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let workers = args.threads.workers().with_progress(&done);
     let evaluation = network.evaluate(reference.as_ref(), &data, workers)?;
     drop(bar);
+    warn_clipped(&network, &data)?;
     if args.json {
         say!("{}", serde_json::to_string_pretty(&evaluation)?);
         return Ok(ExitCode::SUCCESS);

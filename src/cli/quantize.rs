@@ -30,7 +30,7 @@ Examples:
   naive-ptq quantize float.onnx --calib part1.npz --calib-stats part1.json
   naive-ptq quantize float.onnx --merge part1.json part2.json -o int8.onnx
   naive-ptq quantize float.onnx --calib photos/ -o int8.onnx --calibrator percentile \\
-      --resize 256 --crop 224 --scale 0.00392156862745098"))]
+      --resize 256 --crop 224 --scale 1/255"))]
 pub struct Args {
     /// The float model
     model: PathBuf,
@@ -195,6 +195,13 @@ fn warn(what: &str) {
     let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
 }
 
+/// Name and shape of the only input.
+fn only_input(quantizer: &Quantizer) -> Option<(String, Vec<usize>)> {
+    let graph = quantizer.graph();
+    let &[v] = &graph.inputs[..] else { return None };
+    Some((graph.values[v].name.clone(), graph.values[v].shape.clone()))
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(percent) = args.percentile.filter(|&it| !(it > 0.0 && it <= 100.0)) {
@@ -206,7 +213,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     // The data are those of the recipe, if they are like them.
     let kept = recipe.data.as_ref();
-    let preprocess = args.preprocess.or(kept.and_then(|kept| kept.preprocess.as_ref()));
+    let of_model = args::kept(&args.model)?;
+    let kept_preprocess = kept.and_then(|kept| kept.preprocess.as_ref()).or(of_model.as_ref());
+    let preprocess = args.preprocess.or(kept_preprocess)?;
     let samples = args.samples.map(u64::from).or(kept.map(|kept| kept.samples));
     let data = args.calib.as_ref().map(|path| Dataset::open(path, &preprocess)).transpose()?;
     let data = data.map(|data| match samples {
@@ -216,10 +225,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if data.is_some() {
         recipe.data.get_or_insert_with(Data::default).preprocess = Some(preprocess);
     }
-    let options = args::options(&recipe.model, data.as_ref())?;
-    let quantizer = Quantizer::with_options(&args.model, &options)?
-        .calibrator(Calibrator::Auto)
-        .threads(args.threads.workers());
+    let load = |data: Option<&Dataset>| {
+        let options = args::options(&recipe.model, data)?;
+        anyhow::Ok(Quantizer::with_options(&args.model, &options)?)
+    };
+    let (quantizer, data) = match data {
+        Some(data) => {
+            let (quantizer, data) = args::fitted(data, |data| load(Some(data)), only_input)?;
+            (quantizer, Some(data))
+        }
+        None => (load(None)?, None),
+    };
+    let quantizer = quantizer.calibrator(Calibrator::Auto).threads(args.threads.workers());
     // What it says is looked at before anything is computed.
     let plan = recipe.plan(quantizer.graph(), Scheme::default());
     match &args.recipe {

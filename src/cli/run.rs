@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::data::npy::{Element, write_npy};
-use naive_ptq::data::{check_folder, write_atomic};
+use naive_ptq::data::{Dataset, check_folder, write_atomic};
 use naive_ptq::model::Model;
 
-use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs};
+use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
 use crate::progress::Progress;
 use naive_ptq::quant::Width;
 
@@ -41,8 +41,10 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_folder(&args.output)?;
-    let data = args.preprocess.open(&args.input, None)?;
-    let network = Model::load_with(&args.model, &args.shapes.options(Some(&data))?)?;
+    let data = args.preprocess.open(&args.input, None, &args.model)?;
+    let load =
+        |data: &Dataset| Ok(Model::load_with(&args.model, &args.shapes.options(Some(data))?)?);
+    let (network, data) = fitted(data, load, Model::only_input)?;
     let bar = Progress::new("running", data.len());
     let done = |n| bar.set(n);
     let workers = args.threads.workers().with_progress(&done);
@@ -64,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     write_atomic(&args.output, &npy)?;
+    warn_clipped(&network, &data)?;
     Ok(ExitCode::SUCCESS)
 }
 

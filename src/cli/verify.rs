@@ -14,9 +14,10 @@ use naive_ptq::data::{Temporary, write_folder};
 use naive_ptq::emit::{Build, TARGETS, Target};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
+use naive_ptq::model::Model;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
-use crate::deploy::{from_bytes, possible, quantized, to_bytes};
+use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, warn_clipped};
+use crate::deploy::{from_bytes, possible, quantized_for, to_bytes};
 use crate::progress::Progress;
 
 /// Run a quantized network on data in the engine, with each instruction set of this machine, and compiled for
@@ -77,8 +78,8 @@ fn all() -> &'static str {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let threads = args.threads.workers().threads();
-    let data = args.preprocess.open(&args.data, args.samples)?;
-    let graph = quantized(&args.model, &args.shapes, Some(&data))?;
+    let data = args.preprocess.open(&args.data, args.samples, &args.model)?;
+    let (graph, data) = quantized_for(&args.model, &args.shapes, data)?;
     let temporary = std::env::temp_dir();
     let folder = Temporary::folder_in(&temporary)
         .with_context(|| format!("{} (TMPDIR)", temporary.display()))?;
@@ -105,6 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let comparison = compare(&graph, &candidates, data.len(), sample, how, done)
         .map_err(|error| anyhow!(error))?;
     drop(bar);
+    warn_clipped(&Model::Int(graph.clone()), &data)?;
     match args.json {
         true => say!("{:#}", serde_json::to_value(&comparison)?),
         false => say!("{comparison}"),

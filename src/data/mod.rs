@@ -49,6 +49,8 @@ pub use temporary::{Temporary, remove_temporaries};
 pub struct Dataset {
     stored: Arc<Stored>,
     order: Order,
+    /// The last axis of a sample becomes its axis 1.
+    channels_first: bool,
 }
 
 /// Samples among the stored ones.
@@ -162,7 +164,14 @@ impl Dataset {
         Ok(Self {
             stored: Arc::new(Stored { samples, labels, preprocess }),
             order: Order::First(count),
+            channels_first: false,
         })
+    }
+
+    /// The same samples in layout nchw; nothing if that is what they are in.
+    pub fn channels_first(&self) -> Option<Self> {
+        let is_last = self.stored.preprocess.layout == Layout::Nhwc;
+        is_last.then(|| Self { channels_first: true, ..self.clone() })
     }
 
     /// Number of samples.
@@ -196,12 +205,19 @@ impl Dataset {
             bail!(Range, "no sample {i} in a dataset of {}", self.len());
         };
         let Stored { samples, preprocess, .. } = &*self.stored;
-        match samples {
+        let sample = match samples {
             Kind::Array(array) => preprocess.apply(array.get(index)?),
             Kind::Images(paths) => images::read(&paths[index], preprocess)
                 .and_then(|pixels| preprocess.apply(pixels))
                 .in_file(&paths[index]),
-        }
+        }?;
+        let rank = sample.shape().len();
+        Ok(match self.channels_first && rank > 2 {
+            true => {
+                sample.transpose(&[&[0, rank - 1], &(1..rank - 1).collect::<Vec<_>>()[..]].concat())
+            }
+            false => sample,
+        })
     }
 
     /// The class of sample `i`; nothing if there is no such sample or there are no labels.
@@ -221,7 +237,7 @@ impl Dataset {
             Order::First(count) => Order::First(n.min(*count)),
             Order::These(order) => Order::These(order.iter().take(n).copied().collect()),
         };
-        Self { stored: Arc::clone(&self.stored), order }
+        Self { order, ..self.clone() }
     }
 
     /// The samples of these indices, in this order.
@@ -234,7 +250,7 @@ impl Dataset {
             None => bail!(Range, "no sample {i} in a dataset of {}", self.len()),
         };
         let order = indices.into_iter().map(select).collect::<Result<_>>()?;
-        Ok(Self { stored: Arc::clone(&self.stored), order: Order::These(order) })
+        Ok(Self { order: Order::These(order), ..self.clone() })
     }
 }
 
@@ -326,6 +342,21 @@ mod tests {
         let p = Preprocess { crop: Some(2), ..Preprocess::default() };
         let error = Dataset::from_npz_bytes(&bytes, &p).unwrap_err().to_string();
         assert_eq!(error, "crop is for images, but these samples are arrays");
+    }
+
+    #[test]
+    fn channels_of_a_sample_are_moved_to_the_front() {
+        let x = tensor(&[1, 2, 3, 2], (0..12u8).collect());
+        let bytes = npz(&[("x.npy", write_npy(&x))]);
+        let (mean, layout) = (vec![0.0, 1.0], Layout::Nhwc);
+        let p = Preprocess { mean, layout, ..Preprocess::default() };
+        let data = Dataset::from_npz_bytes(&bytes, &p).unwrap();
+        assert_eq!(data.sample(0).unwrap().shape(), [1, 2, 3, 2]);
+        let first = data.channels_first().unwrap().take(1);
+        let expected = [0, 2, 4, 6, 8, 10, 0, 2, 4, 6, 8, 10].map(|x| x as f32);
+        assert_eq!(first.sample(0).unwrap(), tensor(&[1, 2, 2, 3], expected.to_vec()));
+        let plain = Dataset::from_npz_bytes(&bytes, &Preprocess::default()).unwrap();
+        assert!(plain.channels_first().is_none());
     }
 
     #[test]

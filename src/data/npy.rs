@@ -13,7 +13,7 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const MAX_HEADER: usize = 1 << 16;
 
 /// A tensor of one of the dtypes that are kept; a file's `bool` becomes `u8` (0 or 1), `u16` becomes
-/// `i32`, `u32` and `u64` become `i64`.
+/// `i32`, `u32` and `u64` become `i64`, `float16` becomes `f32`.
 #[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Array {
@@ -121,10 +121,22 @@ pub(super) fn read_array(reader: impl Read, descr: &str, shape: Shape) -> Result
         "i4" => Array::I32(read_elements(reader, shape, big)?),
         "u8" => Array::I64(signed(&read_elements(reader, shape, big)?)?),
         "i8" => Array::I64(read_elements(reader, shape, big)?),
+        "f2" => Array::F32(read_elements(reader, shape, big)?.map(|&bits| half_float(bits))),
         "f4" => Array::F32(read_elements(reader, shape, big)?),
         "f8" => Array::F64(read_elements(reader, shape, big)?),
         _ => return Err(unsupported(descr)),
     })
+}
+
+/// The number whose bits as `float16` these are.
+pub(crate) fn half_float(bits: u16) -> f32 {
+    let (sign, exponent, fraction) =
+        ((bits as u32 & 0x8000) << 16, bits as u32 >> 10 & 31, bits as u32 & 0x3FF);
+    match exponent {
+        0 => f32::from_bits(sign | (fraction as f32 * f32::exp2(-24.0)).to_bits()),
+        31 => f32::from_bits(sign | 0x7F80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
 }
 
 /// The bytes of a `.npy` file of version 1 that holds `tensor`.
@@ -224,7 +236,7 @@ impl Header {
     pub fn size(&self) -> Result<usize> {
         match byte_order(&self.descr).1 {
             "b1" | "u1" | "i1" => Ok(1),
-            "u2" | "i2" => Ok(2),
+            "u2" | "i2" | "f2" => Ok(2),
             "u4" | "i4" | "f4" => Ok(4),
             "u8" | "i8" | "f8" => Ok(8),
             _ => Err(unsupported(&self.descr)),
@@ -240,7 +252,7 @@ impl Header {
 
 fn unsupported(descr: &str) -> Error {
     Error::Unsupported(format!(
-        "dtype \"{descr}\"; accepted are bool, int8 to int64, uint8 to uint64, float32, float64"
+        "dtype \"{descr}\"; accepted are bool, int8 to int64, uint8 to uint64, float16, float32, float64"
     ))
 }
 

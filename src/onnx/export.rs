@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::proto::{
     AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-    attribute_type as at, data_type as dt,
+    OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::tensors::{write_codes, write_ints, write_real};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
@@ -55,9 +55,14 @@ pub fn export(graph: &Graph) -> Vec<u8> {
             domain: Some(String::new()),
             version: Some(opset),
         }],
+        metadata_props: graph.metadata.iter().map(|(key, value)| entry(key, value)).collect(),
         ..ModelProto::default()
     };
     model.encode_to_vec()
+}
+
+fn entry(key: &str, value: &str) -> StringStringEntryProto {
+    StringStringEntryProto { key: key.into(), value: value.into() }
 }
 
 struct Exporter<'a> {

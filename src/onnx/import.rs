@@ -10,8 +10,8 @@ use super::cut::{before, cut, declaration, open_inputs};
 use super::external::Folder;
 use super::importer::{ImportOptions, Importer, Known, Rounded, check_size};
 use super::proto::{
-    AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto,
-    ValueInfoProto, attribute_type as at, data_type as dt,
+    AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto, attribute_type as at, data_type as dt,
 };
 use super::reader;
 
@@ -93,6 +93,22 @@ pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
     unknown
 }
 
+/// The key of [`Graph::metadata`] whose value is the [`Preprocess`](crate::Preprocess), as JSON, that a quantized network
+/// was calibrated with.
+pub const PREPROCESS: &str = "naive_ptq.preprocess";
+
+/// What a model file says about itself ([`Graph::metadata`]): the rest of it is not read.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    reader::read_metadata(path).map(|it| by_key(it.metadata_props)).in_file(path)
+}
+
+fn by_key(entries: Vec<StringStringEntryProto>) -> BTreeMap<String, String> {
+    entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
+}
+
 /// Reads a model file; external data is looked for beside it.
 ///
 /// # Errors
@@ -123,6 +139,7 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, options: &ImportOptions) ->
 fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) -> Result<Graph> {
     let opset = check_model(&model)?;
     let computed = shapes_before(&model, dir, options)?;
+    let metadata = by_key(model.metadata_props);
     let mut proto = model.graph.unwrap_or_default();
     let renamed = cut(&mut proto, options, &computed)?;
     let mut shapes = options.shapes.clone();
@@ -132,7 +149,7 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
     let initializers = std::mem::take(&mut proto.initializer);
     let proto = &proto;
     let mut importer = Importer {
-        graph: Graph { name: proto.name.clone(), ..Graph::default() },
+        graph: Graph { name: proto.name.clone(), metadata, ..Graph::default() },
         opset,
         names: Names::default(),
         known: HashMap::new(),

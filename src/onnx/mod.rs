@@ -18,5 +18,7 @@ mod tensors;
 mod tests;
 
 pub use export::export;
-pub use import::{IMPORTED_ONLY, import, import_with, load, load_with, unknown_types};
+pub use import::{
+    IMPORTED_ONLY, PREPROCESS, import, import_with, load, load_with, metadata, unknown_types,
+};
 pub use importer::{ImportOptions, InputShapes};

@@ -18,10 +18,19 @@ pub struct ModelProto {
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
     #[prost(bytes = "bytes", repeated, tag = "20")]
     pub training_info: Vec<Bytes>,
     #[prost(bytes = "bytes", repeated, tag = "25")]
     pub functions: Vec<Bytes>,
+}
+
+/// What of a model is about it.
+#[derive(Clone, PartialEq, Message)]
+pub struct MetadataProto {
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]

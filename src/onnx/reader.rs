@@ -9,7 +9,7 @@ use prost::bytes::{Buf, Bytes};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
 
-use super::proto::ModelProto;
+use super::proto::{MetadataProto, ModelProto};
 use crate::error::{Result, bail};
 
 /// Most messages and texts of a file: two bytes there make some hundred in memory.
@@ -17,11 +17,23 @@ const MAX_PARTS: usize = 1 << 21;
 
 /// Reads the file at `path`.
 pub(super) fn read(path: &Path) -> Result<ModelProto> {
+    match path.metadata()?.is_file() {
+        true => read_file(path),
+        false => decode(&std::fs::read(path)?),
+    }
+}
+
+/// What the file at `path` says about itself; nothing of what is no file, as it can be read only once.
+pub(super) fn read_metadata(path: &Path) -> Result<MetadataProto> {
+    match path.metadata()?.is_file() {
+        true => read_file(path),
+        false => Ok(MetadataProto::default()),
+    }
+}
+
+fn read_file<M: Message + Default>(path: &Path) -> Result<M> {
     let file = File::open(path)?;
     let info = file.metadata()?;
-    if !info.is_file() {
-        return decode(&std::fs::read(path)?);
-    }
     let rest = usize::try_from(info.len()).unwrap_or(usize::MAX);
     let mut reader = Reader { file, buffer: Vec::new(), used: 0, rest, error: None };
     reader.refill();
@@ -43,8 +55,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ModelProto> {
     decode_counted(bytes)
 }
 
-fn decode_counted(bytes: impl Buf) -> Result<ModelProto> {
-    match ModelProto::decode(bytes) {
+fn decode_counted<M: Message + Default>(bytes: impl Buf) -> Result<M> {
+    match M::decode(bytes) {
         Ok(model) => Ok(model),
         Err(e) => bail!(Invalid, "not an ONNX model: {e}"),
     }
@@ -54,7 +66,7 @@ fn decode_counted(bytes: impl Buf) -> Result<ModelProto> {
 struct Parts(&'static [(u32, &'static Parts)]);
 
 static LEAF: Parts = Parts(&[]);
-static MODEL: Parts = Parts(&[(7, &GRAPH), (8, &OPSET), (20, &LEAF), (25, &LEAF)]);
+static MODEL: Parts = Parts(&[(7, &GRAPH), (8, &OPSET), (14, &ENTRY), (20, &LEAF), (25, &LEAF)]);
 static OPSET: Parts = Parts(&[(1, &LEAF)]);
 static GRAPH: Parts =
     Parts(&[(1, &NODE), (5, &TENSOR), (11, &VALUE), (12, &VALUE), (13, &VALUE), (15, &LEAF)]);
@@ -238,7 +250,7 @@ mod tests {
         let file = File::open(&path).unwrap();
         let mut reader = Reader { file, buffer: Vec::new(), used: 0, rest: 1000, error: None };
         reader.refill();
-        assert!(decode_counted(&mut reader).is_err() || reader.error.is_some());
+        assert!(decode_counted::<ModelProto>(&mut reader).is_err() || reader.error.is_some());
         assert_eq!(reader.error.unwrap().kind(), ErrorKind::UnexpectedEof);
         assert!(read(dir.path()).is_err(), "a folder");
     }

@@ -3,6 +3,7 @@
 use super::external::Folder;
 use super::proto::{TensorProto, data_type as dt};
 use crate::codes::{CodeTensor, Codes};
+use crate::data::npy::half_float;
 use crate::error::{Result, bail};
 use crate::ops::Input;
 use crate::quant::Width;
@@ -35,17 +36,6 @@ fn half(data_type: i32) -> i64 {
         dt::UINT8 => 1 << 7,
         dt::UINT16 => 1 << 15,
         _ => 0,
-    }
-}
-
-/// The number whose bits as `float16` these are.
-fn half_float(bits: u16) -> f32 {
-    let (sign, exponent, fraction) =
-        ((bits as u32 & 0x8000) << 16, bits as u32 >> 10 & 31, bits as u32 & 0x3FF);
-    match exponent {
-        0 => f32::from_bits(sign | (fraction as f32 * f32::exp2(-24.0)).to_bits()),
-        31 => f32::from_bits(sign | 0x7F80_0000 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
     }
 }
 

@@ -11,12 +11,12 @@ use super::{
     export_checked, prepare, split_outputs,
 };
 use crate::calibrate::{Calibrator, Observer, observe};
-use crate::data::{Samples, Workers, write_atomic};
+use crate::data::{Preprocess, Samples, Workers, write_atomic};
 use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
 use crate::lower::{Accumulator, IntGraph};
-use crate::onnx::{self, ImportOptions};
+use crate::onnx::{self, ImportOptions, PREPROCESS};
 use crate::quant::{Scheme, Width};
 use crate::tensor::Tensor;
 
@@ -267,6 +267,17 @@ impl Quantizer {
         }
     }
 
+    /// Writes down what the data were made by, where that is anything.
+    fn keep_preprocess(&self, graph: &mut Graph) {
+        let preprocess = self.recipe.data.as_ref().and_then(|data| data.preprocess.as_ref());
+        let Some(preprocess) = preprocess.filter(|it| **it != Preprocess::default()) else {
+            return;
+        };
+        if let Ok(json) = serde_json::to_string(preprocess) {
+            graph.metadata.insert(PREPROCESS.into(), json);
+        }
+    }
+
     /// Chooses parameters, runs the steps, and makes the integer network.
     ///
     /// # Errors
@@ -281,7 +292,8 @@ impl Quantizer {
         let mut session = Session::by(self.threads, graph, &self.observer, calibrator, plan)?;
         let own_steps = self.recipe.defaults.steps()?;
         let steps = session.run(own_steps.as_ref().unwrap_or(&self.steps))?;
-        let graph = session.quantized()?;
+        let mut graph = session.quantized()?;
+        self.keep_preprocess(&mut graph);
         let (bytes, integer) = export_checked(&graph)?;
         let losses = losses(&session.graph, &session.params, &self.observer, &integer)?;
         Ok(Quantized {

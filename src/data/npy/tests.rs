@@ -37,6 +37,10 @@ fn every_dtype_and_byte_order_is_read() {
     assert_eq!(read("|i1", &[7, 255]), Array::I8(Tensor::from_vec(vec![7, -1])));
     assert_eq!(read("<u2", &[1, 0, 0xff, 0xff]), Array::I32(Tensor::from_vec(vec![1, 65535])));
     assert_eq!(read(">i2", &[1, 0, 0xff, 0xfe]), Array::I16(Tensor::from_vec(vec![256, -2])));
+    let halves = [0, 0x3C, 0, 0xC0, 1, 0, 0, 0x7C];
+    let expected = vec![1.0, -2.0, f32::exp2(-24.0), f32::INFINITY];
+    assert_eq!(read("<f2", &halves), Array::F32(Tensor::from_vec(expected)));
+    assert_eq!(read(">f2", &[0x35, 0x55]), Array::F32(Tensor::from_vec(vec![0.33325195])));
     assert_eq!(read("<u4", &[255; 4]), Array::I64(Tensor::from_vec(vec![4294967295])));
     assert_eq!(read("<i4", &[0, 0, 1, 0]), Array::I32(Tensor::from_vec(vec![65536])));
     assert_eq!(read(">u8", &[0, 0, 0, 0, 0, 0, 0, 9]), Array::I64(Tensor::from_vec(vec![9])));
@@ -84,8 +88,8 @@ fn refusals_tell_why() {
     assert_eq!(error(b"\x89PNG\r\n\x1a\n"), "not a .npy file");
     assert_eq!(error(b"\x93NUMPY\x04\x00"), "unsupported: .npy version 4.0");
     assert_eq!(
-        error(&file(&header("<f2", "(1,)"), &[0; 2])),
-        "unsupported: dtype \"<f2\"; accepted are bool, int8 to int64, uint8 to uint64, float32, float64"
+        error(&file(&header("<c8", "(1,)"), &[0; 8])),
+        "unsupported: dtype \"<c8\"; accepted are bool, int8 to int64, uint8 to uint64, float16, float32, float64"
     );
     let fortran = header("|u1", "(1,)").replace("False", "True");
     assert!(error(&file(&fortran, &[0])).starts_with("unsupported: Fortran order"));

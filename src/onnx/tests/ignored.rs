@@ -259,3 +259,23 @@ fn an_attribute_of_another_operator() {
     }
     assert!(read_without > 30, "{read_without}");
 }
+
+#[test]
+fn what_a_file_says_about_itself_survives() {
+    let mut model = relu();
+    for (key, value) in [("their.key", "a"), (PREPROCESS, "{}")] {
+        let (key, value) = (key.into(), value.into());
+        model.metadata_props.push(StringStringEntryProto { key, value });
+    }
+    let graph = import(&model.encode_to_vec(), None).unwrap();
+    assert_eq!(graph.metadata["their.key"], "a");
+    let written = export(&graph);
+    assert_eq!(import(&written, None).unwrap().metadata, graph.metadata);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.onnx");
+    std::fs::write(&path, written).unwrap();
+    assert_eq!(metadata(&path).unwrap(), graph.metadata);
+    let many = StringStringEntryProto { key: "k".into(), value: "v".into() };
+    let model = ModelProto { metadata_props: vec![many; 800_000], ..model };
+    refused(&model, "a model of more than 2097152 parts");
+}
