@@ -1,10 +1,10 @@
 """Latency, load time and memory of our engine beside ONNX Runtime and OpenVINO on the same quantized models.
 
     pip install numpy onnx onnxruntime [openvino]
-    python3 benches/peers.py [--models INT8.onnx ...] [--data DIR] [--threads 1,2] [--rounds 5] [--output FILE.md]
+    python3 benches/peers.py [--models INT8.onnx ...] [--data DIR] [--threads 1,2] [--bits 8,16] [--rounds 5] [--output FILE.md]
 
 A model may be quantized already; the bundled network, resnet18 and resnet50 with random weights, and the networks of
-DIR (mlperf_tiny/*.onnx, *_calib.npz, models/*.onnx, imagenet/) are quantized first.
+DIR (mlperf_tiny/*.onnx, *_calib.npz, models/*.onnx, imagenet/) are quantized first, with activations of 8 bits and of 16.
 
 Latency: the engines take turns, A B A B, each for a while, so that other work on the machine meets all of them. Printed
 are the medians and minima of all runs, the ratio of each peer's to ours (above 1: we are faster), and the share of
@@ -118,17 +118,19 @@ def networks(arguments, scratch):
         subprocess.run([sys.executable, ROOT / "benches/resnet.py", str(depth), model, calib], check=True)
         todo.append((f"resnet{depth}", model, calib, []))
     for name, model, calib, preprocessing in todo:
-        if model.exists() and calib.exists():
-            to = scratch / f"{model.stem}.int8.onnx"
-            tool(arguments, "quantize", model, "--calib", calib, "--samples", 16, "-o", to, *preprocessing)
-            yield name, to
+        for bits in arguments.bits if model.exists() and calib.exists() else []:
+            to = scratch / f"{model.stem}.{bits}.onnx"
+            options = ["--samples", 16, "--activations", bits, *preprocessing]
+            tool(arguments, "quantize", model, "--calib", calib, "-o", to, *options)
+            yield name if bits == 8 else f"{name}, {bits} bits", to
 
 
 def random_inputs(values, rng):
     """Real values of codes, each equally likely."""
     inputs = {}
     for value in values:
-        codes = rng.integers(-128, 128, value["shape"]) - value["quant"]["zero_point"]
+        half = 1 << value["quant"]["bits"] - 1
+        codes = rng.integers(-half, half, value["shape"]) - value["quant"]["zero_point"]
         inputs[value["name"]] = codes.astype(np.float32) * np.float32(value["quant"]["scale"][0])
     return inputs
 
@@ -256,6 +258,8 @@ def main():
     parser.add_argument("--models", nargs="*", type=Path, default=[], help="quantized models")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--threads", default="1,2", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--bits", default="8,16", type=lambda text: [int(n) for n in text.split(",")],
+                        help="of the activations")
     parser.add_argument("--isa", choices=ONEDNN)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=50, help="runs of ours in a round")

@@ -52,7 +52,7 @@ use super::check_inputs;
 use crate::codes::Codes;
 use crate::error::{Result, bail};
 use crate::graph::ValueId;
-use crate::kernels::elementwise::{interleave, quantize};
+use crate::kernels::elementwise::{Stored, interleave, quantize};
 use crate::kernels::isa::{Isa, Without};
 use crate::kernels::team::Team;
 use crate::lower::{IntGraph, IntValue};
@@ -210,7 +210,8 @@ impl Engine {
                 bail!(Invalid, "input \"{}\" is a constant", value.name);
             };
             if let (Order::ChannelsLast, Some([_, c, _, w])) = (value.order, image(&value.shape)) {
-                engine.scratch.planes = engine.scratch.planes.max(c * w);
+                let bytes = c * w * value.quant.width.bytes();
+                engine.scratch.planes = engine.scratch.planes.max(bytes);
             }
             engine.inputs.push((v, value.clone(), begin));
         }
@@ -290,9 +291,9 @@ impl Engine {
         let codes = |width: Width, bytes: &[u8]| to_codes(width, bytes, isa.flip());
         for ((v, value, begin), input) in self.inputs.iter().zip(inputs) {
             let bytes = &mut arena[*begin..*begin + bytes(value)];
-            match value.quant.width {
-                Width::W8 => self.take(value, input.data(), bytes, team, scratch),
-                _ => bytes.copy_from_slice(&to_bytes(&value.to_codes(input), isa.flip())),
+            match value.quant.width.bytes() {
+                1 => self.take::<u8>(value, input.data(), bytes, team, scratch),
+                _ => self.take::<[u8; 2]>(value, input.data(), bytes, team, scratch),
             }
             observe(*v, &|| codes(value.quant.width, bytes));
         }
@@ -307,7 +308,7 @@ impl Engine {
     }
 
     /// An input's codes, in the order of memory.
-    fn take(
+    fn take<Y: Stored>(
         &self,
         value: &IntValue,
         x: &[f32],
@@ -315,16 +316,16 @@ impl Engine {
         team: &mut Team,
         scratch: &mut [Scratch],
     ) {
-        let isa = self.options.isa;
+        let (isa, size) = (self.options.isa, size_of::<Y>());
         let (scale, zero, flip) = (value.quant.scale[0], value.quant.zero_point, isa.flip());
         match (value.order, image(&value.shape)) {
             (Order::ChannelsLast, Some([_, c, h, w])) if c > 1 && h * w > 0 => {
                 // A line of all channels at a time.
-                let (line, lines) = (c * w, y.len() / (c * w));
+                let (line, lines) = (c * w, x.len() / (c * w));
                 let part = lines.div_ceil(self.threads);
-                team.share(y, part * line, scratch, |i, y, scratch| {
-                    let planes = &mut scratch.planes[..line];
-                    for (row, y) in (i * part..).zip(y.chunks_exact_mut(line)) {
+                team.share(y, part * line * size, scratch, |i, y, scratch| {
+                    let planes = Y::all_mut(&mut scratch.planes[..line * size]);
+                    for (row, y) in (i * part..).zip(Y::all_mut(y).chunks_exact_mut(line)) {
                         for (channel, plane) in planes.chunks_exact_mut(w).enumerate() {
                             let x = &x[((row / h * c + channel) * h + row % h) * w..][..w];
                             quantize(isa, x, scale, zero, flip, plane);
@@ -334,8 +335,9 @@ impl Engine {
                 });
             }
             _ => {
-                let part = y.len().div_ceil(self.threads).max(1);
-                team.share(y, part, scratch, |i, y, _| {
+                let part = x.len().div_ceil(self.threads).max(1);
+                team.share(y, part * size, scratch, |i, y, _| {
+                    let y = Y::all_mut(y);
                     quantize(isa, &x[i * part..][..y.len()], scale, zero, flip, y);
                 });
             }

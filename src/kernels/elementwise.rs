@@ -311,24 +311,25 @@ for_each_isa! {
     }
 
     /// `y = clamp(rne(x / scale) + zero_point) ^ flip`, for finite `x`; as
-    /// [`QuantParams::quantize`](crate::quant::QuantParams::quantize) to 8 bits.
-    fn quantize(x: &[f32], scale: f32, zero_point: i32, flip: u8, y: &mut [u8]) {
+    /// [`QuantParams::quantize`](crate::quant::QuantParams::quantize) to 8 or 16 bits.
+    fn quantize[Y: Stored](x: &[f32], scale: f32, zero_point: i32, flip: u8, y: &mut [Y]) {
         // Limits that are integers may come before the rounding. Adding `1.5 · 2^23` rounds half to even,
         // and then the low bits are the integer.
         const ROUND: f32 = 12_582_912.0;
         assert_eq!(x.len(), y.len());
-        let (lo, hi) = ((-128 - zero_point) as f32, (127 - zero_point) as f32);
+        let lowest = Y::lowest(flip).get(flip);
+        let (lo, hi) = ((lowest - zero_point) as f32, (!lowest - zero_point) as f32);
         let zero_point = zero_point - ROUND.to_bits() as i32;
         for (y, &x) in y.iter_mut().zip(x) {
             let q = x / scale;
             let q = if q > lo { q } else { lo };
             let q = if q < hi { q } else { hi };
-            *y = ((q + ROUND).to_bits() as i32 + zero_point) as u8 ^ flip;
+            *y = Y::put((q + ROUND).to_bits() as i32 + zero_point, flip);
         }
     }
 
     /// `[c][pixels]` to `[pixels][c]`.
-    fn interleave(x: &[u8], c: usize, y: &mut [u8]) {
+    fn interleave[Y: Stored](x: &[Y], c: usize, y: &mut [Y]) {
         assert_eq!(x.len(), y.len());
         let pixels = x.len() / c.max(1);
         if c == 3 {

@@ -12,7 +12,7 @@ use super::packed::{Aligned, Block};
 use super::product::{Buffer, Sums, Windows};
 use super::simd::{Job, ROWS, Words, accumulate};
 use super::with_words;
-use crate::arith::{Acc, Code, Multiplier, Products, requantize};
+use crate::arith::{Code, Multiplier, Products, requantize};
 
 /// The most sums of a row of a tile.
 const WIDEST: usize = 64;
@@ -265,12 +265,20 @@ impl Wide {
         let pixel = if blocks.end == usize::MAX { self.out_ch() * self.bytes[1] } else { y.len() };
         let widen = |x: &[u8], to: *mut i16| {
             // SAFETY: there is room for as many codes.
-            let to = unsafe { std::slice::from_raw_parts_mut(to, x.len() / bytes) };
-            match bytes {
-                1 => to.iter_mut().zip(x).for_each(|(to, &x)| *to = (x ^ flip) as i8 as i16),
-                _ => {
-                    let codes = x.as_chunks().0;
-                    to.iter_mut().zip(codes).for_each(|(to, &x)| *to = i16::from_le_bytes(x));
+            unsafe {
+                match bytes {
+                    1 => {
+                        let to = std::slice::from_raw_parts_mut(to, x.len());
+                        to.iter_mut().zip(x).for_each(|(to, &x)| *to = (x ^ flip) as i8 as i16);
+                    }
+                    _ if cfg!(target_endian = "little") => {
+                        to.cast::<u8>().copy_from_nonoverlapping(x.as_ptr(), x.len());
+                    }
+                    _ => {
+                        let to = std::slice::from_raw_parts_mut(to, x.len() / 2);
+                        let codes = to.iter_mut().zip(x.as_chunks().0);
+                        codes.for_each(|(to, &x)| *to = i16::from_le_bytes(x));
+                    }
                 }
             }
         };
@@ -309,15 +317,11 @@ impl Wide {
                     unsafe {
                         let x = x.add(begin + from + own);
                         self.sums::<S>(p, block, x, step, sums, wide);
-                        match (p.wide, self.bytes[1]) {
-                            (false, 1) => S::run(Finish::<_, 1> { p, block, sums, y, pixel, flip }),
-                            (false, _) => S::run(Finish::<_, 2> { p, block, sums, y, pixel, flip }),
-                            (true, 1) => {
-                                S::run(Finish::<_, 1> { p, block, sums: wide, y, pixel, flip })
-                            }
-                            (true, _) => {
-                                S::run(Finish::<_, 2> { p, block, sums: wide, y, pixel, flip })
-                            }
+                        S::run(Round { p, block, sums, wide });
+                        let (len, lanes) = (block.len, block.vectors * S::LANES);
+                        match self.bytes[1] {
+                            1 => S::run(Put::<1> { p, sums, lanes, len, y, pixel, flip }),
+                            _ => S::run(Put::<2> { p, sums, lanes, len, y, pixel, flip: 0 }),
                         }
                     }
                 });
@@ -439,10 +443,11 @@ impl<S: Words, const N: usize> Job<S> for Each<'_, N> {
                 }
             };
         }
-        for row in (0..rows).step_by(2) {
+        for row in (0..rows).step_by(3) {
             match rows - row {
                 1 => rows!(row, 1),
-                _ => rows!(row, 2),
+                2 => rows!(row, 2),
+                _ => rows!(row, 3),
             }
         }
     }
@@ -476,63 +481,88 @@ impl<S: Words> Job<S> for Add<'_> {
     }
 }
 
-/// A sum as `f64`, if it is below `2^51`.
-trait Sum: Acc {
-    fn real(self) -> f64;
-}
-
-impl Sum for i32 {
-    #[inline(always)]
-    fn real(self) -> f64 {
-        self.into()
-    }
-}
-
-impl Sum for i64 {
-    /// Not all machines have an instruction for it.
-    #[inline(always)]
-    fn real(self) -> f64 {
-        f64::from_bits((self as u64).wrapping_add(ROUND.to_bits())) - ROUND
-    }
-}
-
-/// The codes of `B` bytes of the rows of a tile, `pixel` bytes apart.
-struct Finish<'a, A, const B: usize> {
+/// Rounds sums times their factors: those of `wide`, if `p` is, to `sums`.
+struct Round<'a> {
     p: &'a Packed,
     block: &'a Block,
-    sums: &'a [A],
+    sums: &'a mut [i32],
+    wide: &'a [i64],
+}
+
+impl<S: Words> Job<S> for Round<'_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { p, block: &Block { channel, len, vectors, lane, .. }, sums, wide } = self;
+        let lanes = vectors * S::LANES;
+        let multipliers = &p.multiplier[channel..][..len];
+        let code = |sum: i64, &m: &Multiplier| {
+            let code: i16 = match p.wide {
+                true => requantize(sum, m, p.y_zero_point, p.clamp),
+                false => requantize(sum as i32, m, p.y_zero_point, p.clamp),
+            };
+            code as i32 - p.y_zero_point
+        };
+        for (sums, wide) in sums.chunks_exact_mut(lanes).zip(wide.chunks_exact(lanes)) {
+            match &p.factor {
+                Some(factor) if p.wide => {
+                    for ((q, &sum), &factor) in sums.iter_mut().zip(wide).zip(&factor[lane..]) {
+                        // The sum as `f64`, for which not all machines have an instruction.
+                        let bits = (sum as u64).wrapping_add(ROUND.to_bits());
+                        let sum = f64::from_bits(bits) - ROUND;
+                        let rounded = match S::FUSED {
+                            true => sum.mul_add(factor, ROUND),
+                            false => sum * factor + ROUND,
+                        };
+                        *q = rounded.to_bits() as i32;
+                    }
+                }
+                Some(factor) => {
+                    for (v, sums) in sums.chunks_exact_mut(S::LANES).enumerate() {
+                        let (factor, sums) = (&factor[lane + v * S::LANES..], sums.as_mut_ptr());
+                        // SAFETY: the machine has the instructions, as who runs it has made sure; there is a
+                        // factor for each lane.
+                        unsafe {
+                            let q = S::round_double(S::load(sums.cast()), factor.as_ptr());
+                            S::save(q, sums.cast());
+                        }
+                    }
+                }
+                None if p.wide => {
+                    for ((q, &sum), m) in sums.iter_mut().zip(wide).zip(multipliers) {
+                        *q = code(sum, m);
+                    }
+                }
+                None => {
+                    for (q, m) in sums.iter_mut().zip(multipliers) {
+                        *q = code((*q).into(), m);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stores the codes of the rows of a tile, `B` bytes of each; rows are `pixel` bytes apart.
+struct Put<'a, const B: usize> {
+    p: &'a Packed,
+    sums: &'a [i32],
+    lanes: usize,
+    len: usize,
     y: &'a mut [u8],
     pixel: usize,
     flip: u8,
 }
 
-impl<S: Words, A: Sum, const B: usize> Job<S> for Finish<'_, A, B> {
+impl<S: Words, const B: usize> Job<S> for Put<'_, B> {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { p, block: &Block { channel, len, vectors, lane, .. }, sums, .. } = self;
-        let (lo, hi) = (p.clamp.0 - p.y_zero_point, p.clamp.1 - p.y_zero_point);
-        let flip = if B == 1 { self.flip as i32 } else { 0 };
-        let bytes = |code: i32| {
-            let bytes = (code ^ flip).to_le_bytes();
-            std::array::from_fn(|i| bytes[i])
-        };
-        for (sums, y) in sums.chunks_exact(vectors * S::LANES).zip(self.y.chunks_mut(self.pixel)) {
-            let codes = y[..len * B].as_chunks_mut::<B>().0.iter_mut().zip(sums);
-            match &p.factor {
-                Some(factors) => {
-                    for ((y, sum), &factor) in codes.zip(&factors[lane..]) {
-                        let q = match S::FUSED {
-                            true => sum.real().mul_add(factor, ROUND),
-                            false => sum.real() * factor + ROUND,
-                        };
-                        *y = bytes((q.to_bits() as i32).clamp(lo, hi) + p.y_zero_point);
-                    }
-                }
-                None => {
-                    for ((y, &sum), &m) in codes.zip(&p.multiplier[channel..]) {
-                        *y = bytes(requantize::<i16>(sum, m, p.y_zero_point, p.clamp).into());
-                    }
-                }
+        let (zero, flip) = (self.p.y_zero_point, self.flip as i32);
+        let (lo, hi) = (self.p.clamp.0 - zero, self.p.clamp.1 - zero);
+        for (sums, y) in self.sums.chunks_exact(self.lanes).zip(self.y.chunks_mut(self.pixel)) {
+            let codes = y[..self.len * B].as_chunks_mut::<B>().0;
+            for (y, &q) in codes.iter_mut().zip(sums) {
+                let bytes = ((q.max(lo).min(hi) + zero) ^ flip).to_le_bytes();
+                *y = std::array::from_fn(|i| bytes[i]);
             }
         }
     }

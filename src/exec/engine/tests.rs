@@ -9,6 +9,7 @@ use super::*;
 use crate::arith::Multiplier;
 use crate::exec::float::FloatExecutor;
 use crate::exec::int::IntExecutor;
+use crate::kernels::elementwise::{self, Stored};
 use crate::lower::{IntNode, lower};
 use crate::ops::add::Add;
 use crate::ops::average_pool::AveragePool;
@@ -345,6 +346,39 @@ fn sums_of_16_bits_equal_the_reference() {
     }
 }
 
+/// Parts of sums beyond 32 bits are as long as may be, and all codes are at the end of their range.
+#[test]
+fn parts_of_sums_end_where_32_bits_do() {
+    let depth = 140_000;
+    for (of_x, of_w, code) in [
+        (Width::W16, Width::W8, -1),
+        (Width::W16, Width::W8, -128),
+        (Width::W16, Width::W8, 127),
+        (Width::W16, Width::W16, -1),
+        (Width::W16, Width::W16, -0x8000),
+        (Width::W16, Width::W16, 0x7FFF),
+        (Width::W8, Width::W16, -0x8000),
+    ] {
+        let quant = QuantParams::per_tensor(1.0, 0, of_x);
+        let acc = Accumulator {
+            weight: Codes::new(of_w, vec![code; depth]),
+            width: of_w,
+            bias: vec![77],
+            multiplier: vec![Multiplier::from_f32(3e-9).unwrap()],
+            x_zero_point: 0,
+            y_zero_point: 5,
+            clamp: (-0x8000, 0x7FFF),
+            bound: acc_bound(vec![code as i64; depth].into_iter(), 77, &quant),
+        };
+        assert!(is_wide(acc.bound));
+        let values = vec![value(&[1, depth], 0, false), value(&[1, 1], 5, false)];
+        let values = of_widths(values, [of_x, Width::W16]);
+        let graph = graph_of(IntOp::Linear(LinearInt(acc)), values);
+        let what = format!("codes of {of_x} bits times {code}");
+        assert_eq!(check(&graph, &mut Rng(15), &[1, 2], &what), "product16");
+    }
+}
+
 /// Every layer of networks of all operators, of 8 bits and of 16.
 #[test]
 fn random_networks_equal_the_reference() {
@@ -395,18 +429,37 @@ fn random_networks_equal_the_reference() {
 fn real_inputs_become_the_same_codes() {
     let mut rng = Rng(6);
     for scale in [1.0, 0.1, 0.023_529_412, 1.0 / (1u32 << 30) as f32, (1u32 << 30) as f32] {
-        for zero_point in [-128, -1, 0, 127] {
-            let quant = QuantParams::per_tensor(scale, zero_point, Width::W8);
+        for (width, zero_point) in [
+            (Width::W8, -128),
+            (Width::W8, -1),
+            (Width::W8, 0),
+            (Width::W8, 127),
+            (Width::W16, -0x8000),
+            (Width::W16, 0),
+            (Width::W16, 0x7FFF),
+        ] {
+            let quant = QuantParams::per_tensor(scale, zero_point, width);
             let ties = (-600..600).map(|i| i as f32 * 0.5 * scale);
-            let random = rng.reals(&[1000], 300.0 * scale).into_data();
+            let random = rng.reals(&[1000], 1.2 * width.highest() as f32 * scale).into_data();
             let ends = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0];
             let x: Vec<f32> = ties.chain(random).chain(ends).collect();
-            let expected: Vec<i8> = x.iter().map(|&x| quant.quantize(x, 0) as i8).collect();
+            let expected = Codes::new(width, x.iter().map(|&x| quant.quantize(x, 0)));
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-                let mut bytes = vec![0; x.len()];
-                crate::kernels::elementwise::quantize(isa, &x, scale, zero_point, 0, &mut bytes);
-                let codes: Vec<i8> = bytes.into_iter().map(|byte| byte as i8).collect();
-                assert_eq!(codes, expected, "{isa}, scale {scale:e}, zero point {zero_point}");
+                let mut bytes = vec![0; x.len() * width.bytes()];
+                match width {
+                    Width::W8 => {
+                        elementwise::quantize(isa, &x, scale, zero_point, 0, &mut bytes[..])
+                    }
+                    _ => {
+                        let y = <[u8; 2]>::all_mut(&mut bytes);
+                        elementwise::quantize(isa, &x, scale, zero_point, 0, y);
+                    }
+                }
+                assert_eq!(
+                    to_codes(width, &bytes, 0),
+                    expected,
+                    "{isa}, scale {scale:e}, zero point {zero_point} of {width} bits"
+                );
             }
         }
     }
