@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 from pycparser import c_ast, c_parser
-from z3 import And, BitVec, BitVecVal, BoolRef, BoolVal, Extract, If, Implies, Not, Or, SignExt, Solver, is_bv_value, sat, simplify, unsat
+from z3 import And, BitVec, BitVecVal, BoolRef, BoolVal, Extract, If, Implies, Not, Or, SignExt, Solver, UDiv, URem, ZeroExt, is_bv_value, sat, simplify, unsat
 
-WIDTHS = {"int": 32, "int32_t": 32, "int64_t": 64}
+WIDTHS = {"int": 32, "int8_t": 8, "int32_t": 32, "int64_t": 64}
 # Every exact result of the contracts below fits.
 EXACT = 128
 
@@ -54,6 +54,12 @@ def is_rescaled_wide(result, acc, m):
     product = (extended(high.value) << 16) + extended(low.value)
     parts = And(acc == (acc >> 16 << 16) + (acc & 0xFFFF), extended(result) == rounded(product, BoolVal(True), m["shift"]))
     return If(m["shift"] < 17, is_rescaled(result, acc, m), parts)
+
+
+def is_half(result, pair, i):
+    """Of the unsigned byte, and 8 less."""
+    byte = ZeroExt(24, pair)
+    return result + 8 == If(i == 0, URem(byte, BitVecVal(16, 32)), UDiv(byte, BitVecVal(16, 32)))
 
 
 def is_clamped(result, q, lo, hi):
@@ -107,6 +113,7 @@ def is_ratio(result, n, d, shift):
 
 # What each function allows, and what its result has to be.
 CONTRACTS = {
+    "half_of": (lambda pair, i: between(0, i, 1), is_half),
     "round_shift": (
         lambda value, shift: And(between(1, shift, 63), value > -(1 << 62), value < 1 << 62),
         lambda result, value, shift: extended(result) == rounded(value, BoolVal(True), shift)),
@@ -203,7 +210,7 @@ class Run:
         raise SystemExit(f"{e.coord}: a {type(e).__name__} is not known here")
 
     def binary(self, tree, op, a, b):
-        a, b = number(a), number(b)
+        a, b = promoted(a), promoted(b)
         if op in ("<<", ">>"):
             self.needs(tree, "a shift", between(0, b, a.size() - 1))
             count = extended(b, a.size()) if b.size() <= a.size() else Extract(a.size() - 1, 0, b)
@@ -222,7 +229,7 @@ class Run:
             self.needs(tree, "a division", And(b != 0, Or(b != -1, a != BitVecVal(1 << (width - 1), width))))
             division = Division(a, b)
             return division.quotient if op == "/" else division.rest
-        if op == "*" and not is_bv_value(simplify(a)):
+        if op == "*" and not any(is_bv_value(simplify(x)) for x in (a, b)):
             product = Product(a, b)
             ends = [x * y for x in self.ends(a) for y in self.ends(b)]
             self.needs(tree, "an overflow of *", product.within(ends, self.here()))
@@ -270,6 +277,10 @@ def number(x):
     return If(x, BitVecVal(1, 32), BitVecVal(0, 32)) if isinstance(x, BoolRef) else x
 
 
+def promoted(x):
+    return extended(number(x), 32)
+
+
 def truth(x):
     return x if isinstance(x, BoolRef) else x != 0
 
@@ -287,7 +298,7 @@ def symbol(parameter):
 
 def main(cc, header, *names):
     source = "".join("\n" if line.startswith("#include") else line for line in open(header, encoding="ascii"))
-    types = "typedef int int32_t; typedef long long int64_t;\n"
+    types = "typedef signed char int8_t; typedef short int16_t; typedef int int32_t; typedef long long int64_t;\n"
     text = subprocess.run([cc, "-E", "-"], input=source, capture_output=True, text=True, check=True).stdout
     tree = c_parser.CParser().parse(types + text, "arith.h")
     functions = {f.decl.name: f for f in tree.ext if isinstance(f, c_ast.FuncDef)}
