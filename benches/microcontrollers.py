@@ -122,7 +122,7 @@ def without_high_words(source):
             continue
         prefix = f"{layer}_product_requant"
         factors = numbers(f"{prefix}_factor", source)
-        common = re.search(r"requant\.shift = (\d+)", old)
+        common = re.search(r"\.shift = (\d+)", old)
         shifts = [int(common[1])] * len(factors) if common else numbers(f"{prefix}_shifts", source)
         spare = [factor.bit_length() - 24 for factor in factors]
         pairs = [f"{{{f >> k}, {s - k}}}" for f, s, k in zip(factors, shifts, spare)]
@@ -133,14 +133,14 @@ def without_high_words(source):
     return source
 
 
-GENERAL_64 = ("product.c", lambda s: s.replace("if (sizeof acc == sizeof(int32_t) && m.shift", "if (0 && m.shift"))
+GENERAL_64 = ("product.inc", lambda s: s.replace("if (sizeof acc == sizeof(int32_t) && m.shift", "if (0 && m.shift"))
 
 # What is switched off: the files that change, and how; options of the compiler.
 VARIANTS = {
     "`REQUANT_HIGH`": ([("net.c", without_high_words)], ""),
     "and all 32-bit rescaling": ([("net.c", without_high_words), GENERAL_64], ""),
-    "sums in registers": ([("product.c", lambda s: re.sub("define MATMUL_PAIRS .*", "define MATMUL_PAIRS 0", s))], ""),
-    "depthwise pairs": ([("conv.c", lambda s: s.replace("int small = MATMUL_DSP &&", "int small = 0 &&"))], ""),
+    "sums in registers": ([("product.inc", lambda s: re.sub("define MATMUL_PAIRS .*", "define MATMUL_PAIRS 0", s))], ""),
+    "depthwise pairs": ([("conv.inc", lambda s: s.replace("int small = MATMUL_DSP &&", "int small = 0 &&"))], ""),
     "folded Add": ([("net.c", lambda s: s.replace(".folded = 1", ".folded = 0"))], ""),
     "`NET_DSP`": ([], "-DNET_DSP=0"),
 }

@@ -11,8 +11,13 @@
 #ifndef ARITH_H
 #define ARITH_H
 
+#include <limits.h>
 #include <stdint.h>
 #include <string.h>
+
+#if CHAR_BIT != 8
+#error "codes are bytes of 8 bits: this compiler has none (CHAR_BIT is not 8)"
+#endif
 
 /* Right shifts of negative values are implementation-defined in C99; everything here needs them to
    round down. A compiler that does otherwise stops here. */

@@ -159,7 +159,7 @@ fn c_is_clean_and_computes_the_same_with_every_compiler_and_option() {
             let (compiler, options) = &ways[w];
             let what = format!("{}: {compiler} {options}", SCHEMES[s].0);
             let net = dir.path().join(s.to_string());
-            let line = format!("{compiler} {STRICT} {options} main.c net.c -o test{w} -lm");
+            let line = format!("{compiler} {STRICT} {options} test/main.c net.c -o test{w} -lm");
             let output = shell(&net, &line);
             assert!(
                 output.status.success() && both(&output).is_empty(),
@@ -190,7 +190,7 @@ fn the_header_is_good_for_cpp() {
         let program = r#"
             #include <limits>
             #include "net.h"
-            #include "vectors.h"
+            #include "test/vectors.h"
 
             static int differ(float scale, int32_t zero, int32_t bits)
             {
@@ -293,7 +293,7 @@ fn a_wrong_weight_is_found_and_its_layer_named() {
         change_number(&folder.join("net.c"), &format!("layer{i}_product_weight[] = {{"), |w| {
             w ^ 64
         });
-        let line = format!("gcc -std=c99 -O1 {CHECKED} main.c net.c -o test");
+        let line = format!("gcc -std=c99 -O1 {CHECKED} test/main.c net.c -o test");
         assert!(shell(&folder, &line).status.success());
         let output = shell(&folder, "./test");
         assert_eq!(output.status.code(), Some(1), "layer {i}: {}", both(&output));

@@ -128,9 +128,11 @@ fn a_wrong_output_is_found() {
     let dir = scratch();
     let net = dir.path().join("net");
     deploy_c(&net, &graph, "net", &x);
-    change_number(&net.join("vectors.h"), "net_outputs[NET_VECTORS][NET_OUTPUT_SIZE] = {", |n| {
-        n ^ 1
-    });
+    change_number(
+        &net.join("test/vectors.h"),
+        "net_outputs[NET_VECTORS][NET_OUTPUT_SIZE] = {",
+        |n| n ^ 1,
+    );
     let output = make("m4", &net, &["run"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stdout}");

@@ -46,7 +46,7 @@ fn deploy_writes_what_it_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let model = root().join("tests/golden/linear.scale_channel.onnx");
     for (target, files) in [
-        ("c", &["net.h", "net.c", "vectors.h", "Makefile"][..]),
+        ("c", &["net.h", "net.c", "test/vectors.h", "Makefile"][..]),
         ("rust", &["src/lib.rs", "tests/vectors.rs"]),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_naive-ptq"));

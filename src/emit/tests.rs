@@ -219,10 +219,10 @@ fn plans_keep_what_is_still_read() {
 
 #[test]
 fn names_are_identifiers() {
-    for name in ["net", "keywords_2", "a"] {
+    for name in ["net", "keywords_2", "a", "memcpy", "linux"] {
         check_name(name).unwrap();
     }
-    for name in ["", "9x", "Net", "a-b", "int", "fn", "main", "x y", "ä", "_a"] {
+    for name in ["", "9x", "Net", "a-b", "int", "fn", "main", "stddef", "time", "x y", "ä", "_a"] {
         assert!(check_name(name).is_err(), "{name}");
     }
 }

@@ -23,7 +23,7 @@ const MARKS: [&str; 13] = [
     "# No dependencies, and no part of any workspace around it.",
 ];
 /// Where emitted files lie.
-const FOLDERS: [&str; 3] = ["", "src", "tests"];
+const FOLDERS: [&str; 4] = ["", "src", "test", "tests"];
 
 /// The files, as paths in `folder`, that belong to a network written there before; none if there is none.
 pub fn written_files(folder: &Path) -> Vec<PathBuf> {

@@ -120,6 +120,12 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
     cc.args((0..nets.len()).map(|i| format!("net{i}.c"))).args(["-o", "main"]);
     let Some(output) = started(cc.current_dir(&folder), "cc") else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The same files as C++.
+    let mut cpp = Command::new("c++");
+    cpp.args(["-x", "c++", "-fsyntax-only"]).args((0..nets.len()).map(|i| format!("net{i}.c")));
+    if let Some(output) = started(cpp.current_dir(&folder), "c++") {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
     let mut child = Command::new(folder.path().join("main"));
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

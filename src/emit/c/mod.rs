@@ -47,8 +47,8 @@ impl Target for C {
         let sources = emitter.sources();
         files.extend(sources.into_iter().map(|source| (source.file.into(), source.text.into())));
         if !vectors.is_empty() {
-            files.push(("main.c".into(), emitter.program(include_str!("main.c.in"))));
-            files.push(("vectors.h".into(), emitter.vectors(vectors)));
+            files.push(("test/main.c".into(), emitter.program(include_str!("main.c.in"))));
+            files.push(("test/vectors.h".into(), emitter.vectors(vectors)));
         }
         Ok(files)
     }
@@ -178,7 +178,7 @@ fn declaration(name: &str, of: Element, types: Types, items: &[Value]) -> String
         Element::Multiplier => "struct multiplier".into(),
         Element::Struct(name, _) => format!("struct {}", typed(name, types)),
     };
-    format!("{align}static const {of} {name}[] = {{\n    {items}\n}};\n")
+    format!("{align}SECTION static const {of} {name}[] = {{\n    {items}\n}};\n")
 }
 
 /// What `T` of `arith.h` makes of `name`.
@@ -202,6 +202,33 @@ fn bytes(of: Element, types: Types) -> usize {
 /// The type of codes of this width.
 fn code(width: Width) -> String {
     format!("int{width}_t")
+}
+
+/// Members of a struct in the order of its declaration: those of a struct within it, as `product.depth`, and of an
+/// array, as `strides[0]`, in braces of their own, which C++ takes, too.
+fn nested(members: &[(&str, String)], indent: &str) -> String {
+    let head = |name: &str| name.find(['.', '[']).map_or(name.len(), |end| end);
+    let of = |(name, _): &(&str, String)| name[..head(name)].to_owned();
+    let mut text = String::new();
+    for alike in members.chunk_by(|a, b| of(a) == of(b)) {
+        let (name, value) = &alike[0];
+        let first = head(name);
+        let inner = alike.iter().map(|(name, value)| (&name[first..], value));
+        text += &match name[first..].chars().next() {
+            None => format!("{indent}.{name} = {value},\n"),
+            Some('[') => {
+                let items: Vec<&str> = inner.map(|(_, value)| &**value).collect();
+                format!("{indent}.{} = {{{}}},\n", &name[..first], items.join(", "))
+            }
+            Some(_) => {
+                let inner: Vec<_> =
+                    inner.map(|(name, value)| (&name[1..], value.clone())).collect();
+                let inner = nested(&inner, &format!("{indent}    "));
+                format!("{indent}.{} = {{\n{inner}{indent}}},\n", &name[..first])
+            }
+        };
+    }
+    text
 }
 
 /// What a node adds to the file.
@@ -288,7 +315,7 @@ impl<'a> Emitter<'a> {
             let suffix = call.argument.map_or(String::new(), |argument| format!("_{argument}"));
             let constants = format!("{name}{suffix}");
             let of_call = if number == 0 { String::new() } else { format!("_{number}") };
-            let mut members = String::new();
+            let mut members = Vec::new();
             for (field, element) in call.fields {
                 let value = match (element, &field.value) {
                     (Some(element), Value::List(items)) => {
@@ -300,8 +327,9 @@ impl<'a> Emitter<'a> {
                     }
                     (_, value) => initializer(value),
                 };
-                let _ = writeln!(members, "    .{} = {value},", field.name);
+                members.push((field.name, value));
             }
+            let members = nested(&members, "    ");
             let function = typed(call.function, types);
             let _ = writeln!(
                 printed.constants,
@@ -326,6 +354,14 @@ impl<'a> Emitter<'a> {
                 ("SIZE", &*edge.value.len().to_string()),
                 ("SCALE", &*format!("{scale:e}")),
                 ("ZERO_POINT", &*zero.to_string()),
+                ("QUOTED", &*quoted(&edge.value.name)),
+                (
+                    "OFFSET",
+                    &*place.map_or(String::new(), |at| {
+                        let edge = edge.name.to_uppercase();
+                        self.fill(&format!("#define @NAME_{edge}_OFFSET {at}\n"), &[])
+                    }),
+                ),
                 ("PLACE", &*place.map_or(String::new(), |at| self.at(at, edge.value.quant.width))),
             ];
             self.fill(template, &values)
@@ -386,8 +422,19 @@ impl<'a> Emitter<'a> {
             ("ARENA_SIZE", &*self.memory.size.to_string()),
             ("PLACES", &*self.for_edges(&self.places(), include_str!("place.h.in"))),
             ("LAYERS", &*graph.nodes.len().to_string()),
+            ("HASH", &*format!("{:016x}", self.hash())),
+            ("VERSION", env!("CARGO_PKG_VERSION")),
         ];
         text + " */\n" + &self.fill(include_str!("net.h.in"), &values)
+    }
+
+    /// FNV-1a of 64 bits of all constants, and of what is called with them, whatever the network is called.
+    fn hash(&self) -> u64 {
+        let nodes: Vec<Printed> = (0..self.graph.nodes.len()).map(|i| self.print(i)).collect();
+        let step = |hash: u64, byte: u8| (hash ^ byte as u64).wrapping_mul(0x0100_0000_01B3);
+        let texts = nodes.iter().map(|node| node.constants.clone());
+        let texts = texts.chain([self.codes(), self.calls(&nodes)]);
+        texts.fold(0xCBF2_9CE4_8422_2325, |hash, text| text.bytes().fold(hash, step))
     }
 
     /// Inputs and outputs that have a place in the memory, and not a constant's.
@@ -419,7 +466,7 @@ impl<'a> Emitter<'a> {
                 let (what, code) = (describe(value), code(value.quant.width));
                 let _ = writeln!(
                     text,
-                    "\n/* {what} */\nstatic const {code} value{v}_codes[] = {{\n    {items}\n}};"
+                    "\n/* {what} */\nSECTION static const {code} value{v}_codes[] = {{\n    {items}\n}};"
                 );
             }
         }
@@ -453,10 +500,19 @@ impl<'a> Emitter<'a> {
 
     /// Inputs are copied, functions called, outputs copied.
     fn body(&self, nodes: &[Printed]) -> String {
-        let (graph, mut text) = (self.graph, String::new());
+        let mut text = String::new();
         for edge in edges(self.graph).iter().filter(|edge| edge.is_input()) {
             text += &self.copy(edge, &self.place(edge.v), &edge.name);
         }
+        text += &self.calls(nodes);
+        for edge in edges(self.graph).iter().filter(|edge| !edge.is_input()) {
+            text += &self.copy(edge, &edge.name, &self.place(edge.v));
+        }
+        text
+    }
+
+    fn calls(&self, nodes: &[Printed]) -> String {
+        let (graph, mut text) = (self.graph, String::new());
         for (i, (node, printed)) in graph.nodes.iter().zip(nodes).enumerate() {
             for (function, constants, argument) in &printed.calls {
                 let inputs = match argument {
@@ -473,9 +529,6 @@ impl<'a> Emitter<'a> {
             let (place, value) = (self.place(node.output), &graph.values[node.output]);
             let (len, bits) = (value.len(), value.quant.width);
             let _ = writeln!(text, "    TRACE({i}, {place}, {len}, {bits});");
-        }
-        for edge in edges(self.graph).iter().filter(|edge| !edge.is_input()) {
-            text += &self.copy(edge, &edge.name, &self.place(edge.v));
         }
         text
     }
@@ -524,6 +577,16 @@ impl<'a> Emitter<'a> {
         ];
         self.fill(include_str!("vectors.h.in"), &values)
     }
+}
+
+/// A name between the quotes of a string.
+fn quoted(name: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\\' | '?' => format!("\\{c}"),
+        c if c.is_ascii_graphic() || c == ' ' => c.to_string(),
+        _ => "_".into(),
+    };
+    name.chars().map(escaped).collect()
 }
 
 /// Twenty numbers in a line.

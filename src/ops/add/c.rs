@@ -8,7 +8,7 @@ use crate::quant::Width;
 
 impl Emit<C> for AddInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("add.c", include_str!("add.c")) }
+        const { &Source::new("add.inc", include_str!("add.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

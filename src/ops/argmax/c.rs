@@ -6,7 +6,7 @@ use crate::ops::language::{C, Emit, Source};
 
 impl Emit<C> for ArgMaxInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("argmax.c", include_str!("argmax.c")) }
+        const { &Source::new("argmax.inc", include_str!("argmax.c")) }
     }
 
     fn emit(&self, c: &mut Node) {

@@ -6,7 +6,7 @@ use crate::ops::language::{C, Emit, Source};
 
 impl Emit<C> for AveragePoolInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("average_pool.c", include_str!("average_pool.c")) }
+        const { &Source::new("average_pool.inc", include_str!("average_pool.c")) }
     }
 
     fn emit(&self, c: &mut Node) {

@@ -8,7 +8,7 @@ use crate::tensor::strides;
 
 impl Emit<C> for ConcatInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("concat.c", include_str!("concat.c")) }
+        const { &Source::new("concat.inc", include_str!("concat.c")) }
     }
 
     fn emit(&self, c: &mut Node) {
@@ -20,11 +20,11 @@ impl Emit<C> for ConcatInt {
                     .sizes("x_strides", &part.x_strides)
                     .sizes("y_strides", &part.y_strides);
             }
+            c.value("offset", part.offset);
             if let Some(TableInt(table)) = &part.table {
                 c.array("table", Element::Code, table.iter());
             }
-            c.value("offset", part.offset)
-                .value("size", part.shape.iter().product::<usize>())
+            c.value("size", part.shape.iter().product::<usize>())
                 .value("block", block)
                 .value("pitch", pitch)
                 .call("concat", Some(i));

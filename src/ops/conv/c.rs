@@ -9,7 +9,7 @@ use crate::quant::Width;
 
 impl Emit<C> for ConvInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("conv.c", include_str!("conv.c")).on(&[PRODUCT]) }
+        const { &Source::new("conv.inc", include_str!("conv.c")).on(&[PRODUCT]) }
     }
 
     fn needs(&self, width: Width) -> Needs {

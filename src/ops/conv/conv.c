@@ -3,7 +3,7 @@
  * iy = oy * stride + ky * dilation - pad, likewise ix: the integer reference `int.rs` in C99. The zero
  * point is moved into the bias, so that positions outside the input count as the code zx.
  *
- * The includer has included arith.h and kernels/product.c. `scratch` is at a multiple of 4 bytes.
+ * The includer has included arith.h and product.inc. `scratch` is at a multiple of 4 bytes.
  *
  * Depthwise, that is in_ch = group > 1:
  *   weight[o][ky][kx] is number (o * kh + ky) * kw + kx.
@@ -14,7 +14,7 @@
  *   y may be x if oh * ow <= h * w and out_ch = in_ch: a channel is read before any of it is written.
  *
  * Otherwise:
- *   weight[o][ky][kx][c] is as product.c says with blocks of 2 rows, k = (ky * kw + kx) * in_ch / group
+ *   weight[o][ky][kx][c] is as product.inc says with blocks of 2 rows, k = (ky * kw + kx) * in_ch / group
  *     + c, for the channels of each group by itself, one group after the other.
  *   scratch holds the columns of three positions, and the codes of one before they are widened unless
  *     in_ch / group is a multiple of 4: with depth4 = even4(kh * kw * in_ch / group), which rounds up
@@ -361,11 +361,11 @@ INLINE void T(conv)(const struct T(conv) *p, const x_t *x, y_t *y, void *scratch
     int32_t g, in_per_group = p->x_shape[3] / p->group, out_per_group = p->y_shape[3] / p->group;
     int32_t weights = (out_per_group + 1) / 2 * 2 * ((p->product.depth + 3) / 4 * 4);
     if (p->group > 1 && in_per_group == 1) {
-        T(conv_depthwise)(p, x, y, scratch);
+        T(conv_depthwise)(p, x, y, (int16_t *)scratch);
         return;
     }
     for (g = 0; g < p->group; g++) {
         T(conv_group)(p, g * out_per_group, (g + 1) * out_per_group, p->product.weight + WEIGHTS(g * weights),
-                   x + g * in_per_group, y, scratch);
+                   x + g * in_per_group, y, (int16_t *)scratch);
     }
 }

@@ -9,7 +9,7 @@ use crate::quant::Width;
 
 impl Emit<C> for ConvTransposeInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("conv_transpose.c", include_str!("conv_transpose.c")).on(&[PRODUCT]) }
+        const { &Source::new("conv_transpose.inc", include_str!("conv_transpose.c")).on(&[PRODUCT]) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

@@ -2,7 +2,7 @@
  * y[n][oy][ox][o] = requantize(bias[o] + sum (x[n][iy][ix][c] - zx) * weight[o][ky][kx][c]) over the taps
  * for which iy * stride + ky * dilation - pad = oy, likewise ix: the integer reference `int.rs` in C99.
  *
- * The includer has included arith.h and kernels/product.c. weight[o][ky][kx][c] is number
+ * The includer has included arith.h and product.inc. weight[o][ky][kx][c] is number
  * ((o * kh + ky) * kw + kx) * in_ch / group + c, and product.bias is q_b[o] alone: the number of taps
  * differs between positions, so the zero point cannot be moved into it. y is not x.
  */

@@ -8,7 +8,7 @@ use crate::quant::Width;
 
 impl Emit<C> for LinearInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("linear.c", include_str!("linear.c")).on(&[PRODUCT]) }
+        const { &Source::new("linear.inc", include_str!("linear.c")).on(&[PRODUCT]) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

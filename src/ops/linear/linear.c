@@ -2,7 +2,7 @@
  * y[r][o] = requantize(bias[o] + sum_i (x[r][i] - zx) * weight[o][i]): the integer reference `int.rs` in
  * C99. The zero point is moved into the bias.
  *
- * The includer has included arith.h and kernels/product.c. The weights have blocks of 4 rows. y is not x.
+ * The includer has included arith.h and product.inc. The weights have blocks of 4 rows. y is not x.
  */
 
 struct T(linear) {

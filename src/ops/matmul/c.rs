@@ -6,7 +6,7 @@ use crate::ops::language::{C, Emit, Source};
 
 impl Emit<C> for MatMulInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("matmul.c", include_str!("matmul.c")) }
+        const { &Source::new("matmul.inc", include_str!("matmul.c")) }
     }
 
     fn emit(&self, c: &mut Node) {

@@ -6,7 +6,7 @@ use crate::ops::language::{C, Emit, Source};
 
 impl Emit<C> for MaxPoolInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("max_pool.c", include_str!("max_pool.c")) }
+        const { &Source::new("max_pool.inc", include_str!("max_pool.c")) }
     }
 
     fn emit(&self, c: &mut Node) {

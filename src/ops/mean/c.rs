@@ -6,7 +6,7 @@ use crate::ops::language::{C, Emit, Source};
 
 impl Emit<C> for MeanInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("mean.c", include_str!("mean.c")) }
+        const { &Source::new("mean.inc", include_str!("mean.c")) }
     }
 
     fn emit(&self, c: &mut Node) {

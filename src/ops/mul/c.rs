@@ -8,7 +8,7 @@ use crate::quant::Width;
 
 impl Emit<C> for MulInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("mul.c", include_str!("mul.c")) }
+        const { &Source::new("mul.inc", include_str!("mul.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

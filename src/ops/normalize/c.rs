@@ -7,7 +7,7 @@ use crate::quant::Width;
 
 impl Emit<C> for NormalizeInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("normalize.c", include_str!("normalize.c")) }
+        const { &Source::new("normalize.inc", include_str!("normalize.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

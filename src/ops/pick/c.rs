@@ -6,7 +6,7 @@ use crate::ops::language::{C, Emit, Source};
 
 impl Emit<C> for PickInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("slice.c", include_str!("slice.c")) }
+        const { &Source::new("slice.inc", include_str!("slice.c")) }
     }
 
     fn emit(&self, c: &mut Node) {

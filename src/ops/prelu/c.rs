@@ -7,7 +7,7 @@ use crate::quant::Width;
 
 impl Emit<C> for PReluInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("prelu.c", include_str!("prelu.c")) }
+        const { &Source::new("prelu.inc", include_str!("prelu.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

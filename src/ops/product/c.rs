@@ -7,7 +7,7 @@ use crate::ops::language::c::{Element, Node};
 use crate::quant::{QuantParams, Width};
 
 /// What the operators that sum products include in C.
-pub const PRODUCT: Source = Source::new("product.c", include_str!("product.c"))
+pub const PRODUCT: Source = Source::new("product.inc", include_str!("product.c"))
     .on(&[Source::new("dsp.h", include_str!("dsp.h"))]);
 
 impl Accumulator {
@@ -45,30 +45,32 @@ impl Accumulator {
         c.array("product.weight", Element::Weight, weight)
             .array("product.bias", Element::Acc, bias)
             .value("product.depth", depth)
-            .value("product.out_ch", self.bias.len())
-            .value("product.requant.y_zero_point", self.y_zero_point)
-            .value("product.requant.clamp", self.clamp);
+            .value("product.out_ch", self.bias.len());
         self.emit_requant(c);
-        c.value("product.bound", self.bound);
+        c.value("product.requant.y_zero_point", self.y_zero_point)
+            .value("product.requant.clamp", self.clamp)
+            .value("product.bound", self.bound);
     }
 
     /// How sums are rescaled: the first form of `product.c` whose conditions all channels meet. The code of the
     /// general one is shared.
     fn emit_requant(&self, c: &mut Node) {
-        let (form, shifts) = if let Some(shifts) = self.shifts().filter(|_| !c.types.wide) {
-            ("REQUANT_SHIFT", shifts)
+        const FORM: &str = "product.requant.form";
+        let shifts = if let Some(shifts) = self.shifts().filter(|_| !c.types.wide) {
+            c.name(FORM, "REQUANT_SHIFT");
+            shifts
         } else if let Some((factors, shifts)) =
             self.high_words(c.types.x, c.types.y).filter(|_| !c.types.wide)
         {
-            c.array("product.requant.factor", Element::I32, factors);
-            ("REQUANT_HIGH", shifts)
+            c.name(FORM, "REQUANT_HIGH").array("product.requant.factor", Element::I32, factors);
+            shifts
         } else {
             let multipliers = self.multiplier.iter().copied();
-            c.array("product.requant.multiplier", Element::Multiplier, multipliers);
-            c.read_by_shared_code(128);
-            ("REQUANT_GENERAL", vec![0])
+            c.name(FORM, "REQUANT_GENERAL")
+                .array("product.requant.multiplier", Element::Multiplier, multipliers)
+                .read_by_shared_code(128);
+            vec![0]
         };
-        c.name("product.requant.form", form);
         match shifts.iter().all(|shift| *shift == shifts[0]) {
             true => c.value("product.requant.shift", shifts[0]),
             false => c.array("product.requant.shifts", Element::U8, shifts),

@@ -9,7 +9,7 @@ impl Emit<C> for RecodeInt {
     fn source(&self) -> &'static Source {
         match self {
             Self::Table(table) => Emit::<C>::source(table),
-            Self::Scaled(_) => const { &Source::new("recode.c", include_str!("recode.c")) },
+            Self::Scaled(_) => const { &Source::new("recode.inc", include_str!("recode.c")) },
         }
     }
 

@@ -11,7 +11,7 @@ impl Emit<C> for ResizeInt {
     fn source(&self) -> &'static Source {
         match self {
             Self::Nearest(pick) => Emit::<C>::source(pick),
-            Self::Linear(_) => const { &Source::new("resize.c", include_str!("resize.c")) },
+            Self::Linear(_) => const { &Source::new("resize.inc", include_str!("resize.c")) },
         }
     }
 

@@ -7,7 +7,7 @@ use crate::quant::Width;
 
 impl Emit<C> for SoftmaxInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("softmax.c", include_str!("softmax.c")) }
+        const { &Source::new("softmax.inc", include_str!("softmax.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

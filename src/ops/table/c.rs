@@ -7,7 +7,7 @@ use crate::quant::Width;
 
 impl Emit<C> for TableInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("clip.c", include_str!("clip.c")) }
+        const { &Source::new("clip.inc", include_str!("clip.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {

@@ -7,7 +7,7 @@ use crate::quant::Width;
 
 impl Emit<C> for TransposeInt {
     fn source(&self) -> &'static Source {
-        const { &Source::new("transpose.c", include_str!("transpose.c")) }
+        const { &Source::new("transpose.inc", include_str!("transpose.c")) }
     }
 
     fn needs(&self, _width: Width) -> Needs {
