@@ -302,8 +302,7 @@ impl Wide {
         blocks: Range<usize>,
     ) {
         let flip = self.isa.flip();
-        let mut sums = [0; ROWS * WIDEST];
-        let mut wide = [0; ROWS * WIDEST];
+        let (mut sums, mut wide) = (Lines([0; ROWS * WIDEST]), Lines([0; ROWS * WIDEST]));
         let mut channel = 0;
         for (begin, p) in &self.groups {
             let range = blocks.start..blocks.end.min(p.blocks.len());
@@ -312,7 +311,7 @@ impl Wide {
                 self.layout.tiles(lines, |row, from, step, rows| {
                     let own = if self.depthwise { block.channel } else { 0 };
                     let y = &mut y[row * pixel + channel * self.bytes[1]..];
-                    let (sums, wide) = (&mut sums[..rows * lanes], &mut wide[..rows * lanes]);
+                    let (sums, wide) = (&mut sums.0[..rows * lanes], &mut wide.0[..rows * lanes]);
                     // SAFETY: `rows` windows lie there.
                     unsafe {
                         let x = x.add(begin + from + own);
@@ -321,7 +320,7 @@ impl Wide {
                         let (len, lanes) = (block.len, block.vectors * S::LANES);
                         match self.bytes[1] {
                             1 => S::run(Put::<1> { p, sums, lanes, len, y, pixel, flip }),
-                            _ => S::run(Put::<2> { p, sums, lanes, len, y, pixel, flip: 0 }),
+                            _ => S::run(Put::<2> { p, sums, lanes, len, y, pixel, flip }),
                         }
                     }
                 });
@@ -379,6 +378,10 @@ impl Wide {
         }
     }
 }
+
+/// No register's numbers lie across two lines of the cache.
+#[repr(align(64))]
+struct Lines<T>([T; ROWS * WIDEST]);
 
 /// Sums of a block of some windows, from `start` on.
 struct Tile<'a> {
@@ -556,14 +559,17 @@ struct Put<'a, const B: usize> {
 impl<S: Words, const B: usize> Job<S> for Put<'_, B> {
     #[inline(always)]
     unsafe fn run(self) {
-        let (zero, flip) = (self.p.y_zero_point, self.flip as i32);
-        let (lo, hi) = (self.p.clamp.0 - zero, self.p.clamp.1 - zero);
+        let Self { p, len, flip, .. } = self;
+        let zero = p.y_zero_point;
+        let (lo, hi) = (p.clamp.0 - zero, p.clamp.1 - zero);
+        let code = |q: i32| q.max(lo).min(hi) + zero;
         for (sums, y) in self.sums.chunks_exact(self.lanes).zip(self.y.chunks_mut(self.pixel)) {
-            let codes = y[..self.len * B].as_chunks_mut::<B>().0;
-            for (y, &q) in codes.iter_mut().zip(sums) {
-                let bytes = ((q.max(lo).min(hi) + zero) ^ flip).to_le_bytes();
-                *y = std::array::from_fn(|i| bytes[i]);
+            if B == 1 {
+                y[..len].iter_mut().zip(sums).for_each(|(y, &q)| *y = code(q) as u8 ^ flip);
+                continue;
             }
+            let codes = y[..2 * len].as_chunks_mut().0.iter_mut();
+            codes.zip(sums).for_each(|(y, &q)| *y = (code(q) as i16).to_le_bytes());
         }
     }
 }
