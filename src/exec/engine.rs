@@ -41,13 +41,15 @@
 //! # }
 //! ```
 
+mod arena;
 mod loops;
 mod moves;
 mod step;
 #[cfg(test)]
 mod tests;
 
-use self::step::{Scratch, Sizes, Step, to_bytes, to_codes};
+use self::arena::{Scratch, Sizes, to_bytes, to_codes};
+use self::step::Step;
 use super::check_inputs;
 use crate::codes::Codes;
 use crate::error::{Result, bail};

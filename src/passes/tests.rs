@@ -734,7 +734,7 @@ fn a_function_that_is_spelled_out_is_rounded_once() {
         let quantized = crate::testing::quantize::quantize(&graph, &ranges, scheme).unwrap();
         let (_, integer) = crate::testing::quantize::export_checked(&quantized).unwrap();
         assert_eq!(integer.nodes.len(), 4);
-        let got = crate::exec::int::IntExecutor::new(&integer).run(&inputs).unwrap();
+        let got = crate::testing::exec::int::IntExecutor::new(&integer).run(&inputs).unwrap();
         let x = quantized.values[quantized.inputs[0]].quant.as_ref().unwrap();
         for ((got, expected), &v) in got.iter().zip(&outputs).zip(&quantized.outputs) {
             let y = quantized.values[v].quant.as_ref().unwrap();

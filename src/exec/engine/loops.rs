@@ -10,7 +10,7 @@ mod rows;
 
 use std::fmt::Debug;
 
-use super::step::{Scratch, to_bytes};
+use super::arena::{Scratch, to_bytes};
 use crate::codes::Codes;
 use crate::kernels::isa::Isa;
 use crate::ops::IntOp;

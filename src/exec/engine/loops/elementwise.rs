@@ -2,7 +2,7 @@
 
 use super::rows::{Gathered, Rows};
 use super::{Arguments, Loop, UNIT, with_stored};
-use crate::exec::engine::step::Scratch;
+use crate::exec::engine::arena::Scratch;
 use crate::kernels::elementwise::{Ratio, Scaled, Stored, Sum, add, mul, recode, table};
 use crate::kernels::isa::Isa;
 use crate::ops::IntOp;

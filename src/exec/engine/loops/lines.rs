@@ -3,7 +3,7 @@
 use super::rows::Rows;
 use super::{Arguments, Loop, with_stored};
 use crate::codes::with_codes;
-use crate::exec::engine::step::Scratch;
+use crate::exec::engine::arena::Scratch;
 use crate::kernels::elementwise::{Stored, Target};
 use crate::kernels::isa::Isa;
 use crate::kernels::reduce::{

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Arguments, Loop, with_stored};
 use crate::arith::{Multiplier, strided_index};
-use crate::exec::engine::step::Scratch;
+use crate::exec::engine::arena::Scratch;
 use crate::kernels::elementwise::{Stored, Target};
 use crate::kernels::isa::Isa;
 use crate::kernels::matrix::{

@@ -3,7 +3,7 @@
 use super::rows::Rows;
 use super::{Arguments, Loop, UNIT, with_stored};
 use crate::arith::strided_index;
-use crate::exec::engine::step::Scratch;
+use crate::exec::engine::arena::Scratch;
 use crate::kernels::elementwise::Stored;
 use crate::kernels::isa::Isa;
 use crate::ops::IntOp;

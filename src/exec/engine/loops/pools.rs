@@ -4,7 +4,7 @@ use super::rows::Rows;
 use super::{Arguments, Loop, with_stored};
 use crate::arith::{Code, round_ratio};
 use crate::codes::Codes;
-use crate::exec::engine::step::{Scratch, to_bytes};
+use crate::exec::engine::arena::{Scratch, to_bytes};
 use crate::kernels::elementwise::Stored;
 use crate::kernels::isa::Isa;
 use crate::kernels::product::Windows;
