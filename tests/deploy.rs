@@ -223,8 +223,8 @@ fn the_header_is_good_for_cpp() {
         fs::write(folder.join("main.cpp"), program).unwrap();
         for line in [
             &format!("gcc {STRICT} -c net.c"),
-            "g++ -std=c++11 -pedantic -Wall -Wextra -Wconversion -Werror -DNET_REAL main.cpp net.o -o test",
-            "./test",
+            "g++ -std=c++11 -pedantic -Wall -Wextra -Wconversion -Werror -DNET_REAL main.cpp net.o -o program",
+            "./program",
         ] {
             let output = shell(&folder, line);
             assert!(output.status.success(), "{what}: {line}: {}", both(&output));
@@ -293,9 +293,9 @@ fn a_wrong_weight_is_found_and_its_layer_named() {
         change_number(&folder.join("net.c"), &format!("layer{i}_product_weight[] = {{"), |w| {
             w ^ 64
         });
-        let line = format!("gcc -std=c99 -O1 {CHECKED} test/main.c net.c -o test");
+        let line = format!("gcc -std=c99 -O1 {CHECKED} test/main.c net.c -o program");
         assert!(shell(&folder, &line).status.success());
-        let output = shell(&folder, "./test");
+        let output = shell(&folder, "./program");
         assert_eq!(output.status.code(), Some(1), "layer {i}: {}", both(&output));
         let text = stdout(&output);
         let expected = format!("vector 0: layer {i} differs\nvector 0: FAIL\n");
@@ -599,8 +599,9 @@ fn ram_is_what_deploy_says() {
         assert_eq!(c["ram_bytes"], C.memory(&net(scheme)).size, "{what}");
         assert!(c["ram_bound_bytes"].as_u64() <= c["ram_bytes"].as_u64(), "{what}");
         let folder = dir.path().join("c");
-        let mut names: Vec<String> = (fs::read_dir(&folder).unwrap())
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        let mut names: Vec<String> = (entries(&folder).into_iter())
+            .map(|(name, _)| name[text(&folder).len() + 1..].to_owned())
+            .filter(|name| name != "test")
             .collect();
         names.sort();
         let mut reported: Vec<String> = serde_json::from_value(c["files"].clone()).unwrap();
