@@ -7,6 +7,7 @@ use super::shapes::squeezed;
 use crate::error::{Result, bail};
 use crate::graph::{Value, ValueId};
 use crate::ops::add::Add;
+use crate::ops::clip::Clip;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
@@ -46,10 +47,13 @@ const TABLE: &[(&str, Decompose)] = &[
     ("InstanceNormalization", normalize),
     ("LayerNormalization", normalize),
     ("LpNormalization", normalize),
+    ("Max", bound),
+    ("Min", bound),
     ("Pow", power),
     ("RMSNormalization", normalize),
     ("ReduceL2", length),
     ("ReduceMean", mean),
+    ("ReduceSum", total),
     ("SpaceToDepth", depth),
     ("Squeeze", squeeze),
     ("Sum", sum),
@@ -162,6 +166,15 @@ impl Steps<'_, '_> {
         self.step(Op::Unary(Unary::Reciprocal), &[x])
     }
 
+    /// The sum of what `mean` is the mean of.
+    fn sum_along(&mut self, mean: Mean, x: ValueId) -> Result<ValueId> {
+        let axes = self.shape(x).iter().zip(&mean.reduced);
+        let count: usize = axes.filter(|(_, r)| **r).map(|(&d, _)| d).product();
+        let mean = self.step(Op::Mean(mean), &[x])?;
+        let count = self.constant(vec![], vec![count as f32])?;
+        self.step(Op::Mul(Mul), &[mean, count])
+    }
+
     fn add(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.step(Op::Add(Add { subtract: false }), &[a, b])
     }
@@ -257,15 +270,41 @@ fn mean(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     reduce(steps, x, |steps, mean| steps.step(Op::Mean(mean), &[x]))
 }
 
+fn total(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    if steps.node.opset >= 13 {
+        // From then on its axes are an input, as those of others are later.
+        steps.node.opset = steps.node.opset.max(18);
+    }
+    reduce(steps, x, |steps, mean| steps.sum_along(mean, x))
+}
+
+/// The larger or the smaller one of a value and of numbers.
+fn bound(steps: &mut Steps, _: ValueId) -> Result<ValueId> {
+    let (mut limits, mut values) = (Vec::new(), Vec::new());
+    for index in 0..steps.proto.input.len() {
+        let Some(v) = steps.value(index)? else { bail!(Invalid, "an input is missing") };
+        match steps.importer.graph.real_constant(v).map(|t| t.data()) {
+            Some(&[limit]) => limits.push(limit),
+            Some(_) => bail!(Unsupported, "a limit of many numbers"),
+            None => values.push(v),
+        }
+    }
+    let (&[x], Some(&first)) = (&values[..], limits.first()) else {
+        bail!(Unsupported, "of {} values and {} numbers", values.len(), limits.len());
+    };
+    let clip = match steps.node.op_type == "Max" {
+        true => Clip { lo: limits.into_iter().fold(first, f32::max), hi: f32::INFINITY },
+        false => Clip { lo: f32::NEG_INFINITY, hi: limits.into_iter().fold(first, f32::min) },
+    };
+    steps.node.inputs.clear();
+    steps.step(Op::Clip(clip), &[x])
+}
+
 /// The root of a sum of squares.
 fn length(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     reduce(steps, x, |steps, mean| {
-        let axes = steps.shape(x).iter().zip(&mean.reduced);
-        let count: usize = axes.filter(|(_, r)| **r).map(|(&d, _)| d).product();
         let square = steps.step(Op::Mul(Mul), &[x, x])?;
-        let mean = steps.step(Op::Mean(mean), &[square])?;
-        let count = steps.constant(vec![], vec![count as f32])?;
-        let sum = steps.step(Op::Mul(Mul), &[mean, count])?;
+        let sum = steps.sum_along(mean, square)?;
         steps.square_root(sum)
     })
 }

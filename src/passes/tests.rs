@@ -615,6 +615,134 @@ fn scale_and_offset_become_part_of_a_normalization() {
     }
 }
 
+/// Along other axes than the last ones it stands between two transpositions, which scale and offset pass.
+#[test]
+fn normalizations_along_other_axes_are_moved() {
+    for reduced in [[false, true, false], [true, false, false], [true, false, true]] {
+        let kept = |i: usize| if reduced[i] { TOKENS[i] } else { 1 };
+        let shape: Vec<usize> = (1..3).map(kept).collect();
+        let mut graph = net(TOKENS, |net, x| {
+            let y = spell(net, x, Spelled { reduced, ..LAYER });
+            let (scale, offset) = (net.random(&shape), net.random(&shape));
+            let y = net.node(MUL, &[scale, y]);
+            vec![net.node(ADD, &[y, offset])]
+        });
+        let names = names_after(fuse_normalization, &mut graph);
+        assert_eq!(names, "Transpose Normalize Transpose", "{reduced:?}");
+    }
+}
+
+/// Mean and deviation of `x` along `axis`, without that axis, put back by a reshape where `back` says so.
+fn without_axis(net: &mut Net, x: usize, axis: usize, back: bool) -> [usize; 2] {
+    let shape = net.graph.values[x].shape.clone();
+    let mean = Op::Mean(Mean { reduced: (0..shape.len()).map(|i| i == axis).collect() });
+    let mut kept = shape.clone();
+    kept.remove(axis);
+    let dropped = Op::Reshape(Reshape { shape: kept });
+    let put_back = Op::Reshape(Reshape {
+        shape: shape.iter().enumerate().map(|(i, &d)| if i == axis { 1 } else { d }).collect(),
+    });
+    let m = net.node(mean.clone(), &[x]);
+    let mut m = net.node(dropped.clone(), &[m]);
+    if back {
+        m = net.node(put_back.clone(), &[m]);
+    }
+    let d = net.node(Op::Add(Add { subtract: true }), &[x, m]);
+    let square = net.node(MUL, &[d, d]);
+    let v = net.node(mean, &[square]);
+    let v = net.node(dropped, &[v]);
+    let epsilon = number(net, 1e-3);
+    let v = net.node(ADD, &[v, epsilon]);
+    let mut root = net.node(Op::Unary(Unary::Sqrt), &[v]);
+    if back {
+        root = net.node(put_back, &[root]);
+    }
+    let factor = net.node(Op::Unary(Unary::Reciprocal), &[root]);
+    [m, factor]
+}
+
+/// Without the axis a square is broadcast along another one, and means something else.
+#[test]
+fn normalizations_without_the_axis_become_one_node() {
+    for (back, expected) in [(true, "Normalize"), (false, "")] {
+        let mut graph = net(&[4, 4], |net, x| {
+            let [m, factor] = without_axis(net, x, 1, back);
+            let d = net.node(Op::Add(Add { subtract: true }), &[x, m]);
+            vec![net.node(MUL, &[d, factor])]
+        });
+        let names = names_after(fuse_normalization, &mut graph);
+        assert!(if back { names == expected } else { !names.contains("Normalize") }, "{names}");
+    }
+}
+
+/// `x · factor + (offset − mean · factor)`, with a scale in the factor.
+#[test]
+fn expanded_normalizations_become_one_node() {
+    for (scaled, shifted, negated, alike) in [
+        (true, true, false, true),
+        (true, true, true, true),
+        (false, false, false, true),
+        (true, false, true, true),
+        (true, true, false, false),
+    ] {
+        let mut graph = net(TOKENS, |net, x| {
+            let [mean, mut factor] = without_axis(net, x, 2, true);
+            if scaled {
+                let scale = net.random(&[8]);
+                factor = net.node(MUL, &[factor, scale]);
+            }
+            let [mean, other] = if alike { [mean, x] } else { [x, mean] };
+            let product = net.node(MUL, &[other, factor]);
+            let mean = if negated { net.node(Op::Unary(Unary::Neg), &[mean]) } else { mean };
+            let mut rest = net.node(MUL, &[factor, mean]);
+            if shifted {
+                let offset = net.random(&[8]);
+                rest = match negated {
+                    true => net.node(ADD, &[rest, offset]),
+                    false => net.node(Op::Add(Add { subtract: true }), &[offset, rest]),
+                };
+            }
+            let subtract = !shifted && !negated;
+            vec![net.node(Op::Add(Add { subtract }), &[product, rest])]
+        });
+        let names = names_after(fuse_normalization, &mut graph);
+        assert_eq!(names == "Normalize", alike, "{names}");
+    }
+}
+
+/// A normalization of each row of channels is one of groups.
+#[test]
+fn reshaped_normalizations_are_those_of_groups() {
+    let groups = |inner: &'static [usize], norm: Kind| {
+        let mut graph = net(&[2, 6, 4, 4], |net, x| {
+            let [to, back] =
+                [inner, &[2, 6, 4, 4]].map(|shape| Op::Reshape(Reshape { shape: shape.to_vec() }));
+            let y = net.node(to, &[x]);
+            let y = net.node(Op::Normalize(Normalize::plain(norm, 1e-3)), &[y]);
+            let y = net.node(back, &[y]);
+            let [scale, offset] = [(); 2].map(|()| net.random(&[6, 1, 1]));
+            let y = net.node(MUL, &[y, scale]);
+            vec![net.node(ADD, &[y, offset])]
+        });
+        let names = names_after(fuse_normalization, &mut graph);
+        match &graph.nodes[0].op {
+            Op::Normalize(op) => Ok(op.kind),
+            _ => Err(names),
+        }
+    };
+    assert_eq!(groups(&[2, 3, 32], Kind::Groups(3)), Ok(Kind::Groups(3)));
+    assert_eq!(groups(&[2, 2, 3, 4, 4], Kind::Layer { axis: 2 }), Ok(Kind::Groups(2)));
+    assert_eq!(groups(&[6, 32], Kind::Layer { axis: 1 }), Ok(Kind::Groups(3)));
+    for (inner, norm) in [
+        (&[2, 3, 32][..], Kind::Rms { axis: 2 }),
+        (&[2, 4, 24], Kind::Groups(4)),
+        (&[1, 4, 48], Kind::Groups(2)),
+        (&[3, 64], Kind::Layer { axis: 1 }),
+    ] {
+        assert!(groups(inner, norm).is_err(), "{inner:?}");
+    }
+}
+
 /// Other users, outputs, codes and clamps between: each keeps what it is about.
 #[test]
 fn normalizations_with_other_users_stay_spelled_out() {
@@ -650,9 +778,8 @@ fn normalizations_with_other_users_stay_spelled_out() {
 /// What divides by something else: another mean, another root, not the same axes.
 #[test]
 fn what_is_no_normalization_stays() {
-    let middle = Spelled { reduced: [false, true, false], ..LAYER };
     let rms = Spelled { centered: false, length: true, floor: Floor::Clip(0.5), ..LAYER };
-    for how in [middle, rms, Spelled { floor: Floor::Sum, ..LAYER }] {
+    for how in [rms, Spelled { floor: Floor::Sum, ..LAYER }] {
         let mut graph = net(TOKENS, |net, x| vec![spell(net, x, how)]);
         let before = graph.nodes.len();
         names_after(fuse_normalization, &mut graph);

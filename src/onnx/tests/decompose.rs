@@ -401,3 +401,38 @@ fn normalizations_of_other_kinds() {
     let (_, y) = run(&of(&[4, 3], length, vec![], 13));
     close(&y[0], &tabulate(&[4], |p| square(p, 1.0).sqrt()));
 }
+
+/// A sum is a mean times its count; the larger one of a value and a number is a clamp.
+#[test]
+fn sums_along_axes_and_limits() {
+    for (opset, keep) in [(11, 1), (13, 0), (18, 1)] {
+        let mut total = node("ReduceSum", &["x"], "y").with(int("keepdims", keep));
+        let mut constants = vec![];
+        match opset {
+            11 => total = total.with(ints("axes", &[-1])),
+            _ => {
+                total.input.push("axes".into());
+                constants.push(int64("axes", &[-1]));
+            }
+        }
+        let (x, y) = run(&of(&[4, 3], total, constants, opset));
+        let x = x.map(|&x| x as f64);
+        let shape = if keep == 1 { vec![4, 1] } else { vec![4] };
+        close(&y[0], &tabulate(&shape, |p| (0..3).map(|i| at(&x, &[p[0], i])).sum()));
+    }
+    let limit = |name: &str, x: f32| real(name, &[], &[x]);
+    for (op_type, of_two) in [("Max", f64::max as fn(f64, f64) -> f64), ("Min", f64::min)] {
+        let bound = node(op_type, &["a", "x", "b"], "y");
+        let constants = vec![limit("a", 0.25), limit("b", 0.5)];
+        let (x, y) = run(&of(&[4, 3], bound, constants, 13));
+        let both = of_two(0.25, 0.5);
+        close(&y[0], &tabulate(&[4, 3], |p| of_two(at(&x, p) as f64, both)));
+    }
+    let two = node("Max", &["x", "x"], "y");
+    refused(&of(&[4, 3], two, vec![], 13), "of 2 values and 0 numbers");
+    let many = node("Max", &["x", "a"], "y");
+    refused(
+        &of(&[4, 3], many, vec![real("a", &[3], &[1.0, 2.0, 3.0])], 13),
+        "a limit of many numbers",
+    );
+}
