@@ -626,3 +626,36 @@ fn ram_is_what_deploy_says() {
         assert_eq!(rust["ram_bytes"], sizes[0] + 2 * sizes[1], "{what}");
     }
 }
+
+/// All `.c` files outside `test` make one program with a user's own `main`, as C and as C++, where both sides agree
+/// whose memory it is.
+#[test]
+fn the_folder_drops_into_a_project() {
+    if !programs(&["gcc", "g++"]) {
+        return;
+    }
+    let dir = scratch();
+    let folder = dir.path().join("net");
+    deploy_c(&folder, &net(SCALE), "net", &samples(1));
+    let sources: Vec<String> = entries(&folder).into_iter().map(|(name, _)| name).collect();
+    let sources = sources.iter().filter(|name| name.ends_with(".c") && !name.contains("/test/"));
+    assert_eq!(sources.count(), 1);
+    let own = "#include \"net/net.h\"\nint main(void) { CALL; return NET_HASH[0] == 0; }\n";
+    fs::write(dir.path().join("own.c"), own.replace("CALL", "net_run(net_input(), net_output())"))
+        .unwrap();
+    let arena = own.replace("CALL", "net_run(0, 0, 0)");
+    fs::write(dir.path().join("arena.c"), format!("#define NET_CALLER_ARENA\n{arena}")).unwrap();
+    let section = "-DNET_CONST_SECTION=__attribute__((section(\".w\")))";
+    for (line, links) in [
+        (format!("gcc {section} own.c net/net.c -o own"), true),
+        ("g++ -x c++ own.c net/net.c -o own".into(), true),
+        ("gcc -DNET_CALLER_ARENA arena.c net/net.c -o own".into(), true),
+        ("gcc arena.c net/net.c -o own".into(), false),
+        ("gcc -DNET_CALLER_ARENA net/net.c -c -o net.o".into(), true),
+        ("gcc own.c net.o -o own".into(), false),
+        ("gcc -fsyntax-only -D__CHAR_BIT__=16 net/net.c".into(), false),
+    ] {
+        let output = shell(dir.path(), &line);
+        assert_eq!(output.status.success(), links, "{line}: {}", both(&output));
+    }
+}
