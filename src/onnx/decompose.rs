@@ -252,7 +252,7 @@ fn power(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
             let root = steps.square_root(x)?;
             steps.reciprocal(root)
         }
-        Some(exponent) => bail!(Unsupported, "a power of {exponent}"),
+        Some(exponent) => steps.step(Op::Unary(Unary::Power { exponent }), &[x]),
         None => bail!(Invalid, "the exponent is missing"),
     }
 }

@@ -70,7 +70,11 @@ pub(super) fn fold(node: &mut OnnxNode, folding: &mut Folding) -> Option<Result<
             binary(node, room)
         }
         "Neg" | "Abs" | "Not" if of_ints => unary(node, room),
-        "Div" => divide(node, room),
+        "Div" => of_reals(node, room, |a, b| a / b),
+        // One exponent for all is that of a function.
+        "Pow" if matches!(&node.inputs[..], [_, Some(Input::Real(e))] if e.data().len() != 1) => {
+            of_reals(node, room, |a, b| libm::pow(a.into(), b.into()) as f32)
+        }
         "Floor" | "Ceil" | "Round" => real(node, room),
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" if of_ints => reduce(node),
         _ => return None,
@@ -394,13 +398,13 @@ fn binary(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
     Ok(Numbers::Ints(result, dt::INT64))
 }
 
-/// A true division: a rounded reciprocal would make some quotients too small to be whole.
-fn divide(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
+/// `f` of two constants. A quotient is a true division: a rounded reciprocal would make some too small to be whole.
+fn of_reals(node: &mut OnnxNode, room: &mut Room, f: impl Fn(f32, f32) -> f32) -> Result<Numbers> {
     match (node.inputs[0].take(), node.inputs.get_mut(1).and_then(Option::take)) {
         (Some(Input::Real(a)), Some(Input::Real(b))) => {
-            elementwise(room, &a, &b, |a, b| Some(a / b)).map(Numbers::Real)
+            elementwise(room, &a, &b, |a, b| Some(f(a, b))).map(Numbers::Real)
         }
-        _ => bail!(Unsupported, "a division of constants of different types"),
+        _ => bail!(Unsupported, "{} of constants of different types", node.op_type),
     }
 }
 

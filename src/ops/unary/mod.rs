@@ -10,7 +10,7 @@ mod tests;
 pub use function::{Argument, Function, Step};
 
 use super::clip::Clip;
-use super::onnx_node::{Attribute, OnnxNode};
+use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::table::TableInt;
 use super::{Lowering, Operator, Wants, elements, expect_inputs};
 use crate::error::{Result, bail};
@@ -21,6 +21,17 @@ use crate::tensor::{Shape, Tensor};
 pub enum Unary {
     /// `|x|`
     Abs,
+    /// `arctan x`
+    Atan,
+    /// The least integer that is not below `x`
+    Ceil,
+    /// `x` if `x ≥ 0`, else `alpha · (e^(x/alpha) − 1)`
+    Celu {
+        /// Limit far below 0, negated.
+        alpha: f32,
+    },
+    /// `cos x`
+    Cos,
     /// `x` if `x ≥ 0`, else `alpha · (eˣ − 1)`
     Elu {
         /// Limit far below 0, negated.
@@ -30,6 +41,8 @@ pub enum Unary {
     Erf,
     /// `eˣ`
     Exp,
+    /// The largest integer that is not above `x`
+    Floor,
     /// `x/2 · (1 + erf(x/√2))`, or its approximation by `tanh`
     Gelu {
         /// The approximation `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`.
@@ -53,10 +66,28 @@ pub enum Unary {
     Log,
     /// `−x`
     Neg,
+    /// `x^exponent`
+    Power {
+        /// Any number.
+        exponent: f32,
+    },
     /// `1 / x`
     Reciprocal,
+    /// The nearest integer, half to even
+    Round,
+    /// `gamma · x` if `x ≥ 0`, else `gamma · alpha · (eˣ − 1)`
+    Selu {
+        /// Limit far below 0, negated, by `gamma`.
+        alpha: f32,
+        /// Slope above 0.
+        gamma: f32,
+    },
     /// `1 / (1 + e^(−x))`
     Sigmoid,
+    /// −1, 0 or 1
+    Sign,
+    /// `sin x`
+    Sin,
     /// `ln(1 + eˣ)`
     Softplus,
     /// `√x`
@@ -73,7 +104,21 @@ impl Unary {
             Self::Abs => x.abs(),
             Self::Elu { alpha } if x < 0.0 => alpha as f64 * libm::expm1(x),
             Self::LeakyRelu { alpha } if x < 0.0 => alpha as f64 * x,
-            Self::Elu { .. } | Self::LeakyRelu { .. } => x,
+            Self::Celu { alpha } if x < 0.0 => alpha as f64 * libm::expm1(x / alpha as f64),
+            Self::Celu { .. } | Self::Elu { .. } | Self::LeakyRelu { .. } => x,
+            Self::Selu { alpha, gamma } if x < 0.0 => {
+                gamma as f64 * (alpha as f64 * libm::expm1(x))
+            }
+            Self::Selu { gamma, .. } => gamma as f64 * x,
+            Self::Atan => libm::atan(x),
+            Self::Ceil => x.ceil(),
+            Self::Cos => libm::cos(x),
+            Self::Floor => x.floor(),
+            Self::Power { exponent } => libm::pow(x, exponent as f64),
+            Self::Round => x.round_ties_even(),
+            Self::Sign if x == 0.0 || x.is_nan() => x,
+            Self::Sign => x.signum(),
+            Self::Sin => libm::sin(x),
             Self::Erf => libm::erf(x),
             Self::Exp => libm::exp(x),
             Self::Gelu { tanh: false } => {
@@ -100,7 +145,9 @@ impl Unary {
     pub fn limits(self) -> Clip {
         match self {
             Self::HardSigmoid { .. } | Self::Sigmoid => Clip { lo: 0.0, hi: 1.0 },
-            Self::Erf | Self::Tanh => Clip { lo: -1.0, hi: 1.0 },
+            Self::Cos | Self::Erf | Self::Sign | Self::Sin | Self::Tanh => {
+                Clip { lo: -1.0, hi: 1.0 }
+            }
             _ => Clip::NONE,
         }
     }
@@ -109,17 +156,27 @@ impl Unary {
 impl Operator for Unary {
     const ONNX: &'static [&'static str] = &[
         "Abs",
+        "Atan",
+        "Ceil",
+        "Celu",
+        "Cos",
         "Elu",
         "Erf",
         "Exp",
+        "Floor",
         "Gelu",
         "HardSigmoid",
         "HardSwish",
         "LeakyRelu",
         "Log",
         "Neg",
+        "Pow",
         "Reciprocal",
+        "Round",
+        "Selu",
         "Sigmoid",
+        "Sign",
+        "Sin",
         "Softplus",
         "Sqrt",
         "Tanh",
@@ -132,6 +189,22 @@ impl Operator for Unary {
         let mut number = |name, default| node.take_float(name).map(|f| f.unwrap_or(default));
         Ok(match op_type.as_str() {
             "Abs" => Self::Abs,
+            "Atan" => Self::Atan,
+            "Ceil" => Self::Ceil,
+            "Celu" => Self::Celu { alpha: number("alpha", 1.0)? },
+            "Cos" => Self::Cos,
+            "Floor" => Self::Floor,
+            "Pow" => match node.take_input_number(1)? {
+                Some(exponent) => Self::Power { exponent },
+                None => bail!(Invalid, "the exponent is missing"),
+            },
+            "Round" => Self::Round,
+            "Selu" => Self::Selu {
+                alpha: number("alpha", 1.673_263_2)?,
+                gamma: number("gamma", 1.050_701)?,
+            },
+            "Sign" => Self::Sign,
+            "Sin" => Self::Sin,
             "Elu" => Self::Elu { alpha: number("alpha", 1.0)? },
             "Erf" => Self::Erf,
             "Exp" => Self::Exp,
@@ -160,6 +233,22 @@ impl Operator for Unary {
         let number = |node: OnnxNode, name, x| node.with(name, Attribute::Float(x));
         match *self {
             Self::Abs => OnnxNode::new("Abs"),
+            Self::Atan => OnnxNode::new("Atan"),
+            Self::Ceil => OnnxNode::new("Ceil"),
+            Self::Celu { alpha } => number(OnnxNode::new("Celu"), "alpha", alpha),
+            Self::Cos => OnnxNode::new("Cos"),
+            Self::Floor => OnnxNode::new("Floor"),
+            Self::Power { exponent } => {
+                let mut node = OnnxNode::new("Pow");
+                node.inputs = vec![Some(Input::Real(Tensor::of([], vec![exponent])))];
+                node
+            }
+            Self::Round => OnnxNode::new("Round"),
+            Self::Selu { alpha, gamma } => {
+                number(number(OnnxNode::new("Selu"), "alpha", alpha), "gamma", gamma)
+            }
+            Self::Sign => OnnxNode::new("Sign"),
+            Self::Sin => OnnxNode::new("Sin"),
             Self::Elu { alpha } => number(OnnxNode::new("Elu"), "alpha", alpha),
             Self::Erf => OnnxNode::new("Erf"),
             Self::Exp => OnnxNode::new("Exp"),

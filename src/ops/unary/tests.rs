@@ -4,8 +4,19 @@ use crate::quant::{QuantParams, Range};
 use crate::testing::quantize::quantize;
 use crate::testing::*;
 
-const ALL: [Unary; 20] = [
+const ALL: [Unary; 31] = [
     Unary::Abs,
+    Unary::Atan,
+    Unary::Ceil,
+    Unary::Celu { alpha: 0.5 },
+    Unary::Cos,
+    Unary::Floor,
+    Unary::Power { exponent: 1.7 },
+    Unary::Power { exponent: 3.0 },
+    Unary::Round,
+    Unary::Selu { alpha: 1.6732632, gamma: 1.050701 },
+    Unary::Sign,
+    Unary::Sin,
     Unary::Elu { alpha: 1.0 },
     Unary::Elu { alpha: 0.3 },
     Unary::Erf,
@@ -40,12 +51,34 @@ fn erf(x: f64) -> f64 {
     sum * (-x * x).exp() * std::f64::consts::FRAC_2_SQRT_PI
 }
 
+/// The nearest even integer, plus the nearest of −1, 0 and 1 to what is left: halves to even.
+fn rint(x: f64) -> f64 {
+    let even = 2.0 * (x / 2.0).round();
+    let left = x - even;
+    even + (left > 0.5) as i32 as f64 - (left < -0.5) as i32 as f64
+}
+
 /// The formulas of ONNX, with the standard library's functions.
 fn f(op: Unary, x: f64) -> f64 {
     let sigmoid =
         |x: f64| if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) };
     match op {
         Unary::Abs => x.max(-x),
+        Unary::Atan => x.atan(),
+        Unary::Ceil => -(-x).floor(),
+        Unary::Celu { alpha } => {
+            let alpha = alpha as f64;
+            x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0)
+        }
+        Unary::Cos => x.cos(),
+        Unary::Floor => x - x.rem_euclid(1.0),
+        Unary::Power { exponent } => x.powf(exponent as f64),
+        Unary::Round => rint(x),
+        Unary::Selu { alpha, gamma } => {
+            gamma as f64 * if x < 0.0 { alpha as f64 * x.exp_m1() } else { x }
+        }
+        Unary::Sign => (x > 0.0) as i32 as f64 - (x < 0.0) as i32 as f64,
+        Unary::Sin => x.sin(),
         Unary::Elu { alpha } => {
             if x < 0.0 {
                 alpha as f64 * x.exp_m1()
@@ -205,9 +238,13 @@ fn attributes_have_the_defaults_of_onnx() {
     assert_eq!(import("HardSigmoid", &[]), Unary::HardSigmoid { alpha: 0.2, beta: 0.5 });
     assert_eq!(import("Gelu", &[]), Unary::Gelu { tanh: false });
     let none = [("approximate", Attribute::String("none".into()))];
+    let (alpha, gamma) = (1.67326319217681884765625, 1.05070102214813232421875);
+    let selu = Unary::Selu { alpha: alpha as f32, gamma: gamma as f32 };
+    assert_eq!((import("Selu", &[]), import("Celu", &[])), (selu, Unary::Celu { alpha: 1.0 }));
     assert_eq!(import("Gelu", &none), Unary::Gelu { tanh: false });
     for op_type in Unary::ONNX {
-        let mut node = onnx_node(op_type, &[&[3]], &[("gamma", Attribute::Int(1))]);
+        let mut node = onnx_node(op_type, &[&[3]], &[("delta", Attribute::Int(1))]);
+        node.inputs.push(Some(Input::Real(Tensor::from_vec(vec![2.5])))); // the exponent of Pow
         Unary::import(&mut node).unwrap();
         assert_eq!(node.attributes.len(), 1, "{op_type} takes what it does not know");
     }
