@@ -6,11 +6,79 @@
 
 use std::ops::Range;
 
-use super::product::{Buffer, Windows};
+use super::packed::Aligned;
 use super::simd::ROWS;
 
 /// Words of input that are worked on at a time, at least and at most; in between, as many as weights.
 const BAND: Range<usize> = 6 * 1024..32 * 1024;
+
+/// Windows over an input `[n, h, w, c]`.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Windows {
+    pub x_shape: [usize; 4],
+    /// `[oh, ow]`.
+    pub out: [usize; 2],
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Rows above and columns left of the input.
+    pub pad: [usize; 2],
+    /// The byte that padding holds.
+    pub zero: u8,
+}
+
+impl Windows {
+    /// `rows` windows of `depth` codes, one behind the other.
+    pub fn rows(rows: usize, depth: usize) -> Self {
+        Self {
+            x_shape: [1, rows, 1, depth],
+            out: [rows, 1],
+            kernel: [1; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            pad: [0; 2],
+            zero: 0,
+        }
+    }
+
+    /// Lines of windows, of all images.
+    pub fn lines(&self) -> usize {
+        self.x_shape[0] * self.out[0]
+    }
+
+    /// Rows and columns that a window spans.
+    pub(super) fn extent(&self) -> [usize; 2] {
+        [0, 1].map(|axis| (self.kernel[axis] - 1) * self.dilation[axis] + 1)
+    }
+
+    /// Rows and columns that `lines` by `columns` windows span.
+    pub(super) fn span(&self, [lines, columns]: [usize; 2]) -> [usize; 2] {
+        let [eh, ew] = self.extent();
+        [
+            lines.saturating_sub(1) * self.stride[0] + eh,
+            columns.saturating_sub(1) * self.stride[1] + ew,
+        ]
+    }
+
+    /// The same as rows, if each window is one pixel, and the next one the next pixel.
+    pub(super) fn simplified(self) -> Self {
+        let [n, h, w, c] = self.x_shape;
+        let point = self.kernel == [1; 2] && self.stride == [1; 2] && self.pad == [0; 2];
+        if point && self.out == [h, w] { Self::rows(n * h * w, c) } else { self }
+    }
+}
+
+/// Memory of one thread.
+#[derive(Clone, Debug, Default)]
+pub struct Buffer(pub(super) Aligned<u32>);
+
+impl Buffer {
+    /// Room for `words` numbers of 32 bits.
+    pub fn new(words: usize) -> Self {
+        Self(Aligned::new(words))
+    }
+}
 
 /// # Panics
 /// If a window spans more than `2^32` codes.
