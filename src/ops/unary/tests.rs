@@ -238,8 +238,7 @@ fn attributes_have_the_defaults_of_onnx() {
     assert_eq!(import("HardSigmoid", &[]), Unary::HardSigmoid { alpha: 0.2, beta: 0.5 });
     assert_eq!(import("Gelu", &[]), Unary::Gelu { tanh: false });
     let none = [("approximate", Attribute::String("none".into()))];
-    let (alpha, gamma) = (1.67326319217681884765625, 1.05070102214813232421875);
-    let selu = Unary::Selu { alpha: alpha as f32, gamma: gamma as f32 };
+    let selu = Unary::Selu { alpha: 1.673_263_2, gamma: 1.050_701 };
     assert_eq!((import("Selu", &[]), import("Celu", &[])), (selu, Unary::Celu { alpha: 1.0 }));
     assert_eq!(import("Gelu", &none), Unary::Gelu { tanh: false });
     for op_type in Unary::ONNX {
