@@ -1,6 +1,6 @@
 """Writes docs/accuracy.md: what each scheme makes of each network.
 
-    python3 benches/accuracy.py [--data DIR] [--samples N] [--ort]
+    python3 benches/accuracy.py [--data DIR] [--samples N] [--ort] [--binary FILE]
 
 The bundled network is always measured. DIR may hold more: mlperf_tiny/, cifar10/, models/ and imagenet/ with
 the files named below; what is missing is left out. Needs nothing but Python and cargo; --ort, which has ONNX
@@ -29,8 +29,13 @@ NETWORKS = [
     ("mobilenet_v2", "models/mobilenet_v2.onnx", "imagenet:0", "imagenet:1", IMAGENET + ["--resize", "256", "--crop", "224"]),
     ("efficientnet_lite0", "models/efficientnet_lite0.onnx", "imagenet:0", "imagenet:1", SQUARE + ["--resize", "224", "--crop", "224"]),
 ]
+# The residual path: what has no sums stays as it is.
+SUMS = '[{"types": ["Add"], "activations": 16}]'
 SCHEMES = [
     ("scale, per channel", ["--scheme", "scale", "--granularity", "channel"]),
+    ("its ranges by percentile", ["--calibrator", "percentile"]),
+    ("its sums in 16 bits", ["--recipe", SUMS]),
+    ("its weights in 4 bits", ["--weights", "4"]),
     ("scale, per tensor", ["--scheme", "scale", "--granularity", "tensor"]),
     ("shift, per channel", ["--scheme", "shift", "--granularity", "channel"]),
     ("shift, per tensor", ["--scheme", "shift", "--granularity", "tensor"]),
@@ -105,15 +110,23 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--samples", type=int, default=0, help="no more than N test samples (0: all)")
     parser.add_argument("--ort", action="store_true", help="also quantize ad_autoencoder with ONNX Runtime")
+    parser.add_argument("--binary", type=Path, help="this program instead of the one built here")
     arguments = parser.parse_args()
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-    binary = ROOT / "target/release/naive-ptq"
+    binary = arguments.binary or ROOT / "target/release/naive-ptq"
+    if not arguments.binary:
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
     few = ["--samples", arguments.samples] if arguments.samples else []
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         for name, model, calib, test, preprocessing in networks(arguments.data, scratch):
+            sums = scratch / f"{name}.json"
+            sums.write_text(SUMS)
+            has_sums = any(node["operator"] == "Add" for node in json.loads(run(binary, "inspect", model, "--json"))["nodes"])
             for scheme, options in SCHEMES:
+                if SUMS in options and not has_sums:
+                    continue
+                options = [sums if option is SUMS else option for option in options]
                 out = scratch / "int8.onnx"
                 run(binary, "quantize", model, "--calib", calib, "-o", out, *options, *preprocessing)
                 e = json.loads(
@@ -136,9 +149,13 @@ def main():
     (ROOT / "docs/accuracy.md").write_text(
         "# Accuracy\n\n"
         "Weights and activations of 8 bits, where the scheme does not say otherwise, a scale for each channel where it does\n"
-        "not either; everything else as `naive-ptq quantize` does it by default: biases corrected, ranges by the 99.99 %\n"
-        "percentile, and by min-max for 16-bit activations. Agreement: share of samples with the same largest output as the\n"
-        "float network. For ad_autoencoder, which does not classify, the SQNR is the measure.\n\n"
+        "not either; everything else as `naive-ptq quantize` does it by default: biases corrected, 8-bit ranges chosen for each\n"
+        "value (`auto`), twice the observed range for 16 bits. *Its* is that of the first row of a network. Agreement: share of\n"
+        "samples with the same largest output as the float network. For ad_autoencoder, which does not classify, the SQNR is the\n"
+        "measure.\n\n"
+        "`auto` is within the noise of these samples on healthy networks, sometimes below the percentile; what it is for are\n"
+        "networks with rare peaks that matter, which a percentile cuts. Weights of 4 bits need more than rounding to the nearest\n"
+        "code in most networks: choose the layers that bear them by a [recipe](recipes.md).\n\n"
         f"{beside}"
         f"Written by `python3 benches/accuracy.py --data DIR` at {commit}, {platform.machine()}.\n\n"
         "| network | scheme | samples | float top-1 % | top-1 % | agreement % | output SQNR dB |\n"

@@ -19,6 +19,9 @@ pub(super) fn part(name: &str) -> &str {
     name.char_indices().nth(1000).map_or(name, |(end, _)| &name[..end])
 }
 
+/// What a second node for other codes costs, in steps of folding: a small file may ask for some ten thousand.
+const TWIN: u64 = 1 << 12;
+
 impl Importer<'_> {
     /// The codes of `params` of value `v`, called `x` in the file; if it consists of other codes, node `node`
     /// makes them.
@@ -155,7 +158,13 @@ impl Importer<'_> {
             for &v in twin.inputs.iter().filter(|&&v| self.graph.values[v].constant.is_some()) {
                 self.folding.take(&self.graph.values[v].shape, 0)?;
             }
-            self.folding.take(&[], 1)?;
+            if self.folding.take(&[], TWIN).is_err() {
+                let name = &twin.name;
+                bail!(
+                    Unsupported,
+                    "too many nodes as \"{name}\" would be computed once for each set of codes"
+                );
+            }
             self.names.take(&twin.name);
             (twin.name, twin.output) = (self.names.fresh(part(&twin.name).into()), codes);
             let before = merged(&self.graph, index, &twin);

@@ -210,6 +210,25 @@ fn shapes_of_many_axes() {
     refused(&constant, "tensor \"c\" has 65 axes, more than 64");
 }
 
+/// Each value of the chain is read as it is, by the next node, and as codes: all before it would be computed again.
+#[test]
+fn values_with_and_without_codes_are_not_computed_for_ever() {
+    let codes = |count: usize| {
+        let constants = vec![real("s", &[], &[0.1]), tensor("z", dt::INT8, &[], vec![0])];
+        edited(chain(count, "Relu", &[], constants), |g| {
+            for i in 1..count {
+                let name = |part: &str| format!("{part}{i}");
+                g.node.push(node("QuantizeLinear", &[&name("v"), "s", "z"], &name("q")));
+                g.node.push(node("DequantizeLinear", &[&name("q"), "s", "z"], &name("d")));
+                g.node.push(node("Relu", &[&name("d")], &name("r")));
+            }
+        })
+    };
+    soon(&codes(100)).unwrap();
+    let error = soon(&codes(3000)).unwrap_err().to_string();
+    assert!(error.contains(": too many nodes as "), "{error}");
+}
+
 /// Not all of them are gone through for each.
 #[test]
 fn work_is_linear_in_the_number_of_nodes() {
