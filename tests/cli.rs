@@ -251,6 +251,17 @@ fn preprocessing_is_kept_in_the_file() {
         "eval int8.onnx --data TEST --samples 60 --scale 0.00784313725490196 --std 2 --json";
     assert_eq!(json(dir.path(), asked), kept);
     assert!(kept["top1"].as_f64().unwrap() > 0.8, "{kept}");
+    // Statistics keep it, too, and those of other samples are not merged with them.
+    let stats = "quantize FLOAT --calib CALIB --calib-stats";
+    prints(dir.path(), &format!("{stats} a.json --scale 2/255 --std 4/2"));
+    prints(dir.path(), &format!("{stats} b.json --scale 1/255"));
+    prints(dir.path(), "quantize FLOAT --merge a.json -o merged.onnx");
+    let read = |file: &str| fs::read(dir.path().join(file)).unwrap();
+    assert_eq!(read("merged.onnx"), read("int8.onnx"));
+    let both = "quantize FLOAT --merge a.json b.json -o both.onnx";
+    fails(dir.path(), both, &["b.json: its samples were made by {\"scale\":0.003"]);
+    let asked = "quantize FLOAT --merge a.json --scale 1/255 -o both.onnx";
+    fails(dir.path(), asked, &["a.json: its samples were made by {\"scale\":0.007"]);
     let other = "verify int8.onnx --data TEST --targets engine";
     fails_in_a_line(dir.path(), &format!("{other} --scale 1/128"), &["0.0078125", "0.007843138"]);
     fails_in_a_line(dir.path(), &format!("{other} --std 3"), &["--std 3", "says 2"]);
@@ -462,6 +473,14 @@ fn errors() {
     let quantize = "--calib CALIB -o out.onnx";
     for (arguments, texts) in [
         ("inspect missing.onnx", &["missing.onnx: No such file"][..]),
+        (
+            "quantize text.onnx --calib CALIB -o ./text.onnx",
+            &["./text.onnx is to be written, and is read, too"],
+        ),
+        (
+            "run int8.onnx --input narrow.npy -o narrow.npy",
+            &["narrow.npy is to be written, and is read, too"],
+        ),
         ("inspect folder", &["folder: "]),
         ("inspect truncated.onnx", &["truncated.onnx: not an ONNX model"]),
         ("inspect text.onnx", &["text.onnx: not an ONNX model"]),

@@ -8,7 +8,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use crate::data::{Samples, Workers};
+use crate::data::{Preprocess, Samples, Workers};
 use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, ValueId};
@@ -85,6 +85,7 @@ pub struct Observer {
     kept: Kept,
     /// The sum of the samples' hashes.
     hash: Option<u64>,
+    preprocess: Option<Preprocess>,
 }
 
 /// Runs every sample through the network and records every activation. The parts that the threads have seen
@@ -122,7 +123,14 @@ impl Observer {
         let mut seen = vec![None; graph.values.len()];
         graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
         let names = graph.values.iter().map(|v| v.name.clone()).collect();
-        Self { seen, whole: results(graph), names, kept: Kept::default(), hash: Some(0) }
+        Self {
+            seen,
+            whole: results(graph),
+            names,
+            kept: Kept::default(),
+            hash: Some(0),
+            preprocess: None,
+        }
     }
 
     /// Runs a sample through the network and records every activation; may keep it.
@@ -161,6 +169,7 @@ impl Observer {
         }
         self.kept.merge(other.kept);
         self.hash = self.hash.zip(other.hash).map(|(a, b)| a.wrapping_add(b));
+        self.preprocess = self.preprocess.take().or(other.preprocess);
     }
 
     /// Number of samples seen.
@@ -204,6 +213,16 @@ impl Observer {
     /// A number for all samples that were seen whole, in any order; `None` if statistics from a file do not tell.
     pub fn hash(&self) -> Option<u64> {
         self.hash
+    }
+
+    /// How the samples were made, where that is known.
+    pub fn preprocess(&self) -> Option<&Preprocess> {
+        self.preprocess.as_ref()
+    }
+
+    /// Says how the samples were made.
+    pub fn set_preprocess(&mut self, preprocess: Option<Preprocess>) {
+        self.preprocess = preprocess;
     }
 }
 

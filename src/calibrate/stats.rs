@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::histogram::{BINS, Histogram};
 use super::{Observer, Seen, fixed, real};
+use crate::data::Preprocess;
 use crate::error::{Result, bail};
 use crate::graph::Graph;
 use crate::tensor::Tensor;
@@ -27,6 +28,9 @@ struct File {
     /// Of all samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<u64>,
+    /// How they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preprocess: Option<Preprocess>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,6 +73,7 @@ impl Observer {
             values: values.collect(),
             kept: self.kept().map(|inputs| inputs.iter().map(digits).collect()).collect(),
             hash: self.hash,
+            preprocess: self.preprocess.clone(),
         };
         // The types above have no value that JSON cannot hold.
         serde_json::to_string(&file).unwrap_or_default()
@@ -90,7 +95,8 @@ impl Observer {
         if !(1..1 << 48).contains(&file.samples) {
             bail!(Invalid, "calibration statistics of {} samples", file.samples);
         }
-        let mut observer = Self { hash: file.hash, ..Self::new(graph) };
+        let mut observer =
+            Self { hash: file.hash, preprocess: file.preprocess, ..Self::new(graph) };
         for inputs in &file.kept {
             if inputs.len() != graph.inputs.len() {
                 bail!(

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
-use naive_ptq::data::{Dataset, check_outputs, write_atomic};
+use naive_ptq::data::{Dataset, Preprocess, check_outputs, write_atomic};
 use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::Scheme;
 use naive_ptq::quantize::{Data, Defaults, Quantizer, Recipe};
@@ -208,7 +208,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("--percentile {percent}: expected more than 0, at most 100");
     }
     let outputs = args.output.iter().chain(&args.calib_stats);
-    check_outputs(&outputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let sources =
+        [&args.model].into_iter().chain(&args.calib).chain(&args.merge).chain(&args.recipe);
+    let [outputs, sources] = [Vec::from_iter(outputs), Vec::from_iter(sources)]
+        .map(|paths| Vec::from_iter(paths.into_iter().map(PathBuf::as_path)));
+    check_outputs(&outputs, &sources)?;
     let mut recipe = args.whole_recipe()?;
 
     // The data are those of the recipe, if they are like them.
@@ -222,7 +226,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(n) => data.take(n.try_into().unwrap_or(usize::MAX)),
         None => data,
     });
-    if data.is_some() {
+    // Statistics say it themselves, but for old ones.
+    if data.is_some() || preprocess != Preprocess::default() {
         recipe.data.get_or_insert_with(Data::default).preprocess = Some(preprocess);
     }
     let load = |data: Option<&Dataset>| {
@@ -252,8 +257,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for path in &args.merge {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-        let stats = Observer::from_json(&text, quantizer.graph());
-        quantizer = quantizer.merge(stats.with_context(|| format!("{}", path.display()))?);
+        let stats = Observer::from_json(&text, quantizer.graph())
+            .with_context(|| format!("{}", path.display()))?;
+        let [ours, theirs] = [quantizer.preprocess(), stats.preprocess()];
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            let [ours, theirs] = [ours, theirs].map(serde_json::to_string);
+            bail!("{}: its samples were made by {}, others by {}", path.display(), theirs?, ours?);
+        }
+        quantizer = quantizer.merge(stats);
     }
     let samples = quantizer.observer().samples();
     if let Some(path) = &args.calib_stats {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use naive_ptq::Tensor;
 use naive_ptq::data::npy::{Element, write_npy};
-use naive_ptq::data::{Dataset, check_folder, write_atomic};
+use naive_ptq::data::{Dataset, check_outputs, write_atomic};
 use naive_ptq::model::Model;
 
 use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
@@ -40,7 +40,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    check_folder(&args.output)?;
+    check_outputs(&[&args.output], &[&args.model, &args.input])?;
     let data = args.preprocess.open(&args.input, None, &args.model)?;
     let load =
         |data: &Dataset| Ok(Model::load_with(&args.model, &args.shapes.options(Some(data))?)?);

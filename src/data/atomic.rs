@@ -32,17 +32,21 @@ pub fn check_folder(path: &Path) -> Result<()> {
     follow(path).and_then(|path| fs::metadata(folder(&path))).map(|_| ()).in_file(path)
 }
 
-/// Checks that the folders of all `paths` are there, and that no two of them are the same file.
+/// Checks that the folders of all `paths` are there, and that no two of them are the same file, nor one of `sources`.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) or [`Error::Invalid`](crate::Error::Invalid), naming the path.
-pub fn check_outputs(paths: &[&Path]) -> Result<()> {
+pub fn check_outputs(paths: &[&Path], sources: &[&Path]) -> Result<()> {
+    let sources = Vec::from_iter(sources.iter().filter_map(|source| fs::canonicalize(source).ok()));
     let mut seen = std::collections::BTreeSet::new();
     for path in paths {
         check_folder(path)?;
         let target = follow(path).in_file(path)?;
         let is_file = !target.exists() || target.is_file();
         let target = fs::canonicalize(folder(&target)).in_file(path)?.join(file_name(&target));
+        if is_file && sources.contains(&target) {
+            bail!(Invalid, "{} is to be written, and is read, too", path.display());
+        }
         if is_file && !seen.insert(target) {
             bail!(Invalid, "{} is to be written twice", path.display());
         }
@@ -387,14 +391,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "./a"].map(|name| dir.path().join(name));
         let other = dir.path().join("b");
-        check_outputs(&[&a, &other]).unwrap();
-        let error = check_outputs(&[&a, &other, &b]).unwrap_err().to_string();
+        check_outputs(&[&a, &other], &[&b]).unwrap();
+        let error = check_outputs(&[&a, &other, &b], &[]).unwrap_err().to_string();
         assert_eq!(error, format!("{} is to be written twice", b.display()));
         #[cfg(unix)]
         {
-            check_outputs(&[Path::new("/dev/null"), Path::new("/dev/null")]).unwrap();
+            check_outputs(&[Path::new("/dev/null"), Path::new("/dev/null")], &[]).unwrap();
             std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
-            assert!(check_outputs(&[&a, &dir.path().join("link")]).is_err());
+            assert!(check_outputs(&[&a, &dir.path().join("link")], &[]).is_err());
         }
     }
 }

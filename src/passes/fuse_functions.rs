@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::graph::{Graph, Index, ValueId};
+use crate::graph::{Graph, Index, Node, ValueId};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::ops::unary::{Argument, Function, Step};
@@ -29,10 +29,17 @@ pub fn fuse_functions(graph: &mut Graph) {
         if roots[node.output].is_none() {
             kept.insert(at);
         } else if seen(node.output) {
-            kept.insert(at);
             let nodes = below(graph, &index, &roots, at);
-            if nodes.len() > 1 {
+            // Limits are those of the node before, in a file that is read again.
+            let is_limit = |&&part: &&usize| {
+                let Node { op, inputs, .. } = &graph.nodes[part];
+                matches!(op, Op::Clip(_)) && is_inner(graph, &roots, inputs[0])
+            };
+            if nodes.iter().filter(|part| !is_limit(part)).count() > 1 {
+                kept.insert(at);
                 found.push((at, function(graph, &nodes), nodes));
+            } else {
+                kept.extend(nodes);
             }
         }
     }

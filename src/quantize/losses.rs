@@ -53,6 +53,8 @@ pub enum LossKind {
     Clipped,
     /// Most of its channels have fewer than 8 codes.
     SmallChannels,
+    /// Most of its channels never change.
+    DeadChannels,
     /// Codes of a bias are clipped, or scales of weights had to be raised for it, and the weights are lost.
     Bias,
     /// It never changes.
@@ -246,6 +248,13 @@ impl Losses<'_> {
                 let what = format!("has fewer than 8 codes in {few} of its {varied} channels");
                 self.found(v, LossKind::SmallChannels, few as f64, what, WIDER);
             }
+            let (dead, all) = seen.dead();
+            let is_image = self.float.values[v].shape.len() > 2 && !self.float.inputs.contains(&v);
+            if 2 * dead > all && is_image {
+                let what = format!("never changes in {dead} of its {all} channels");
+                let remedy = "calibrate on more varied samples, or leave these channels out";
+                self.found(v, LossKind::DeadChannels, dead as f64, what, remedy);
+            }
         }
         for node in &self.float.nodes {
             let db = |v: &ValueId| seen.get(v).map(|seen| seen.sqnr.db());
@@ -339,5 +348,12 @@ impl Seen {
         };
         let counts = self.extents.iter().map(|(_, extents)| count(extents));
         counts.max_by_key(|&(few, all)| (1000 * few).checked_div(all)).unwrap_or((0, 0))
+    }
+
+    /// Channels that are constants, where others are not, and all channels.
+    fn dead(&self) -> (usize, usize) {
+        let Some((1, extents)) = self.extents.first() else { return (0, 0) };
+        let dead = extents.iter().filter(|(lo, hi)| lo == hi).count();
+        (if dead < extents.len() { dead } else { 0 }, extents.len())
     }
 }

@@ -145,7 +145,8 @@ impl Quantizer {
     /// # Errors
     /// Those of [`calibrate`](Self::calibrate).
     pub fn calibrate_with(self, samples: &dyn Samples, workers: Workers) -> Result<Self> {
-        let seen = observe(&self.network, samples, workers)?;
+        let mut seen = observe(&self.network, samples, workers)?;
+        seen.set_preprocess(self.preprocess().cloned());
         Ok(self.merge(seen))
     }
 
@@ -190,11 +191,10 @@ impl Quantizer {
         let calibrator = asked.settings.calibrator(scheme)?.unwrap_or(self.base_calibrator(scheme));
         let names = || self.steps.iter().map(|step| step.name().replace(' ', "-")).collect();
         let output_width = asked.output_width()?.or(self.output_width);
-        let given = self.recipe.data.as_ref();
         let data = (self.observer.samples() > 0).then(|| Data {
             samples: self.observer.samples(),
             hash: self.observer.hash().map(|hash| format!("{hash:016x}")),
-            preprocess: given.and_then(|given| given.preprocess.clone()),
+            preprocess: self.preprocess().cloned(),
         });
         Ok(Recipe {
             version: 1,
@@ -267,10 +267,15 @@ impl Quantizer {
         }
     }
 
+    /// How the samples were made, as the recipe says, or else the statistics.
+    pub fn preprocess(&self) -> Option<&Preprocess> {
+        let said = self.recipe.data.as_ref().and_then(|data| data.preprocess.as_ref());
+        said.or(self.observer.preprocess())
+    }
+
     /// Writes down what the data were made by, where that is anything.
     fn keep_preprocess(&self, graph: &mut Graph) {
-        let preprocess = self.recipe.data.as_ref().and_then(|data| data.preprocess.as_ref());
-        let Some(preprocess) = preprocess.filter(|it| **it != Preprocess::default()) else {
+        let Some(preprocess) = self.preprocess().filter(|it| **it != Preprocess::default()) else {
             return;
         };
         if let Ok(json) = serde_json::to_string(preprocess) {
