@@ -153,7 +153,7 @@ fn what_is_not_quantized_is_named() {
         (
             weight,
             |v| v.quant.as_mut().unwrap().width = Width::W32,
-            "weights need 8 or 16 bits, got 32",
+            "weights need 4, 8 or 16 bits, got 32",
         ),
         (added, real, "in node \"n1\" (Add): unsupported: value \"c2\" is not quantized"),
     ] {

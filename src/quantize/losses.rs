@@ -25,6 +25,8 @@ const SAMPLES: usize = 4;
 /// What a value may lose against its arguments, and what it must have left to be as good as others, in dB.
 const DROP_DB: f64 = 10.0;
 const ENOUGH_DB: f64 = 20.0;
+/// An output of less has lost too much, wherever that was.
+const LEAST_DB: f64 = 14.0;
 
 /// A value that has lost much of what it has in the float network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -256,8 +258,8 @@ impl Losses<'_> {
                 self.found(v, LossKind::DeadChannels, dead as f64, what, remedy);
             }
         }
-        for node in &self.float.nodes {
-            let db = |v: &ValueId| seen.get(v).map(|seen| seen.sqnr.db());
+        let db = |v: &ValueId| seen.get(v).map(|seen| seen.sqnr.db());
+        for (index, node) in self.float.nodes.iter().enumerate() {
             let (Some(own), Some(params)) = (db(&node.output), &self.params.values[node.output])
             else {
                 continue;
@@ -266,10 +268,19 @@ impl Losses<'_> {
             let best = if params.width == Width::W8 { 35.0 } else { 60.0 };
             let arguments = node.inputs.iter().filter_map(db).reduce(f64::min);
             let Some(before) = arguments.map(|db: f64| db.min(best)) else { continue };
-            let index = node.op.output_params() == OutputParams::Index;
-            if !index && own < ENOUGH_DB.min(before - DROP_DB) {
+            let is_index = node.op.output_params() == OutputParams::Index;
+            if !is_index && own < ENOUGH_DB.min(before - DROP_DB) {
                 let what = format!("has {own:.1} dB, what it is computed from {before:.1}");
-                self.found(node.output, LossKind::Noise, own, what, WIDER);
+                let mut constants = self.params.constants[index].iter().flatten();
+                let narrow = constants.any(|params| params.width == Width::W4);
+                let remedy = if narrow { "give its weights 8 bits" } else { WIDER };
+                self.found(node.output, LossKind::Noise, own, what, remedy);
+            }
+        }
+        for &v in &self.float.outputs {
+            if let Some(own) = db(&v).filter(|&own| own < LEAST_DB) {
+                let remedy = "give what it is computed from, or its weights, more bits";
+                self.found(v, LossKind::Noise, own, format!("has {own:.1} dB"), remedy);
             }
         }
     }

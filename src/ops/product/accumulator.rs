@@ -39,7 +39,7 @@ pub fn accumulators(
     let (x, w) = (node.inputs[0], node.inputs[1]);
     let weight = arrange(node.take_codes(1, "weight")?);
     if w.quant.width == Width::W32 {
-        bail!(Unsupported, "weights need 8 or 16 bits, got {}", w.quant.width);
+        bail!(Unsupported, "weights need 4, 8 or 16 bits, got {}", w.quant.width);
     }
     let out_ch = weight.shape()[0];
     let factors = (0..out_ch)
