@@ -161,6 +161,14 @@ impl Histogram {
         })
     }
 
+    /// The share of the energy that lies beyond `lo..hi`: `Σ (x − cut(x))² / Σ x²` over the centres of bins.
+    pub fn energy_beyond(&self, lo: f32, hi: f32) -> f64 {
+        let square = |x: f32, n: u64| x as f64 * x as f64 * n as f64;
+        let all: f64 = self.bins().map(|(x, n)| square(x, n)).sum();
+        let cut: f64 = self.bins().map(|(x, n)| square(x - x.clamp(lo, hi), n)).sum();
+        if all > 0.0 { cut / all } else { 0.0 }
+    }
+
     /// Counts of `|x|` in bins from 0 on, and the width of a bin.
     pub fn magnitudes(&self) -> (Vec<u64>, f64) {
         let (negative, positive) = self.counts.split_at(HALF);

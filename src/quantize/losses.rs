@@ -27,6 +27,8 @@ const DROP_DB: f64 = 10.0;
 const ENOUGH_DB: f64 = 20.0;
 /// An output of less has lost too much, wherever that was.
 const LEAST_DB: f64 = 14.0;
+/// Share of the energy that a range may leave out.
+pub(super) const MOST_CUT: f64 = 0.01;
 
 /// A value that has lost much of what it has in the float network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,8 +57,6 @@ pub enum LossKind {
     Clipped,
     /// Most of its channels have fewer than 8 codes.
     SmallChannels,
-    /// Most of its channels never change.
-    DeadChannels,
     /// Codes of a bias are clipped, or scales of weights had to be raised for it, and the weights are lost.
     Bias,
     /// It never changes.
@@ -189,15 +189,13 @@ impl Losses<'_> {
         };
         let (lowest, highest) = params.code_range();
         let (lo, hi) = (params.dequantize(lowest, 0), params.dequantize(highest, 0));
-        let square = |x: f32, n: u64| x as f64 * x as f64 * n as f64;
-        let all: f64 = seen.bins().map(|(x, n)| square(x, n)).sum();
-        let cut: f64 = seen.bins().map(|(x, n)| square(x - x.clamp(lo, hi), n)).sum();
+        let cut = seen.energy_beyond(lo, hi);
         let Range { lo: least, hi: most } = seen.range();
-        if cut > 0.01 * all {
-            let percent = 100.0 * cut / all;
+        if cut > MOST_CUT {
+            let percent = 100.0 * cut;
             let what =
                 format!("({least}..{most}) loses {percent:.1} % of its energy beyond {lo}..{hi}");
-            self.found(v, LossKind::Clipped, cut / all, what, "use --calibrator minmax");
+            self.found(v, LossKind::Clipped, cut, what, "use --calibrator minmax");
         } else if least == most && seen.total() > 1 {
             let what = format!("is {least} in all samples");
             let remedy = "calibrate on more varied samples";
@@ -249,13 +247,6 @@ impl Losses<'_> {
             if 2 * few > varied && !shares.contains(&v) {
                 let what = format!("has fewer than 8 codes in {few} of its {varied} channels");
                 self.found(v, LossKind::SmallChannels, few as f64, what, WIDER);
-            }
-            let (dead, all) = seen.dead();
-            let is_image = self.float.values[v].shape.len() > 2 && !self.float.inputs.contains(&v);
-            if 2 * dead > all && is_image {
-                let what = format!("never changes in {dead} of its {all} channels");
-                let remedy = "calibrate on more varied samples, or leave these channels out";
-                self.found(v, LossKind::DeadChannels, dead as f64, what, remedy);
             }
         }
         let db = |v: &ValueId| seen.get(v).map(|seen| seen.sqnr.db());
@@ -359,12 +350,5 @@ impl Seen {
         };
         let counts = self.extents.iter().map(|(_, extents)| count(extents));
         counts.max_by_key(|&(few, all)| (1000 * few).checked_div(all)).unwrap_or((0, 0))
-    }
-
-    /// Channels that are constants, where others are not, and all channels.
-    fn dead(&self) -> (usize, usize) {
-        let Some((1, extents)) = self.extents.first() else { return (0, 0) };
-        let dead = extents.iter().filter(|(lo, hi)| lo == hi).count();
-        (if dead < extents.len() { dead } else { 0 }, extents.len())
     }
 }

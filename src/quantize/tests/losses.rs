@@ -93,22 +93,6 @@ fn channels_of_few_codes_are_named_once() {
 }
 
 #[test]
-fn channels_that_never_change_are_named() {
-    for (offset, expected) in [(-1e3, vec![("v4", DeadChannels)]), (0.0, vec![])] {
-        let mut net = Net::new(0);
-        let x = net.input(&[1, 2, 8, 8]);
-        let weight = net.random(&[5, 2, 1, 1]);
-        let bias = net.constant(Tensor::from_vec([&[0.0; 2][..], &[offset; 3]].concat()));
-        let window = Window::new([1, 1]);
-        let y = net.node(Op::Conv(Conv { window, group: 1 }), &[x, weight, bias]);
-        let y = net.node(Op::Clip(Clip::RELU), &[y]);
-        let found = found(net, y, samples(128, |_| 1.0), SCALE);
-        assert_eq!(kinds(&found), expected, "{found:?}");
-        assert!(found.iter().all(|loss| loss.number == 3.0), "{found:?}");
-    }
-}
-
-#[test]
 fn weights_that_a_bias_takes_the_codes_of_are_named() {
     let mut net = Net::new(0);
     let x = net.input(&[1, 64]);
