@@ -129,6 +129,28 @@ fn weights_of_4_bits_compute_the_same() {
     assert_eq!(orders.len(), 4, "{orders:?}");
 }
 
+/// Less its zero point, a code of 8 bits may need 9.
+#[test]
+fn weights_with_zero_points_compute_the_same() {
+    let of_8_bits = |seed: u64| {
+        let (mut graph, mut rng) = (four_bits(seed), Rng(seed));
+        for value in &mut graph.values {
+            let Some(quant) = value.quant.as_mut().filter(|it| it.width == Width::W4) else {
+                continue;
+            };
+            (quant.width, quant.zero_point) = (Width::W8, rng.pick(&[-128, -1, 64]));
+            let any: Vec<i32> = (-128..128).collect();
+            let codes = crate::testing::tabulate(&value.shape, |_| rng.pick(&any));
+            value.constant = Some(Constant::Codes(CodeTensor::new(Width::W8, codes)));
+        }
+        let codes = PATTERNS.map(|p| pattern_codes(&graph, &mut Rng(seed), p)).to_vec();
+        (graph, codes)
+    };
+    let nets = Vec::from_iter((0..20).map(of_8_bits));
+    check_c(&nets);
+    check_rust(&nets.into_iter().map(|(graph, _)| graph).take(3).collect::<Vec<_>>());
+}
+
 fn check_rust(nets: &[Graph]) {
     for (seed, graph) in nets.iter().enumerate() {
         let int = lower(graph).unwrap();

@@ -29,7 +29,7 @@ fn fuse(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usize> {
 }
 
 /// `b` after `a` as one clamp, if their intervals meet.
-fn intersection(a: Clip, b: Clip) -> Option<Clip> {
+pub(super) fn intersection(a: Clip, b: Clip) -> Option<Clip> {
     let both = Clip { lo: a.lo.max(b.lo), hi: a.hi.min(b.hi) };
     (both.lo <= both.hi).then_some(both)
 }

@@ -7,6 +7,8 @@ use crate::ops::Op;
 use crate::ops::clip::Clip;
 use crate::ops::unary::{Argument, Function, Step};
 
+use super::fuse_activation::intersection;
+
 /// The most nodes of a function.
 const LONGEST: usize = 64;
 
@@ -19,7 +21,7 @@ pub fn fuse_functions(graph: &mut Graph) {
     let mut hidden = vec![0; graph.values.len()];
     for node in &graph.nodes {
         for &v in &node.inputs {
-            hidden[v] += (is_inner(graph, &roots, v) && roots[v] == roots[node.output]) as usize;
+            hidden[v] += is_step(graph, &roots, v, node.output) as usize;
         }
     }
     let seen = |v: ValueId| graph.values[v].quant.is_some() || hidden[v] < index.uses(v);
@@ -32,8 +34,8 @@ pub fn fuse_functions(graph: &mut Graph) {
             let nodes = below(graph, &index, &roots, at);
             // Limits are those of the node before, in a file that is read again.
             let is_limit = |&&part: &&usize| {
-                let Node { op, inputs, .. } = &graph.nodes[part];
-                matches!(op, Op::Clip(_)) && is_inner(graph, &roots, inputs[0])
+                let Node { op, inputs, output, .. } = &graph.nodes[part];
+                matches!(op, Op::Clip(_)) && is_step(graph, &roots, inputs[0], *output)
             };
             if nodes.iter().filter(|part| !is_limit(part)).count() > 1 {
                 kept.insert(at);
@@ -43,10 +45,20 @@ pub fn fuse_functions(graph: &mut Graph) {
             }
         }
     }
-    for (at, (function, x), nodes) in found {
+    for (at, (mut function, x), nodes) in found {
         for part in nodes.into_iter().filter(|&part| part != at) {
             let parts = graph.nodes[part].parts.0.clone();
             graph.nodes[at].parts.0.extend(parts);
+        }
+        // Limits of the result are the node's, as those of other nodes are.
+        while let [.., before, Step { op: Op::Clip(limits), .. }] = &function.steps[..]
+            && let Some(clamp) = intersection(before.clamp, *limits)
+            && let Some(clamp) = intersection(clamp, graph.nodes[at].clamp)
+        {
+            graph.nodes[at].clamp = clamp;
+            if let Some(Step { clamp, .. }) = function.steps.pop().and(function.steps.last_mut()) {
+                *clamp = Clip::NONE;
+            }
         }
         graph.nodes[at].op = Op::Function(function);
         graph.nodes[at].inputs = vec![x];
@@ -59,6 +71,11 @@ pub fn fuse_functions(graph: &mut Graph) {
 fn number(graph: &Graph, v: ValueId) -> Option<f32> {
     let (&first, rest) = graph.real_constant(v)?.data().split_first()?;
     rest.iter().all(|&x| x == first).then_some(first)
+}
+
+/// Whether `v` is a step of the function that computes `of`.
+fn is_step(graph: &Graph, roots: &[Option<ValueId>], v: ValueId, of: ValueId) -> bool {
+    is_inner(graph, roots, v) && roots[v] == roots[of]
 }
 
 /// Whether `v` is a function of another value, and has no codes of its own.
@@ -101,8 +118,9 @@ fn below(graph: &Graph, index: &Index, roots: &[Option<ValueId>], last: usize) -
     let (mut nodes, mut open) = (BTreeSet::new(), vec![last]);
     while let Some(at) = open.pop() {
         if nodes.insert(at) {
-            let inner = graph.nodes[at].inputs.iter().filter(|&&v| is_inner(graph, roots, v));
-            open.extend(inner.filter_map(|&v| index.producer(v)));
+            let Node { inputs, output, .. } = &graph.nodes[at];
+            let steps = inputs.iter().filter(|&&v| is_step(graph, roots, v, *output));
+            open.extend(steps.filter_map(|&v| index.producer(v)));
         }
     }
     nodes

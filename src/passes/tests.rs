@@ -812,13 +812,18 @@ fn what_is_no_normalization_stays() {
     }
 }
 
+fn unary(net: &mut Net, function: Unary, x: usize) -> usize {
+    net.node(Op::Unary(function), &[x])
+}
+
+/// A sum or product with a number.
+fn with(net: &mut Net, op: Op, x: usize, by: f32) -> usize {
+    let by = number(net, by);
+    net.node(op, &[x, by])
+}
+
 /// `x · sigmoid(x)` and its like, as exporters spell them out.
 fn spelled_functions(net: &mut Net, x: usize) -> Vec<usize> {
-    let unary = |net: &mut Net, f, x| net.node(Op::Unary(f), &[x]);
-    let with = |net: &mut Net, op: Op, x, by| {
-        let by = number(net, by);
-        net.node(op, &[x, by])
-    };
     let sigmoid = unary(net, Unary::Sigmoid, x);
     let silu = net.node(MUL, &[x, sigmoid]);
     let scaled = with(net, MUL, x, std::f32::consts::FRAC_1_SQRT_2);
@@ -869,6 +874,48 @@ fn a_function_that_is_spelled_out_is_rounded_once() {
                 // The slopes are at most 3.
                 let most = 0.51 * y.scale[0] + 1.6 * x.scale[0];
                 assert!((got - expected).abs() <= most, "{scheme:?}: {got}, not {expected}");
+            }
+        }
+    }
+}
+
+/// Limits behind a function that others see, too, and functions of more steps than one table takes.
+#[test]
+fn functions_are_read_again_as_they_were_written() {
+    let relu = Op::Clip(Clip::RELU);
+    let limits = Op::Clip(Clip { lo: -0.25, hi: 0.5 });
+    type Function = fn(&mut Net, usize) -> usize;
+    let functions: [Function; 5] = [
+        |net, x| unary(net, Unary::Tanh, x),
+        |net, x| net.node(MUL, &[x, x]),
+        |net, x| with(net, MUL, x, 0.75),
+        |net, x| {
+            let y = unary(net, Unary::Sigmoid, x);
+            net.node(MUL, &[x, y])
+        },
+        |net, x| {
+            (0..80).fold(x, |x, i| match i % 2 {
+                0 => with(net, ADD, x, 0.01),
+                _ => with(net, MUL, x, 0.99),
+            })
+        },
+    ];
+    for (i, function) in functions.into_iter().enumerate() {
+        for limit in [&relu, &limits] {
+            let mut graph = net(&[1, 64], |net, x| {
+                let y = function(net, x);
+                vec![y, net.node(limit.clone(), &[y])]
+            });
+            let inputs = random_inputs(&graph, &mut Rng(5), 2.0);
+            let (before, _) = run_float(&graph, &inputs);
+            prepare(&mut graph);
+            let (after, ranges) = run_float(&graph, &inputs);
+            assert_eq!(after, before, "{i}");
+            for scheme in crate::testing::SCHEMES {
+                let quantized =
+                    crate::testing::quantize::quantize(&graph, &ranges, scheme).unwrap();
+                crate::testing::quantize::export_checked(&quantized)
+                    .unwrap_or_else(|e| panic!("{i}, {limit:?}: {e}"));
             }
         }
     }

@@ -62,7 +62,11 @@ pub fn accumulators(
         }
     };
     let weight = weight_codes(&w, weight)?;
-    let width = weight.width().min(w.quant.width);
+    // Without its zero point a code may need more bits than the file says.
+    let width = match weight.width() {
+        Width::W8 => w.quant.width.min(Width::W8),
+        wider => wider,
+    };
     let bound = with_codes!(&weight, weight => largest_bound(weight, &bias, x.quant));
     check_bound(bound, &multiplier)?;
     Ok(Accumulator {

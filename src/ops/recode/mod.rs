@@ -68,9 +68,9 @@ impl RecodeInt {
     }
 }
 
-/// The same for 8-bit codes, as a table.
+/// The same for 8-bit codes, as a table; those of 4 bits lie in memory as such.
 pub fn table(x: &QuantParams, y: &QuantParams, clamp: (i32, i32)) -> TableInt {
-    let (ratio, (first, last)) = (Ratio::new(x, y), x.code_range());
+    let (ratio, (first, last)) = (Ratio::new(x, y), (i8::MIN.into(), i8::MAX.into()));
     TableInt(Codes::new(y.width, (first..=last).map(|q| ratio.code(q, x, y, clamp))))
 }
 
