@@ -299,7 +299,7 @@ def symbol(parameter):
 def main(cc, header, *names):
     source = "".join("\n" if line.startswith("#include") else line for line in open(header, encoding="ascii"))
     types = "typedef signed char int8_t; typedef short int16_t; typedef int int32_t; typedef long long int64_t;\n"
-    text = subprocess.run([cc, "-E", "-"], input=source, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([cc, "-E", "-DCHAR_BIT=8", "-"], input=source, capture_output=True, text=True, check=True).stdout
     tree = c_parser.CParser().parse(types + text, "arith.h")
     functions = {f.decl.name: f for f in tree.ext if isinstance(f, c_ast.FuncDef)}
     missing = functions.keys() ^ (CONTRACTS.keys() | WITHOUT)
