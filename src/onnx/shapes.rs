@@ -272,6 +272,7 @@ fn moved(node: &mut OnnxNode, room: &mut Room) -> Result<Numbers> {
             let target = take_ints(node, 1)?;
             let target = target.data().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
             let shape = broadcast(&x, &target.collect::<Shape>())?;
+            check(&shape)?;
             let steps = broadcast_strides(&x, &steps, &shape);
             pick(node, room, shape.clone(), strided_indices(shape, steps))
         }
