@@ -68,9 +68,10 @@ impl RecodeInt {
     }
 }
 
-/// The same for 8-bit codes, as a table; those of 4 bits lie in memory as such.
+/// The same as a table; codes of 4 bits lie in memory as those of 8.
 pub fn table(x: &QuantParams, y: &QuantParams, clamp: (i32, i32)) -> TableInt {
-    let (ratio, (first, last)) = (Ratio::new(x, y), (i8::MIN.into(), i8::MAX.into()));
+    let (ratio, width) = (Ratio::new(x, y), x.width.max(Width::W8));
+    let (first, last) = (width.lowest(), width.highest());
     TableInt(Codes::new(y.width, (first..=last).map(|q| ratio.code(q, x, y, clamp))))
 }
 

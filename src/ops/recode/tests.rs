@@ -64,3 +64,15 @@ fn ties_that_no_factor_rounds_are_divided() {
     let halves = RecodeInt::new(&x, &QuantParams::per_tensor(2.0, 0, Width::W8), (-128, 127));
     assert!(matches!(halves, RecodeInt::Scaled(Params { denominator: 1, .. })));
 }
+
+/// A constant of 4 bits lies in memory as one of 8.
+#[test]
+fn a_table_of_4_bits_has_an_entry_for_each_byte() {
+    let x = QuantParams::per_tensor(0.5, 1, Width::W4);
+    let y = QuantParams::per_tensor(0.25, 3, Width::W8);
+    let Codes::I8(table) = super::table(&x, &y, y.code_range()).0 else { panic!("of 8 bits") };
+    assert_eq!(table.len(), 256);
+    for code in -8..8 {
+        assert_eq!(i32::from(table[(code + 128) as usize]), 2 * (code - 1) + 3);
+    }
+}

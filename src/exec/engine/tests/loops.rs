@@ -102,9 +102,7 @@ impl Draw<'_> {
         let both = [Width::W8, Width::W16];
         for i in 0..4 * times {
             let x = both[i % 2];
-            // Codes of 16 bits that are to be copied are those of the result; see `lower`.
-            let is_shared = self.op.output_params() == OutputParams::Shared && x == Width::W16;
-            let y = if self.op.keeps_codes() || is_shared { x } else { both[i / 2 % 2] };
+            let y = if self.op.keeps_codes() { x } else { both[i / 2 % 2] };
             if let Some(graph) = self.node(rng, [x, y]) {
                 let what = format!("{i}: {:?} {:?}", self.shapes, graph.nodes[0].op);
                 let what = what.get(..2000).unwrap_or(&what);
