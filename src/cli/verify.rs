@@ -125,13 +125,14 @@ fn build(
     files.push(target.runner(graph, "net"));
     write_folder(folder, &files)?;
     let (variable, default) = how.tool;
-    let tool = std::env::var(variable).unwrap_or(default.into());
+    let asked = std::env::var(variable).ok().filter(|tool| !tool.trim().is_empty());
+    let tool = asked.unwrap_or(default.into());
     // As make has it, a variable may hold options, too; a path may hold spaces.
     let mut words = match Path::new(&tool).exists() {
         true => vec![&*tool],
         false => tool.split_whitespace().collect(),
     };
-    let mut command = Command::new(if words.is_empty() { default } else { words.remove(0) });
+    let mut command = Command::new(words.remove(0));
     command.args(words).args(how.arguments).current_dir(folder);
     compile(command, &tool, how.install)?;
     Ok(folder.join(how.program))

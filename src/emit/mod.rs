@@ -63,6 +63,16 @@ pub trait Target: fmt::Debug + Sync {
     fn test(&self, folder: &Path) -> String;
 }
 
+/// A path as a word of a command line.
+fn word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match !path.is_empty() && path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
+}
+
 /// How a program is built in the folder with its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

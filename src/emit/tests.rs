@@ -240,6 +240,15 @@ fn plans_keep_what_is_still_read() {
 }
 
 #[test]
+fn a_path_is_one_word_of_a_command() {
+    let next = |folder: &str| C.test(folder.as_ref());
+    assert_eq!(next("out/net"), "make -C out/net test");
+    assert_eq!(next("my net"), "make -C 'my net' test");
+    assert_eq!(next("it's"), r"make -C 'it'\''s' test");
+    assert_eq!(Rust.test("a b".as_ref()), "cargo test --manifest-path 'a b/Cargo.toml'");
+}
+
+#[test]
 fn names_are_identifiers() {
     for name in ["net", "keywords_2", "a", "memcpy", "linux"] {
         check_name(name).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{
     Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, emitters,
-    fill, fnv1a, is_nothing, list, operators,
+    fill, fnv1a, is_nothing, list, operators, word,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
@@ -68,7 +68,7 @@ impl Target for C {
     }
 
     fn test(&self, folder: &Path) -> String {
-        format!("make -C {} test", folder.display())
+        format!("make -C {} test", word(folder))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{
     Build, Edge, File, Memory, Target, TestVector, comment, describe, edges, emitters, fill,
-    is_nothing, list, operators,
+    is_nothing, list, operators, word,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
@@ -92,7 +92,7 @@ impl Target for Rust {
     }
 
     fn test(&self, folder: &Path) -> String {
-        format!("cargo test --manifest-path {}", folder.join("Cargo.toml").display())
+        format!("cargo test --manifest-path {}", word(&folder.join("Cargo.toml")))
     }
 }
 
