@@ -117,7 +117,7 @@ def numbers(array, source):
 
 def without_high_words(source):
     """net.c with REQUANT_GENERAL in place of REQUANT_HIGH: the same multipliers, as they are."""
-    for start, layer, old in re.findall(r"(?ms)^(static const struct \w+ (layer\d+) = {)(.*?)^};", source):
+    for start, layer, old in re.findall(r"(?ms)^(static const struct \w+ (\w+) = {)(.*?)^};", source):
         if "REQUANT_HIGH" not in old:
             continue
         prefix = f"{layer}_product_requant"
@@ -139,8 +139,8 @@ GENERAL_64 = ("product.inc", lambda s: s.replace("if (sizeof acc == sizeof(int32
 VARIANTS = {
     "`REQUANT_HIGH`": ([("net.c", without_high_words)], ""),
     "and all 32-bit rescaling": ([("net.c", without_high_words), GENERAL_64], ""),
-    "sums in registers": ([("product.inc", lambda s: re.sub("define MATMUL_PAIRS .*", "define MATMUL_PAIRS 0", s))], ""),
-    "depthwise pairs": ([("conv.inc", lambda s: s.replace("int small = MATMUL_DSP &&", "int small = 0 &&"))], ""),
+    "sums in registers": ([("product.inc", lambda s: re.sub("(define NAIVE_PTQ_MATMUL_PAIRS) .*", r"\1 0", s))], ""),
+    "depthwise pairs": ([("conv.inc", lambda s: s.replace("int in_pairs = NAIVE_PTQ_MATMUL_DSP &&", "int in_pairs = 0 &&"))], ""),
     "folded Add": ([("net.c", lambda s: s.replace(".folded = 1", ".folded = 0"))], ""),
     "`NET_DSP`": ([], "-DNET_DSP=0"),
 }

@@ -457,9 +457,10 @@ fn verify_finds_what_differs() {
     let library = files.iter().find(|(name, _)| name == "src/lib.rs").unwrap().1.clone();
     let index = 3;
     for i in [0, last / 2, last] {
-        let (before, after) = c.split_once(&format!("TRACE({i}, memory + ")).unwrap();
+        let (before, after) = c.split_once(&format!("NET_TRACE_LAYER({i}, memory + ")).unwrap();
         let (at, _) = after.split_once(',').unwrap();
-        let flipped = format!("{before}memory[{at} + {index}] ^= 4; TRACE({i}, memory + {after}");
+        let flipped =
+            format!("{before}memory[{at} + {index}] ^= 4; NET_TRACE_LAYER({i}, memory + {after}");
         let cc = tampering(dir.path(), &format!("cc-{i}"), "net.c", &flipped, "cc");
         let (before, after) = library.split_once(&format!("trace({i}, Codes::I8(&i8[")).unwrap();
         let (at, _) = after.split_once("..").unwrap();
@@ -614,9 +615,13 @@ fn ram_is_what_deploy_says() {
                 [name, "b" | "B" | "d" | "D" | "C", _, size] => Some((name, size.parse().unwrap())),
                 _ => None,
             })
-            .filter(|(name, _)| !name.starts_with("layer"))
+            .filter(|(name, _)| !name.starts_with("net_layer"))
             .collect();
-        assert_eq!(variables, [("arena", c["ram_bytes"].as_u64().unwrap())], "{what}: {symbols}");
+        assert_eq!(
+            variables,
+            [("net_arena", c["ram_bytes"].as_u64().unwrap())],
+            "{what}: {symbols}"
+        );
 
         let rust = report("--target rust -o rust");
         let library = fs::read_to_string(dir.path().join("rust/src/lib.rs")).unwrap();

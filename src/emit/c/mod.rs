@@ -1,8 +1,12 @@
 //! C99: `net.h`, `net.c`, the code of the operators that this network uses, a Makefile, and a program with
 //! test vectors.
 
+mod prefix;
+
 use std::fmt::Write;
 use std::path::Path;
+
+use prefix::deployed;
 
 use super::{
     Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, emitters,
@@ -41,11 +45,11 @@ impl Target for C {
         let mut files = vec![
             (format!("{name}.h"), emitter.header()),
             (format!("{name}.c"), emitter.source()),
-            ("arith.h".into(), include_str!("../../arith.h").into()),
+            (ARITH.file.into(), deployed(&ARITH)),
             ("Makefile".into(), emitter.fill(include_str!("Makefile.in"), &[])),
         ];
         let sources = emitter.sources();
-        files.extend(sources.into_iter().map(|source| (source.file.into(), source.text.into())));
+        files.extend(sources.into_iter().map(|source| (source.file.into(), deployed(source))));
         if !vectors.is_empty() {
             files.push(("test/main.c".into(), emitter.program(include_str!("main.c.in"))));
             files.push(("test/vectors.h".into(), emitter.vectors(vectors)));
@@ -72,6 +76,9 @@ impl Target for C {
     }
 }
 
+/// What all kernels are built on.
+const ARITH: Source = Source::new("arith.h", include_str!("../../arith.h"));
+
 /// With assertions on all bounds.
 const CHECKED: Build = Build {
     name: "c",
@@ -84,7 +91,16 @@ const CHECKED: Build = Build {
 /// The code for the DSP extension, in its portable form.
 const PORTABLE_DSP: Build = Build {
     name: "c for the DSP extension",
-    arguments: &["-std=c99", "-O2", "-DNET_TRACE", "-DNET_DSP=1", "net.c", "run.c", "-o", "run"],
+    arguments: &[
+        "-std=c99",
+        "-O2",
+        "-DNET_TRACE",
+        "-DNAIVE_PTQ_DSP=1",
+        "net.c",
+        "run.c",
+        "-o",
+        "run",
+    ],
     ..CHECKED
 };
 
@@ -131,7 +147,7 @@ fn initializer(value: &Value) -> String {
         Value::Int(number) if i32::try_from(*number).is_ok() => number.to_string(),
         Value::Int(number) => format!("INT64_C({number})"),
         Value::Bool(yes) => (*yes as i32).to_string(),
-        Value::Name(name) => name.to_string(),
+        Value::Name(name) => format!("NAIVE_PTQ_{name}"),
         Value::Pair(pair) => format!("{{{}, {}}}", initializer(&pair[0]), initializer(&pair[1])),
         Value::Array(items) | Value::List(items) => {
             format!("{{{}}}", list(items.iter().map(initializer)))
@@ -164,10 +180,11 @@ fn distinct(sources: impl Iterator<Item = &'static Source>) -> Vec<&'static Sour
 }
 
 /// An array of constants.
-fn declaration(name: &str, of: Element, types: Types, items: &[Value]) -> String {
+fn declaration(network: &str, name: &str, of: Element, types: Types, items: &[Value]) -> String {
     let items = list(items.iter().map(|value| item(value, of)));
     // Aligned, because some code reads several weights as one word.
-    let align = if of == Element::Weight { "ALIGNED " } else { "" };
+    let align = if of == Element::Weight { "NAIVE_PTQ_ALIGNED " } else { "" };
+    let section = named("@NAME_CONST_SECTION", network, &[]);
     let of = match of {
         Element::Code => code(types.y),
         Element::Weight => format!("int{}_t", 8 * types.weights.bytes()),
@@ -178,7 +195,7 @@ fn declaration(name: &str, of: Element, types: Types, items: &[Value]) -> String
         Element::Multiplier => "struct multiplier".into(),
         Element::Struct(name, _) => format!("struct {}", typed(name, types)),
     };
-    format!("{align}SECTION static const {of} {name}[] = {{\n    {items}\n}};\n")
+    format!("{align}{section} static const {of} {name}[] = {{\n    {items}\n}};\n")
 }
 
 /// What `T` of `arith.h` makes of `name`.
@@ -303,7 +320,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn print(&self, i: usize) -> Printed {
-        let (node, name) = (&self.graph.nodes[i], format!("layer{i}"));
+        let (node, name) = (&self.graph.nodes[i], format!("{}_layer{i}", self.name));
         let size = self.graph.values[node.output].len();
         let types = self.types(i);
         let mut c = Node::new(types, size);
@@ -322,7 +339,7 @@ impl<'a> Emitter<'a> {
                         let member = field.name.replace(['.', '['], "_").replace(']', "");
                         let array = format!("{name}{of_call}_{member}");
                         printed.bytes += items.len() * bytes(element, types);
-                        printed.constants += &declaration(&array, element, types, items);
+                        printed.constants += &declaration(self.name, &array, element, types, items);
                         array
                     }
                     (_, value) => initializer(value),
@@ -430,10 +447,11 @@ impl<'a> Emitter<'a> {
 
     /// FNV-1a of 64 bits of all constants, and of what is called with them, whatever the network is called.
     fn hash(&self) -> u64 {
-        let nodes: Vec<Printed> = (0..self.graph.nodes.len()).map(|i| self.print(i)).collect();
+        let it = Self::new(self.graph, "net", self.emitters.clone());
+        let nodes: Vec<Printed> = (0..self.graph.nodes.len()).map(|i| it.print(i)).collect();
         let step = |hash: u64, byte: u8| (hash ^ byte as u64).wrapping_mul(0x0100_0000_01B3);
         let texts = nodes.iter().map(|node| node.constants.clone());
-        let texts = texts.chain([self.codes(), self.calls(&nodes)]);
+        let texts = texts.chain([it.codes(), it.calls(&nodes)]);
         texts.fold(0xCBF2_9CE4_8422_2325, |hash, text| text.bytes().fold(hash, step))
     }
 
@@ -460,13 +478,15 @@ impl<'a> Emitter<'a> {
     /// Values that are constants.
     fn codes(&self) -> String {
         let mut text = String::new();
+        let section = self.fill("@NAME_CONST_SECTION", &[]);
         for (v, value) in self.graph.values.iter().enumerate() {
             if let Some(codes) = &value.constant {
                 let items = list(codes.iter().map(|code| code.to_string()));
                 let (what, code) = (describe(value), code(value.quant.width));
                 let _ = writeln!(
                     text,
-                    "\n/* {what} */\nSECTION static const {code} value{v}_codes[] = {{\n    {items}\n}};"
+                    "\n/* {what} */\n{section} static const {code} {}_value{v}_codes[] = {{\n    {items}\n}};",
+                    self.name
                 );
             }
         }
@@ -484,7 +504,12 @@ impl<'a> Emitter<'a> {
             let _ = writeln!(constants, "\n/* layer{i}: {op} \"{name}\"{bound}\n   {what} */");
             constants += &printed[i].constants;
         }
-        let include = |source: &Source| format!("#include \"{}\"\n", source.file);
+        let include = |source: &Source| {
+            let (name, _) = source.file.split_once('.').unwrap_or((source.file, ""));
+            let name = typed(&name.to_uppercase(), *types);
+            let values = [("SOURCE", &*name), ("FILE", source.file)];
+            fill(include_str!("include.c.in"), &values)
+        };
         let includes: String =
             self.included(nodes.iter().copied()).into_iter().map(include).collect();
         let values = [
@@ -512,7 +537,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn calls(&self, nodes: &[Printed]) -> String {
-        let (graph, mut text) = (self.graph, String::new());
+        let (graph, upper, mut text) = (self.graph, self.name.to_uppercase(), String::new());
         for (i, (node, printed)) in graph.nodes.iter().zip(nodes).enumerate() {
             for (function, constants, argument) in &printed.calls {
                 let inputs = match argument {
@@ -528,7 +553,7 @@ impl<'a> Emitter<'a> {
             }
             let (place, value) = (self.place(node.output), &graph.values[node.output]);
             let (len, bits) = (value.len(), value.quant.width);
-            let _ = writeln!(text, "    TRACE({i}, {place}, {len}, {bits});");
+            let _ = writeln!(text, "    {upper}_TRACE_LAYER({i}, {place}, {len}, {bits});");
         }
         text
     }
@@ -543,7 +568,7 @@ impl<'a> Emitter<'a> {
     fn place(&self, v: ValueId) -> String {
         match self.memory.values[v] {
             Some(offset) => self.at(offset, self.graph.values[v].quant.width),
-            None => format!("value{v}_codes"),
+            None => format!("{}_value{v}_codes", self.name),
         }
     }
 

@@ -333,7 +333,7 @@ INLINE void T(conv_depthwise)(const struct T(conv) *p, const x_t *x, y_t *y, int
     int32_t in_ch = p->x_shape[3], out_ch = p->y_shape[3], per_group = out_ch / in_ch;
     int32_t rows = (p->y_shape[1] - 1) * p->stride[0] + (p->kernel[0] - 1) * p->dilation[0] + 1;
     int32_t pitch = T(conv_pitch)(p), form = p->product.requant.form, image, c, o, i;
-    int small = MATMUL_DSP && ACC_BITS == 32 && p->kernel[0] == 3 && p->kernel[1] == 3 && p->dilation[0] == 1
+    int in_pairs = MATMUL_DSP && ACC_BITS == 32 && p->kernel[0] == 3 && p->kernel[1] == 3 && p->dilation[0] == 1
         && p->dilation[1] == 1 && p->stride[1] <= 2;
     /* What lies around the input is the same for all channels. */
     for (i = 0; i < rows * pitch; i++) {
@@ -344,7 +344,7 @@ INLINE void T(conv_depthwise)(const struct T(conv) *p, const x_t *x, y_t *y, int
             T(conv_gather)(p, x + c, plane, rows, pitch);
             for (o = c * per_group; o < (c + 1) * per_group; o++) {
                 const weight_t *weight = T(conv_line)(p, o, (int8_t *)(void *)(plane + rows * pitch));
-                if (small) {
+                if (in_pairs) {
                     T(conv_plane_3x3)(p, form, o, weight, plane, pitch, y + o);
                 } else {
                     T(conv_plane)(p, form, o, weight, plane, pitch, y + o);

@@ -2,8 +2,8 @@
  * The instructions of Arm's DSP extension (Cortex-M4, M7, M33, ...) that the matrix products use: pairs
  * of signed 16-bit numbers in one word, low half first. Each has a twin in portable C99.
  *
- * NET_DSP chooses the code built from them. It is 1 where the compiler announces the extension; defining
- * it as 1 elsewhere runs the same code with the twins, and 0 turns it off.
+ * NAIVE_PTQ_DSP, or NET_DSP, chooses the code built from them. It is 1 where the compiler announces the
+ * extension; defining it as 1 elsewhere runs the same code with the twins, and 0 turns it off.
  */
 #ifndef DSP_H
 #define DSP_H
@@ -17,8 +17,12 @@
 #define DSP_ASM 0
 #endif
 
-#ifndef NET_DSP
-#define NET_DSP DSP_ASM
+#ifndef NAIVE_PTQ_DSP
+#ifdef NET_DSP
+#define NAIVE_PTQ_DSP NET_DSP
+#else
+#define NAIVE_PTQ_DSP DSP_ASM
+#endif
 #endif
 
 /* INLINE: to be folded with its constants at every call. OUTLINE: one copy, shared by all layers. */
@@ -244,10 +248,6 @@ INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
 #define DOT_OF(name, bits) DOT_OF_(name, bits, WEIGHT_BITS)
 #define DOT_OF_(name, of, bits) DOT_OF__(name, of, bits)
 #define DOT_OF__(name, of, bits) name##_##of##_##bits
-/* Sums of products with 4 bits hardly ever need 64: these are not called. */
-#define dot_1x3_wide_4 dot_1x3_wide_8
-#define dot_4_wide_8_4 dot_4_wide_8_8
-#define dot_4_wide_16_4 dot_4_wide_16_8
 
 /* The half bytes of `four` at bits 0 and 16 of it, counted from `shift` on. */
 INLINE uint32_t half_bytes(uint32_t four, int32_t shift)
@@ -828,6 +828,22 @@ OUTLINE int32_t start_1(const void *x, int32_t groups, int32_t bits)
         x = (const int8_t *)x + bits / 2;
     }
     return start;
+}
+
+/* Sums of products with 4 bits hardly ever need 64: these are not called. */
+INLINE void dot_1x3_wide_4(int64_t sums[3], const int16_t *x, const int8_t *weight, int32_t groups)
+{
+    dot_1x3_wide_8(sums, x, weight, groups);
+}
+
+INLINE void dot_4_wide_8_4(int64_t sums[4], const void *x, const int8_t *weight, int32_t groups)
+{
+    dot_4_wide_8_8(sums, x, weight, groups);
+}
+
+INLINE void dot_4_wide_16_4(int64_t sums[4], const void *x, const int8_t *weight, int32_t groups)
+{
+    dot_4_wide_16_8(sums, x, weight, groups);
 }
 
 #endif

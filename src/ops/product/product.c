@@ -31,7 +31,7 @@
 #endif
 
 /* Whether the DSP implementation serves these types: a constant. */
-#define MATMUL_DSP (NET_DSP && !(WEIGHT_BITS == 4 && ACC_BITS == 64))
+#define MATMUL_DSP (NAIVE_PTQ_DSP && !(WEIGHT_BITS == 4 && ACC_BITS == 64))
 
 /* Whether sums begin with start_3 or start_1. */
 #define MATMUL_STARTS (MATMUL_DSP && WEIGHT_BITS == 4)
