@@ -8,7 +8,10 @@ SOURCES = $(shell git ls-files '*.rs')
 # The library alone needs itself and at most these.
 CRATES := 26
 
-.PHONY: help check format lint test demo bench docs msrv package miri replay fuzz deny crates
+# Where `make install-c` puts the library for C.
+PREFIX ?= /usr/local
+
+.PHONY: help check format lint test demo bench install-c docs msrv package miri replay fuzz deny crates
 
 help:
 	@echo "check    format, lint and test: what a change must pass"
@@ -17,6 +20,7 @@ help:
 	@echo "test     all tests; the last lines say what they skipped"
 	@echo "demo     the whole pipeline on the bundled network"
 	@echo "bench    time the kernels"
+	@echo "install-c  the engine for C and C++, under PREFIX=$(PREFIX)"
 	@echo "docs     the documentation of the library"
 	@echo "msrv     compile with Rust $(MSRV), the oldest promised"
 	@echo "package  what would be published builds outside this folder, and runs"
@@ -43,6 +47,10 @@ demo:
 
 bench:
 	$(CARGO) bench
+
+install-c:
+	$(CARGO) build --release -p naive-ptq-capi
+	capi/install target/release "$(PREFIX)"
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
