@@ -296,10 +296,10 @@ pub fn compare(
     };
     let first = |lane: &mut Vec<(usize, Runner)>, at: usize| {
         let values = graph.inputs.iter().map(|&v| &graph.values[v]);
-        let expected = values.clone().map(|v| (v.name.as_str(), v.shape.as_slice()));
-        let inputs = sample(at).and_then(|x| check_inputs(expected, &x).map(|()| x));
-        let inputs = inputs.map_err(|e| format!("sample {at}: {e}"))?;
-        let codes = values.zip(&inputs).map(|(value, x)| value.to_codes(x)).collect();
+        let wrong = |e| format!("sample {at}: {e}");
+        let inputs = sample(at).map_err(wrong)?;
+        let real = check_inputs(values.clone().map(Into::into), &inputs).map_err(wrong)?;
+        let codes = values.zip(&real).map(|(value, x)| value.to_codes(x)).collect();
         let sample = Sample { inputs, codes, layers: how.layers };
         let mut traces = vec![Trace::default(); candidates.len()];
         run(lane, at, &sample, &mut traces)?;

@@ -10,7 +10,7 @@ use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
-use crate::quant::{Granularity, QuantParams};
+use crate::quant::{Given, Granularity, QuantParams};
 use crate::tensor::{Shape, Tensor, checked_len, see};
 
 /// Index of a [`Value`] in [`Graph::values`].
@@ -44,15 +44,18 @@ pub struct Value {
     pub shape: Shape,
     /// The numbers, if they are part of the model.
     pub constant: Option<Constant>,
-    /// How its codes are read, once the graph is quantized.
+    /// How its codes are read, once the graph is quantized; of an input that is made of integers, always.
     pub quant: Option<QuantParams>,
+    /// The integers that the caller gives, if it is an input that is made of them.
+    pub given: Option<Given>,
 }
 
 impl Value {
     /// A constant of real numbers.
     pub fn real(name: impl Into<String>, tensor: Tensor<f32>) -> Self {
         let shape = tensor.shape().to_vec();
-        Self { name: name.into(), shape, constant: Some(Constant::Real(tensor)), quant: None }
+        let constant = Some(Constant::Real(tensor));
+        Self { name: name.into(), shape, constant, ..Self::default() }
     }
 
     /// The real numbers of a constant; codes are dequantized.
@@ -366,7 +369,7 @@ impl Graph {
         let mut ids = HashMap::new();
         let mut id = |v: ValueId| {
             *ids.entry(v).or_insert_with(|| {
-                alone.values.push(Value { quant: None, ..self.values[v].clone() });
+                alone.values.push(Value { quant: None, given: None, ..self.values[v].clone() });
                 alone.values.len() - 1
             })
         };
@@ -498,10 +501,10 @@ impl Graph {
         live.max().unwrap_or(0)
     }
 
-    /// `true` if any value is quantized: then the graph means integers.
+    /// `true` if any value is quantized that is not given in integers: then the graph means integers.
     pub fn has_codes(&self) -> bool {
         see(self.values.len());
-        self.values.iter().any(|v| v.quant.is_some())
+        self.values.iter().any(|v| v.quant.is_some() && v.given.is_none())
     }
 
     /// Removes values that nothing refers to.

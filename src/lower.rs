@@ -17,7 +17,7 @@ use crate::ops::{
     IntOp, Lowering, Op, Operand, Order, OutputParams, Role, Wants, channels_first, image,
     layouts_coincide,
 };
-use crate::quant::{Granularity, QuantParams, Width};
+use crate::quant::{Given, Granularity, QuantParams, Width};
 use crate::tensor::Shape;
 
 /// A tensor of codes.
@@ -33,6 +33,8 @@ pub struct IntValue {
     pub quant: QuantParams,
     /// The codes, if they are part of the model, in the order of memory.
     pub constant: Option<Codes>,
+    /// The integers that the caller gives, if it is an input that is made of them.
+    pub given: Option<Given>,
 }
 
 impl IntValue {
@@ -40,6 +42,12 @@ impl IntValue {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// `codes` of this value as a caller gives or gets them: integers without a sign have their own offset.
+    pub fn as_given(&self, codes: &Codes) -> Vec<i32> {
+        let offset = self.given.map_or(0, |given| given.params().zero_point);
+        codes.iter().map(|code| code - offset).collect()
     }
 
     pub(crate) fn operand(&self) -> Operand<'_> {
@@ -251,7 +259,7 @@ impl Lowerer<'_> {
         };
         let order = if image(&value.shape).is_some() { order } else { Order::Plain };
         let (name, shape) = (value.name.clone(), value.shape.clone());
-        self.int.values.push(IntValue { name, shape, order, quant, constant });
+        self.int.values.push(IntValue { name, shape, order, quant, constant, given: value.given });
         let id = self.int.values.len() - 1;
         self.ids[v] = Some(id);
         Ok(id)
@@ -285,7 +293,7 @@ impl Lowerer<'_> {
             (Order::Plain, _) => "ncw",
         };
         let name = format!("{}.{suffix}", from.name);
-        let mut moved = IntValue { name: name.clone(), order, ..from.clone() };
+        let mut moved = IntValue { name: name.clone(), order, given: None, ..from.clone() };
         let output = self.int.values.len();
         match (&from.constant, &mut moved.constant) {
             (Some(codes), Some(moved)) => op.eval(&[codes], moved),
@@ -388,7 +396,7 @@ impl Lowerer<'_> {
             0 => format!("{}.recoded", from.name),
             more => format!("{}.recoded{}", from.name, more + 1),
         };
-        let mut to = IntValue { name: name.clone(), quant, ..from.clone() };
+        let mut to = IntValue { name: name.clone(), quant, given: None, ..from.clone() };
         let output = self.int.values.len();
         match &from.constant {
             Some(codes) => {

@@ -80,7 +80,8 @@ impl Model {
         let mut strange = Vec::new();
         let samples: Vec<_> =
             (0..samples.len().min(32)).map(|i| samples.get(i)).collect::<Result<_>>()?;
-        for (i, &v) in graph.inputs.iter().enumerate() {
+        let real = |v: &usize| graph.values[*v].given.is_none();
+        for (i, &v) in graph.inputs.iter().enumerate().filter(|(_, v)| real(v)) {
             let (value, seen) =
                 (&graph.values[v], samples.iter().filter_map(|s| s.as_slice().get(i)));
             strange.extend(

@@ -204,6 +204,73 @@ impl QuantParams {
     }
 }
 
+/// Types of integers that a network may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Integer {
+    U8,
+    I8,
+    I32,
+    I64,
+}
+
+/// What the caller gives for an input of the network that is made of integers: its codes, but for an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Their type in the file.
+    pub of: Integer,
+    /// The largest one.
+    pub highest: i32,
+}
+
+impl Given {
+    /// Any integers of this type that codes can hold.
+    pub const fn any(of: Integer) -> Self {
+        let highest = match of {
+            Integer::U8 => 255,
+            Integer::I8 => 127,
+            Integer::I32 | Integer::I64 => 65535,
+        };
+        Self { of, highest }
+    }
+
+    /// The smallest one.
+    pub const fn lowest(self) -> i32 {
+        match self.of {
+            Integer::I8 => -128,
+            _ => 0,
+        }
+    }
+
+    /// Whether they are bytes: then real numbers that are other multiples of them may be meant.
+    pub const fn is_bytes(self) -> bool {
+        matches!(self.of, Integer::U8 | Integer::I8)
+    }
+
+    /// Whether what is given has no sign: then the highest bit of the code is the opposite of its own.
+    pub const fn is_unsigned(self) -> bool {
+        !matches!(self.of, Integer::I8)
+    }
+
+    /// How their codes are read, as long as the integers are the real numbers.
+    pub fn params(self) -> QuantParams {
+        let width = if self.is_bytes() { Width::W8 } else { Width::W16 };
+        let zero_point = if self.is_unsigned() { width.lowest() } else { 0 };
+        QuantParams::per_tensor(1.0, zero_point, width)
+    }
+
+    /// The real number that the integer `x` stands for, if its code is read by `quant`.
+    ///
+    /// # Errors
+    /// A number that is no integer, or none of these.
+    pub fn real(self, quant: &QuantParams, x: f32) -> Result<f32> {
+        if x.fract() != 0.0 || !(self.lowest() as f32..=self.highest as f32).contains(&x) {
+            bail!(Range, "holds {x}, expected an integer of {}..{}", self.lowest(), self.highest);
+        }
+        Ok(quant.dequantize(x as i32 + self.params().zero_point, 0))
+    }
+}
+
 /// Where scales may lie.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,8 +41,9 @@ IMAGE = (2, 7, 6)
 CASES = []
 
 
-def case(name, shape, *nodes, opsets=(7, 99), extra=()):
-    CASES.append((name, shape, nodes, opsets, extra))
+def case(name, shape, *nodes, opsets=(7, 99), extra=(), integers=None):
+    """`integers`: type, least and largest of those that the input is made of."""
+    CASES.append((name, shape, nodes, opsets, extra, integers))
 
 
 def conv_cases():
@@ -254,7 +255,42 @@ def constant_cases():
     case("constant_limit", IMAGE, node("Clip", inputs="xc"), opsets=(12, 99), extra=minimum)
 
 
-def model(shape, nodes, extra, opset):
+def byte_cases():
+    cast, conv = node("Cast", to=1), node("Conv", real(4, 3, 3, 3), pads=[1, 1, 1, 1])
+    bare, image = node("Conv", real(4, 3, 3, 3)), (3, 7, 6)
+    u8, i8, k = (np.uint8, 0, 255), (np.int8, -128, 127), np.float32(1 / 255)
+    last = node("Transpose", perm=[0, 3, 1, 2])
+    mean, std = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])
+    by_channel = [node("Sub", mean.reshape(3, 1, 1)), node("Div", std.reshape(3, 1, 1))]
+    by_last = [node("Sub", mean), node("Div", std)]
+    for name, shape, integers, *nodes in [
+        ("cast", image, u8, cast, conv),
+        ("mul", image, u8, cast, node("Mul", k), conv),
+        ("div", image, u8, cast, node("Div", np.float32(255)), conv),
+        ("centred", image, u8, cast, node("Sub", np.float32(128)), node("Div", np.float32(128)), conv),
+        ("between", image, u8, cast, node("Div", np.float32(127.5)), node("Sub", np.float32(0.9)), conv),
+        ("between_bare", image, u8, cast, node("Div", np.float32(127.5)), node("Sub", np.float32(0.9)), bare),
+        ("from_one", image, u8, cast, node("Mul", k), node("Sub", np.float32(1), inputs="cx"), conv),
+        ("channels", image, u8, cast, *by_channel, conv),
+        ("channels_bare", image, u8, cast, *by_channel, bare),
+        ("channels_group", image, u8, cast, *by_channel, node("Conv", real(6, 1, 2, 2), group=3)),
+        ("last", (7, 6, 3), u8, cast, node("Mul", k), last, conv),
+        ("last_first", (7, 6, 3), u8, last, cast, node("Mul", k), conv),
+        ("last_channels", (7, 6, 3), u8, cast, *by_last, last, conv),
+        ("last_channels_bare", (7, 6, 3), u8, cast, *by_last, last, bare),
+        ("signed", image, i8, cast, node("Mul", np.float32(1 / 128)), conv),
+        ("signed_shift", image, i8, cast, node("Add", np.float32(128)), node("Mul", k), conv),
+        ("signed_far", image, i8, cast, node("Sub", np.float32(200)), node("Mul", k), conv),
+        ("output", image, u8, cast, node("Mul", k)),
+        ("reshape", (126,), u8, node("Reshape", ints(-1, 3, 7, 6)), cast, node("Mul", k), conv),
+    ]:
+        case(f"bytes_{name}", shape, *nodes, integers=integers)
+    for name, integers, zero in ("codes", u8, np.uint8(117)), ("signed_codes", i8, np.int8(-3)):
+        read = node("DequantizeLinear", np.float32(0.02), zero)
+        case(f"bytes_{name}", image, read, conv, opsets=(10, 21), integers=integers)
+
+
+def model(shape, nodes, extra, opset, of=np.float32):
     """The chain of `nodes`. Of their inputs, `x` is the value before, `i` the model's input, and `c`
     the first constant or a node of `extra`; further constants follow."""
     initializers, made, last = [], list(extra), "input"
@@ -272,7 +308,7 @@ def model(shape, nodes, extra, opset):
         made.append(helper.make_node(op, arguments + names, [output], f"{op}{index}", **attributes))
         last = output
     value = helper.make_tensor_value_info
-    inputs = [value("input", TensorProto.FLOAT, ["N", *shape])]
+    inputs = [value("input", helper.np_dtype_to_tensor_dtype(np.dtype(of)), ["N", *shape])]
     outputs = [value(last, TensorProto.FLOAT, None)]
     graph = helper.make_graph(made, "case", inputs, outputs, initializers)
     imports = [helper.make_opsetid("", opset)]
@@ -289,7 +325,8 @@ def run(path, x):
     options.log_severity_level = 3
     options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": x})[0]
+    of = session.get_inputs()[0].type.removeprefix("tensor(").removesuffix(")")
+    return session.run(None, {"input": x.astype({"float": "float32"}.get(of, of))})[0]
 
 
 def newest():
@@ -306,16 +343,18 @@ def make(folder):
     for build in (
         conv_cases, batch_norm_cases, limit_cases, pool_cases, sequence_cases, shape_cases,
         sum_cases, linear_cases, softmax_cases, argmax_cases, constant_cases,
+        byte_cases,
     ):  # fmt: skip
         build()
     index = []
-    for name, shape, nodes, (first, last), extra in CASES:
+    for name, shape, nodes, (first, last), extra, integers in CASES:
         for opset in sorted({*OPSETS, newest()}):
             if not first <= opset <= last:
                 continue
             file = f"{name}.{opset}"
-            made = model(shape, nodes, extra, opset)
-            x = real(SAMPLES, *shape)
+            of, *range = integers or [np.float32]
+            made = model(shape, nodes, extra, opset, of)
+            x = np.float32(random.integers(*range, (SAMPLES, *shape), endpoint=True) if range else real(SAMPLES, *shape))
             y = run(made.SerializeToString(), x)
             output = made.graph.output[0].type.tensor_type.shape
             output.dim.add(dim_param="N")

@@ -152,7 +152,11 @@ fn random_inputs(graph: &IntGraph, seed: u64) -> Vec<Tensor<f32>> {
     let mut random = |value: &naive_ptq::lower::IntValue| {
         let (lowest, _) = value.quant.code_range();
         let mask = (1 << value.quant.width.bits()) - 1;
-        let real = |_| value.quant.dequantize((next() & mask) as i32 + lowest, 0);
+        let mut code = || (next() & mask) as i32 + lowest;
+        let real = |_| match value.given {
+            Some(given) => ((code() - given.params().zero_point) % (given.highest + 1)) as f32,
+            None => value.quant.dequantize(code(), 0),
+        };
         Tensor::new(value.shape.clone(), (0..value.len()).map(real).collect()).unwrap_or_default()
     };
     inputs.map(&mut random).collect()

@@ -189,8 +189,8 @@ impl Program {
 
     fn run(&mut self, graph: &IntGraph, sample: &Sample) -> anyhow::Result<Trace> {
         let input = self.input.as_mut().context("no standard input")?;
-        for codes in &sample.codes {
-            let bytes = to_bytes(&codes.iter().collect::<Vec<_>>(), codes.width());
+        for (&v, codes) in graph.inputs.iter().zip(&sample.codes) {
+            let bytes = to_bytes(&graph.values[v].as_given(codes), codes.width());
             input.write_all(&bytes).context("the program ended")?;
         }
         input.flush().context("the program ended")?;

@@ -25,6 +25,7 @@ use crate::memory::leaves_codes;
 pub use crate::ops::language::{C, Rust};
 use crate::ops::language::{Emit, Language};
 use crate::ops::{IntOp, Op, Order};
+use crate::quant::Given;
 use crate::tensor::Tensor;
 pub use written::written_files;
 
@@ -185,10 +186,21 @@ impl Edge<'_> {
         self.what == "input"
     }
 
-    /// Its codes in a test.
-    fn codes<'v>(&self, vector: &'v TestVector) -> &'v Codes {
+    /// Whether the caller gives integers without a sign: the codes with their highest bit flipped.
+    fn is_flipped(&self) -> bool {
+        self.value.given.is_some_and(Given::is_unsigned)
+    }
+
+    /// What stands for real 0 in what the caller gives or gets.
+    fn zero_point(&self) -> i32 {
+        let lowest = self.value.quant.width.lowest();
+        self.value.quant.zero_point - if self.is_flipped() { lowest } else { 0 }
+    }
+
+    /// Its codes in a test, as the caller gives or gets them.
+    fn codes(&self, vector: &TestVector) -> Vec<i32> {
         let all = if self.is_input() { &vector.inputs } else { &vector.outputs };
-        &all[self.number]
+        self.value.as_given(&all[self.number])
     }
 }
 
@@ -213,7 +225,8 @@ fn is_nothing(node: &IntNode, memory: &Memory) -> bool {
 
 /// What a value is, for a comment.
 fn describe(value: &IntValue) -> String {
-    let (scale, zero) = (value.quant.scale[0], value.quant.zero_point);
+    let edge = Edge { what: "", name: String::new(), number: 0, v: 0, value };
+    let (scale, zero) = (value.quant.scale[0], edge.zero_point());
     let order = match (value.shape.len(), value.order) {
         (4, Order::ChannelsLast) => {
             let [n, c, h, w] = [0, 1, 2, 3].map(|i| value.shape[i]);

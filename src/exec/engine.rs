@@ -285,13 +285,12 @@ impl Engine {
         inputs: &[Tensor<f32>],
         mut observe: impl FnMut(ValueId, &dyn Fn() -> Codes),
     ) -> Result<Vec<Tensor<i32>>> {
-        let expected = self.inputs.iter().map(|(_, v, _)| (v.name.as_str(), v.shape.as_slice()));
-        check_inputs(expected, inputs)?;
+        let inputs = check_inputs(self.inputs.iter().map(|(_, v, _)| v.into()), inputs)?;
         assert!(session.arena.len() == self.arena, "a session of another engine");
         let Session { arena, team, scratch } = session;
         let Options { isa, .. } = self.options;
         let codes = |width: Width, bytes: &[u8]| to_codes(width, bytes, isa.flip());
-        for ((v, value, begin), input) in self.inputs.iter().zip(inputs) {
+        for ((v, value, begin), input) in self.inputs.iter().zip(&inputs) {
             let bytes = &mut arena[*begin..*begin + bytes(value)];
             match value.quant.width.bytes() {
                 1 => self.take::<u8>(value, input.data(), bytes, team, scratch),

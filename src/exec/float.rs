@@ -70,11 +70,10 @@ impl FloatExecutor {
         mut edit: impl FnMut(ValueId, &mut Tensor<f32>) -> Result<()>,
     ) -> Result<Vec<Tensor<f32>>> {
         let graph = &*self.graph;
-        let expected = graph.inputs.iter().map(|&v| &graph.values[v]);
-        check_inputs(expected.map(|v| (v.name.as_str(), v.shape.as_slice())), inputs)?;
+        let inputs = check_inputs(graph.inputs.iter().map(|&v| (&graph.values[v]).into()), inputs)?;
         let mut computed: Trace = vec![None; graph.values.len()];
         for (&v, tensor) in graph.inputs.iter().zip(inputs) {
-            edit(v, computed[v].insert(tensor.clone()))?;
+            edit(v, computed[v].insert(tensor.into_owned()))?;
         }
         for (node, dead) in graph.nodes.iter().zip(&self.dead) {
             let y = self.eval(node, |v| computed[v].as_ref())?;

@@ -50,11 +50,10 @@ impl IntExecutor {
         mut observe: impl FnMut(ValueId, &Codes) -> Result<()>,
     ) -> Result<Vec<Tensor<i32>>> {
         let graph = &*self.graph;
-        let expected = graph.inputs.iter().map(|&v| &graph.values[v]);
-        check_inputs(expected.map(|v| (v.name.as_str(), v.shape.as_slice())), inputs)?;
+        let inputs = check_inputs(graph.inputs.iter().map(|&v| (&graph.values[v]).into()), inputs)?;
         let mut computed: Vec<Option<Codes>> = vec![None; graph.values.len()];
         for (&v, input) in graph.inputs.iter().zip(inputs) {
-            let codes = graph.values[v].to_codes(input);
+            let codes = graph.values[v].to_codes(&input);
             observe(v, &codes)?;
             computed[v] = Some(codes);
         }

@@ -4,8 +4,12 @@ pub mod engine;
 pub mod float;
 pub mod int;
 
+use std::borrow::Cow;
+
 use crate::error::{Result, bail};
-use crate::graph::ValueId;
+use crate::graph::{Value, ValueId};
+use crate::lower::IntValue;
+use crate::quant::{Given, QuantParams};
 use crate::tensor::Tensor;
 
 /// For each node, the values that nothing needs after it; `keep` are never freed.
@@ -28,15 +32,37 @@ fn last_uses<'a>(
     dead
 }
 
-/// Checks the tensors that a caller gives against the names and shapes of a network's inputs.
-pub(crate) fn check_inputs<'a>(
-    expected: impl ExactSizeIterator<Item = (&'a str, &'a [usize])>,
-    inputs: &[Tensor<f32>],
-) -> Result<()> {
+/// What an input of a network has to be.
+pub(crate) struct Expected<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    /// What the caller gives, if that is integers, and how their codes are read.
+    integers: Option<(Given, &'a QuantParams)>,
+}
+
+impl<'a> From<&'a Value> for Expected<'a> {
+    fn from(value: &'a Value) -> Self {
+        let integers = value.given.zip(value.quant.as_ref());
+        Self { name: &value.name, shape: &value.shape, integers }
+    }
+}
+
+impl<'a> From<&'a IntValue> for Expected<'a> {
+    fn from(value: &'a IntValue) -> Self {
+        let integers = value.given.map(|given| (given, &value.quant));
+        Self { name: &value.name, shape: &value.shape, integers }
+    }
+}
+
+/// Checks the tensors that a caller gives for a network's inputs; the real numbers that they stand for.
+pub(crate) fn check_inputs<'a, 'x>(
+    expected: impl ExactSizeIterator<Item = Expected<'a>>,
+    inputs: &'x [Tensor<f32>],
+) -> Result<Vec<Cow<'x, Tensor<f32>>>> {
     if expected.len() != inputs.len() {
         bail!(Shape, "the network has {} inputs, got {}", expected.len(), inputs.len());
     }
-    for ((name, shape), input) in expected.zip(inputs) {
+    let real = |(Expected { name, shape, integers }, input): (Expected, &'x Tensor<f32>)| {
         if shape != input.shape() {
             bail!(Shape, "input \"{name}\" has shape {shape:?}, got {:?}", input.shape());
         }
@@ -44,8 +70,14 @@ pub(crate) fn check_inputs<'a>(
         if input.data().iter().fold(false, |any, x| any | !x.is_finite()) {
             bail!(Range, "input \"{name}\" holds a value that is not finite");
         }
-    }
-    Ok(())
+        let Some((given, quant)) = integers else { return Ok(Cow::Borrowed(input)) };
+        let real = input.data().iter().map(|&x| given.real(quant, x)).collect::<Result<_>>();
+        match real {
+            Ok(real) => Ok(Cow::Owned(Tensor::new(shape, real)?)),
+            Err(e) => bail!(Range, "input \"{name}\" {e}"),
+        }
+    };
+    expected.zip(inputs).map(real).collect()
 }
 
 #[cfg(test)]

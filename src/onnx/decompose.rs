@@ -17,6 +17,7 @@ use crate::ops::slice::{Slice, split_sizes};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Input, OnnxNode, Op, Operator, Window, image};
+use crate::quant::QuantParams;
 use crate::tensor::{Shape, Tensor, broadcast, checked_len};
 
 /// Builds the nodes that stand for one node of the file.
@@ -34,6 +35,10 @@ type Decompose = fn(&mut Steps, ValueId) -> Result<ValueId>;
 
 /// Largest number of elements that a value is expanded to: a product with as many ones.
 const MAX_EXPANDED: usize = 1 << 20;
+
+/// Those that move numbers of whatever type.
+const MOVES: &[&str] =
+    &["DepthToSpace", "Expand", "Gather", "SpaceToDepth", "Split", "Squeeze", "Unsqueeze"];
 
 /// Operator types that stand for others.
 const TABLE: &[(&str, Decompose)] = &[
@@ -61,26 +66,62 @@ const TABLE: &[(&str, Decompose)] = &[
 ];
 
 impl<'a> Importer<'a> {
-    /// An index is real here, whatever type the file gives it: a Cast is another name of it.
-    fn cast_of_index(&mut self, proto: &NodeProto, node: &mut OnnxNode) -> Result<bool> {
+    /// An integer is real here, whatever type the file gives it: a Cast is another name of it.
+    fn cast_of_integers(&mut self, proto: &NodeProto, node: &mut OnnxNode) -> Result<bool> {
         let (x, output) = match (&proto.op_type[..], &proto.input[..]) {
             ("Cast", [x]) => (x, &proto.output[0]),
             _ => return Ok(false),
         };
-        let &Known::Index(v) = self.get(x)? else { return Ok(false) };
-        let known = match take_type(node, "to")? {
-            Some(to) if dt::is_real(to) => Known::Value(v),
-            Some(dt::INT32 | dt::INT64) => Known::Index(v),
-            Some(to) => bail!(Unsupported, "an index cast to {}", dt::name(to)),
+        let &Known::Index(v, from) = self.get(x)? else { return Ok(false) };
+        let real = match take_type(node, "to")? {
+            Some(to) if dt::is_real(to) => None,
+            Some(to) if to == from || matches!(to, dt::INT32 | dt::INT64) => Some(to),
+            Some(to) => bail!(Unsupported, "{} cast to {}", dt::name(from), dt::name(to)),
             None => bail!(Invalid, "attribute \"to\" is missing"),
         };
+        let known = |v| real.map_or(Known::Value(v), |to| Known::Index(v, to));
+        let is_output = self.outputs.contains(output.as_str());
+        if self.graph.inputs.contains(&v) {
+            let v = if is_output { self.copy(v, output)? } else { v };
+            return self.define(output, known(v)).map(|()| true);
+        }
         if !self.outputs.contains(x.as_str()) {
             self.rename(v, output.clone());
-        } else if self.outputs.contains(output.as_str()) {
+        } else if is_output {
             bail!(Unsupported, "\"{x}\" and \"{output}\" are both outputs");
         }
-        self.define(output, known)?;
+        self.define(output, known(v))?;
         Ok(true)
+    }
+
+    /// A value of its own with what `v` holds.
+    fn copy(&mut self, v: ValueId, output: &str) -> Result<ValueId> {
+        let shape = self.graph.values[v].shape.clone();
+        self.emit(output, Op::Reshape(Reshape { shape }), vec![v], output)
+    }
+
+    /// Bytes that are read as codes of `params`, or of those less `lowest` if they have no sign: `(x − zero) · scale`.
+    pub(super) fn bytes(
+        &mut self,
+        mut v: ValueId,
+        params: &QuantParams,
+        lowest: i32,
+        name: &str,
+    ) -> Result<ValueId> {
+        let &[scale] = &params.scale[..] else { bail!(Unsupported, "bytes with many scales") };
+        let zero = (params.zero_point - lowest) as f32;
+        let add = Op::Add(Add { subtract: false });
+        for (number, idle, what, op) in
+            [(-zero, 0.0, "shift", add), (scale, 1.0, "scale", Op::Mul(Mul))]
+        {
+            if number != idle {
+                let step = self.names.fresh(format!("{}.{what}", part(name)));
+                let by = self.names.fresh(format!("{step}.by"));
+                let by = self.add_value(Value::real(by, Tensor::new([], vec![number])?));
+                v = self.emit(&step, op, vec![v, by], &step)?;
+            }
+        }
+        Ok(v)
     }
 
     /// Imports a node that stands for several; `false` if it is none of those.
@@ -90,12 +131,17 @@ impl<'a> Importer<'a> {
         name: &str,
         node: &mut OnnxNode,
     ) -> Result<bool> {
-        if self.on_codes(proto, name, node)? || self.cast_of_index(proto, node)? {
+        if self.on_codes(proto, name, node)? || self.cast_of_integers(proto, node)? {
             return Ok(true);
         }
         // Each step has the name in its own: of a long one a part will do.
         let mut steps = Steps { importer: self, proto, node, name: part(name), count: 0 };
-        let Ok(Some(x)) = steps.value(0) else { return Ok(false) };
+        let integers = steps.integers();
+        let x = match integers.filter(|_| MOVES.contains(&&*proto.op_type)) {
+            Some((v, _)) => Ok(Some(v)),
+            None => steps.value(0),
+        };
+        let Ok(Some(x)) = x else { return Ok(false) };
         if proto.op_type == "Split" {
             split(&mut steps, x)?;
             return Ok(true);
@@ -120,12 +166,21 @@ impl<'a> Importer<'a> {
             None if self.outputs.contains(output.as_str()) => self.name_output(result, output)?,
             None => {}
         }
-        self.define(output, Known::Value(result))?;
+        let known = integers.map_or(Known::Value(result), |(_, of)| Known::Index(result, of));
+        self.define(output, known)?;
         Ok(true)
     }
 }
 
 impl Steps<'_, '_> {
+    /// The first argument, if it is made of integers, and their type.
+    fn integers(&self) -> Option<(ValueId, i32)> {
+        match *self.importer.get(self.proto.input.first()?).ok()? {
+            Known::Index(v, data_type) => Some((v, data_type)),
+            _ => None,
+        }
+    }
+
     /// Argument `index`, if it is there; it must be real.
     fn value(&self, index: usize) -> Result<Option<ValueId>> {
         let Some(name) = self.proto.input.get(index).filter(|name| !name.is_empty()) else {
@@ -181,13 +236,14 @@ impl Steps<'_, '_> {
 }
 
 fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
-    let shape = steps.shape(x).to_vec();
+    let (shape, integers) = (steps.shape(x).to_vec(), steps.integers());
     let (axis, sizes) = split_sizes(steps.node, steps.proto.output.len())?;
     let mut start = 0;
     for (size, output) in sizes.into_iter().zip(&steps.proto.output) {
         let part = Op::Slice(Slice::of(&shape, axis, start, size));
         let v = steps.importer.emit(output, part, vec![x], output)?;
-        steps.importer.define(output, Known::Value(v))?;
+        let known = integers.map_or(Known::Value(v), |(_, of)| Known::Index(v, of));
+        steps.importer.define(output, known)?;
         start += size;
     }
     Ok(())

@@ -10,12 +10,12 @@ use super::proto::{
     OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto, attribute_type as at, data_type as dt,
 };
-use super::tensors::{write_codes, write_ints, write_real};
+use super::tensors::{write_byte, write_codes, write_ints, write_real};
 use crate::graph::{Constant, Graph, Node, Value, ValueId};
 use crate::ops::clip::Clip;
 use crate::ops::unary::{Argument, Function};
 use crate::ops::{Attribute, Input, OnnxNode, Op, Operator, OutputParams};
-use crate::quant::{Granularity, QuantParams, Width};
+use crate::quant::{Given, Granularity, Integer, QuantParams, Width};
 use crate::tensor::Tensor;
 
 /// The version of the operator set that is written, unless a node needs a newer one: the first with
@@ -99,9 +99,13 @@ impl Exporter<'_> {
         for &v in &self.graph.inputs {
             self.proto.input.push(self.value_info(v));
             let raw = self.graph.values[v].name.clone();
-            if self.graph.values[v].quant.is_some() {
-                let dequantized = self.fresh(format!("{raw}_dequantized"));
-                self.quantize(v, &raw, dequantized);
+            match (self.graph.values[v].given, &self.graph.values[v].quant) {
+                (Some(given), Some(quant)) => self.given(v, given, quant),
+                (_, Some(_)) => {
+                    let dequantized = self.fresh(format!("{raw}_dequantized"));
+                    self.quantize(v, &raw, dequantized);
+                }
+                (_, None) => {}
             }
         }
         for node in &self.graph.nodes {
@@ -206,6 +210,26 @@ impl Exporter<'_> {
         read
     }
 
+    /// Writes how the integers that are given for input `v` become real numbers.
+    fn given(&mut self, v: ValueId, given: Given, quant: &QuantParams) {
+        let raw = self.graph.values[v].name.clone();
+        let real = self.fresh(format!("{raw}_dequantized"));
+        if given.is_bytes() {
+            let parameters = self.parameters(&raw, quant);
+            if given.is_unsigned() {
+                let zero_point = quant.zero_point - given.params().zero_point;
+                self.proto.initializer.pop();
+                self.proto.initializer.push(write_byte(&parameters[1], zero_point as u8));
+            }
+            self.push_q("DequantizeLinear", &raw, &parameters, quant, &real);
+        } else {
+            let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
+            let name = self.fresh(format!("{raw}_real"));
+            self.push(cast, &name, vec![raw], &real);
+        }
+        self.read_as[v] = real;
+    }
+
     /// Writes the pair that turns `raw` into codes and back.
     fn quantize(&mut self, v: ValueId, raw: &str, dequantized: String) {
         let value = &self.graph.values[v];
@@ -284,7 +308,14 @@ impl Exporter<'_> {
             }),
         });
         let shape = Some(TensorShapeProto { dim: dims.collect() });
-        let tensor_type = Some(TensorTypeProto { elem_type: dt::FLOAT, shape });
+        let elem_type = match value.given.map(|given| given.of) {
+            None => dt::FLOAT,
+            Some(Integer::U8) => dt::UINT8,
+            Some(Integer::I8) => dt::INT8,
+            Some(Integer::I32) => dt::INT32,
+            Some(Integer::I64) => dt::INT64,
+        };
+        let tensor_type = Some(TensorTypeProto { elem_type, shape });
         ValueInfoProto { name: value.name.clone(), r#type: Some(TypeProto { tensor_type }) }
     }
 }

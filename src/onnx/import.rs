@@ -22,6 +22,7 @@ use crate::error::{Context, Result, bail};
 use crate::graph::{Constant, Folding, Graph, Names, Part, Value};
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
+use crate::quant::{Given, Integer};
 use crate::tensor::{Shape, Tensor};
 
 /// Versions of the file format that are known.
@@ -292,7 +293,7 @@ impl<'a> Importer<'a> {
         }
         for output in &proto.output {
             match self.known.get(&output.name) {
-                Some(&(Known::Value(v) | Known::Index(v))) => {
+                Some(&(Known::Value(v) | Known::Index(v, dt::INT32 | dt::INT64))) => {
                     self.check_output(v, &output.name)?;
                     self.graph.outputs.push(v);
                 }
@@ -320,7 +321,7 @@ impl<'a> Importer<'a> {
         let constant = match known {
             Known::Value(v) | Known::Codes(v, _) => self.graph.values[*v].constant.is_some(),
             Known::Ints(..) | Known::Narrow(..) => true,
-            Known::Index(_) => false,
+            Known::Index(..) => false,
         };
         let (shape, fits) = match known {
             Known::Value(v) => {
@@ -333,9 +334,10 @@ impl<'a> Importer<'a> {
             Known::Codes(v, data_type) => {
                 (&self.graph.values[*v].shape[..], tensor.elem_type == *data_type)
             }
-            Known::Index(v) => {
+            Known::Index(v, data_type) => {
+                let kind = |data_type| if data_type == dt::INT32 { dt::INT64 } else { data_type };
                 let shape = &self.graph.values[*v].shape;
-                (&shape[..], matches!(tensor.elem_type, dt::INT32 | dt::INT64))
+                (&shape[..], kind(tensor.elem_type) == kind(*data_type))
             }
         };
         if !fits && tensor.elem_type != 0 {
@@ -361,10 +363,18 @@ impl<'a> Importer<'a> {
         let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
             bail!(Unsupported, "input \"{name}\" is not a tensor");
         };
-        if !matches!(tensor.elem_type, dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16) {
-            let data_type = dt::name(tensor.elem_type);
-            bail!(Unsupported, "input \"{name}\" is made of {data_type}, only float is known");
-        }
+        let integers = match tensor.elem_type {
+            dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16 => None,
+            dt::UINT8 => Some(Integer::U8),
+            dt::INT8 => Some(Integer::I8),
+            dt::INT32 => Some(Integer::I32),
+            dt::INT64 => Some(Integer::I64),
+            other => bail!(
+                Unsupported,
+                "input \"{name}\" is made of {}, only float, bytes, int32 and int64 are known",
+                dt::name(other)
+            ),
+        };
         let Some(shape) = &tensor.shape else {
             bail!(Unsupported, "input \"{name}\" has no shape");
         };
@@ -404,9 +414,13 @@ impl<'a> Importer<'a> {
             });
         }
         check_size(name, &sizes)?;
-        let v = self.add_value(Value { name: name.clone(), shape: sizes, ..Value::default() });
+        let given = integers.map(Given::any);
+        let quant = given.map(|given| given.params());
+        let value = Value { name: name.clone(), shape: sizes, quant, given, constant: None };
+        let v = self.add_value(value);
         self.graph.inputs.push(v);
-        self.define(name, Known::Value(v))
+        let is_real = given.is_none();
+        self.define(name, if is_real { Known::Value(v) } else { Known::Index(v, tensor.elem_type) })
     }
 
     /// Of the file: it may be computed with once at the least.
@@ -479,7 +493,7 @@ impl<'a> Importer<'a> {
                         self.folding.take(t.shape(), 0)?;
                         Input::Ints(widened(&t, data_type))
                     }
-                    Known::Value(v) | Known::Codes(v, _) | Known::Index(v) => match &self
+                    Known::Value(v) | Known::Codes(v, _) | Known::Index(v, _) => match &self
                         .graph
                         .values[*v]
                     {
@@ -532,7 +546,7 @@ impl<'a> Importer<'a> {
         let known = self.get(x)?.clone();
         let known = match known {
             // An output has a name of its own, so it is a value of its own.
-            Known::Value(v) | Known::Index(v) if self.outputs.contains(output) => {
+            Known::Value(v) | Known::Index(v, _) if self.outputs.contains(output) => {
                 let shape = self.graph.values[v].shape.clone();
                 Known::Value(self.emit(output, Op::Reshape(Reshape { shape }), vec![v], output)?)
             }
@@ -560,7 +574,7 @@ impl<'a> Importer<'a> {
         }
         let is_index = op.output_params() == OutputParams::Index;
         let mut inputs = Vec::new();
-        let mut codes = None;
+        let (mut codes, mut integers) = (None, is_index.then_some(dt::INT64));
         for (index, (name, input)) in proto.input.iter().zip(&node.inputs).enumerate() {
             if let Some(tensor) = node.replaced.remove(&index) {
                 self.folding.take(tensor.shape(), 0)?;
@@ -589,6 +603,10 @@ impl<'a> Importer<'a> {
                     codes = Some(data_type);
                     inputs.push(v);
                 }
+                Some(&Known::Index(v, data_type)) if is_index || op.keeps_codes() => {
+                    integers.get_or_insert(data_type);
+                    inputs.push(v);
+                }
                 Some(Known::Codes(..)) => bail!(Unsupported, "input \"{name}\" is made of codes"),
                 Some(_) => bail!(Unsupported, "input \"{name}\" is made of integers"),
                 None => bail!(Unsupported, "input {index} is absent, but not the last one"),
@@ -610,7 +628,8 @@ impl<'a> Importer<'a> {
             }
             return self.define(output, Known::Codes(v, data_type));
         }
-        self.define(output, if is_index { Known::Index(v) } else { Known::Value(v) })
+        let known = integers.map_or(Known::Value(v), |data_type| Known::Index(v, data_type));
+        self.define(output, known)
     }
 }
 

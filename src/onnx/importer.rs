@@ -46,8 +46,8 @@ pub(super) enum Known {
     Narrow(CodeTensor, i32),
     /// The codes of a value of the graph, which has parameters, and their type in the file.
     Codes(ValueId, i32),
-    /// A value of the graph that is made of integers in the file: only an output, or for a Cast.
-    Index(ValueId),
+    /// A value of the graph that is made of integers of this type in the file: an index, or what is given so.
+    Index(ValueId, i32),
 }
 
 /// The value that something is computed of, and how its codes are read.
@@ -129,7 +129,7 @@ impl Importer<'_> {
                 Some((CodeTensor::I32(t.map(|&code| code as i32)), *data_type))
             }
             Known::Narrow(t, data_type) => Some((t.clone(), *data_type)),
-            Known::Value(_) | Known::Codes(..) | Known::Index(_) => None,
+            Known::Value(_) | Known::Codes(..) | Known::Index(..) => None,
         }
     }
 

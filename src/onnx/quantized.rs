@@ -91,7 +91,7 @@ impl Importer<'_> {
             let constant = Some(Constant::Codes(written.quantized(&real)?));
             let quant = Some(written.params);
             let name = self.names.fresh(output.into());
-            let v = self.add_value(Value { name, shape, constant, quant });
+            let v = self.add_value(Value { name, shape, constant, quant, given: None });
             self.offsets.insert(v, written.offsets);
             return self.define(output, Known::Codes(v, data_type));
         }
@@ -116,7 +116,8 @@ impl Importer<'_> {
         };
         let mut v = self.dequantized(codes, scale, zero_point.first(), axis, output)?;
         if self.outputs.contains(output) && self.graph.values[v].constant.is_none() {
-            if self.rounded.is_input(&self.graph, v)
+            if self.graph.inputs.contains(&v)
+                || self.rounded.is_input(&self.graph, v)
                 || self.outputs.contains(&*self.graph.values[v].name)
             {
                 // Nothing computes it, or it has another name: the output is a copy.
@@ -146,7 +147,7 @@ impl Importer<'_> {
             self.folding.take(&shape, 0)?;
             // Its shape is needed to read the parameters.
             let constant = Some(Constant::Codes(CodeTensor::default()));
-            let v = self.add_value(Value { name, shape, constant, quant: None });
+            let v = self.add_value(Value { name, shape, constant, ..Value::default() });
             let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
             self.graph.values[v].constant = Some(Constant::Codes(written.stored(codes)?));
             self.graph.values[v].quant = Some(written.params);
@@ -164,6 +165,11 @@ impl Importer<'_> {
                     );
                 }
                 Ok(v)
+            }
+            Known::Index(v, data_type @ (dt::UINT8 | dt::INT8)) => {
+                let written = self.params(scale, zero_point, axis, Some(data_type), v)?;
+                let lowest = if data_type == dt::UINT8 { Width::W8.lowest() } else { 0 };
+                self.bytes(v, &written.params, lowest, name)
             }
             _ => bail!(Unsupported, "input \"{codes}\" is not made of codes"),
         }
@@ -374,7 +380,7 @@ impl Importer<'_> {
         let (name, shape) =
             (self.names.fresh(format!("{}.scaled", value.name)), value.shape.clone());
         let (constant, quant) = (Some(Constant::Codes(codes)), Some(quant));
-        Ok(self.add_value(Value { name, shape, constant, quant }))
+        Ok(self.add_value(Value { name, shape, constant, quant, given: None }))
     }
 
     /// A bias of codes with one for each channel, whatever its shape.
@@ -416,7 +422,7 @@ impl Importer<'_> {
         let (name, shape) = (self.names.fresh(format!("{name}.{bias}")), codes.shape().to_vec());
         self.folding.take(&shape, 0)?;
         let constant = Some(Constant::Codes(codes));
-        Ok(self.add_value(Value { name, shape, constant, quant }))
+        Ok(self.add_value(Value { name, shape, constant, quant, given: None }))
     }
 }
 

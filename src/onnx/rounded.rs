@@ -45,7 +45,7 @@ impl Importer<'_> {
         let quant = Some(params);
         let codes = if value.quant.is_none() {
             let (name, shape) = (self.names.fresh(output.into()), value.shape.clone());
-            let codes = self.add_value(Value { name, shape, constant: None, quant });
+            let codes = self.add_value(Value { name, shape, quant, ..Value::default() });
             self.rounded.raw.insert(codes, v);
             codes
         } else {

@@ -300,6 +300,11 @@ pub(super) fn write_ints(name: &str, t: &Tensor<i64>) -> TensorProto {
     proto(name, t.shape(), dt::INT64, t.data().iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
+/// A number without a sign.
+pub(super) fn write_byte(name: &str, byte: u8) -> TensorProto {
+    proto(name, &[], dt::UINT8, vec![byte])
+}
+
 pub(super) fn write_codes(name: &str, t: &Tensor<i32>, width: Width) -> TensorProto {
     let codes = t.data().iter();
     match width {

@@ -286,8 +286,14 @@ fn wrong_data_types() {
             g.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = t;
         })
     };
-    refused(&typed(dt::INT64), "input \"x\" is made of int64, only float is known");
-    refused(&typed(8), "input \"x\" is made of string, only float is known");
+    refused(
+        &typed(dt::INT16),
+        "input \"x\" is made of int16, only float, bytes, int32 and int64 are known",
+    );
+    refused(
+        &typed(8),
+        "input \"x\" is made of string, only float, bytes, int32 and int64 are known",
+    );
     let untyped = edited(relu(), |g| g.input[0].r#type = None);
     refused(&untyped, "input \"x\" is not a tensor");
     for (data_type, name) in [

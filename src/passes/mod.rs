@@ -3,6 +3,7 @@
 
 mod fold_batch_norm;
 mod fold_constants;
+mod fold_input;
 mod fuse_activation;
 mod fuse_bias;
 mod fuse_functions;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use fold_batch_norm::{fold_batch_norm, fold_scale, reshape_batch_norm};
 pub use fold_constants::fold_constants;
+pub use fold_input::fold_input;
 pub use fuse_activation::fuse_activation;
 pub use fuse_bias::fuse_bias;
 pub use fuse_functions::fuse_functions;
@@ -43,6 +45,7 @@ fn merge_nodes(
 /// All of them, in order.
 pub fn prepare(graph: &mut Graph) {
     fold_constants(graph);
+    fold_input(graph);
     fuse_normalization(graph);
     split_concat(graph);
     fuse_bias(graph);

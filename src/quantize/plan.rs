@@ -51,7 +51,10 @@ impl Plan {
     /// The width of each activation of `graph`: what has codes already keeps its own.
     pub fn widths(&self, graph: &Graph) -> Vec<Width> {
         let mut widths = vec![self.default.activation_width; graph.values.len()];
-        graph.inputs.iter().for_each(|&v| widths[v] = self.of_input(v).activation_width);
+        for &v in &graph.inputs {
+            let own = graph.values[v].quant.as_ref().map(|quant| quant.width);
+            widths[v] = own.unwrap_or(self.of_input(v).activation_width);
+        }
         for (index, node) in graph.nodes.iter().enumerate() {
             widths[node.output] = match (&graph.values[node.output].quant, node.op.output_params())
             {

@@ -5,7 +5,7 @@ use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, Node, Parts, Value, ValueId};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
-use crate::quant::{QuantParams, Range};
+use crate::quant::{Given, Integer, QuantParams, Range};
 use crate::tensor::Tensor;
 
 /// SplitMix64: the same numbers everywhere for the same seed.
@@ -55,6 +55,14 @@ impl Net {
         v
     }
 
+    /// An input that is made of integers.
+    pub fn integers(&mut self, shape: &[usize], of: Integer) -> ValueId {
+        let (v, given) = (self.input(shape), Given::any(of));
+        let value = &mut self.graph.values[v];
+        (value.given, value.quant) = (Some(given), Some(given.params()));
+        v
+    }
+
     pub fn constant(&mut self, tensor: Tensor<f32>) -> ValueId {
         let name = format!("c{}", self.graph.values.len());
         self.graph.add_value(Value::real(name, tensor))
@@ -92,7 +100,14 @@ impl Net {
 
 /// Real numbers for the inputs of `graph`.
 pub fn random_inputs(graph: &Graph, rng: &mut Rng, magnitude: f32) -> Vec<Tensor<f32>> {
-    graph.inputs.iter().map(|&v| rng.reals(&graph.values[v].shape, magnitude)).collect()
+    let mut draw = |v: &Value| match v.given {
+        None => rng.reals(&v.shape, magnitude),
+        Some(given) => {
+            let count = (given.highest - given.lowest() + 1) as u64;
+            tabulate(&v.shape, |_| (rng.next() % count) as f32 + given.lowest() as f32)
+        }
+    };
+    graph.inputs.iter().map(|&v| draw(&graph.values[v])).collect()
 }
 
 /// How codes are chosen: any, the lowest, the highest, or either of these at random.

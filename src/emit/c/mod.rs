@@ -361,12 +361,14 @@ impl<'a> Emitter<'a> {
     /// `template` for each input and output.
     fn for_edges(&self, edges: &[Edge], template: &str) -> String {
         let filled = edges.iter().map(|edge| {
-            let (scale, zero) = (edge.value.quant.scale[0], edge.value.quant.zero_point);
+            let (scale, zero) = (edge.value.quant.scale[0], edge.zero_point());
+            let own = code(edge.value.quant.width);
+            let given = format!("{}{own}", if edge.is_flipped() { "u" } else { "" });
             let place = self.memory.values[edge.v];
             let values = [
                 ("edge", &*edge.name),
                 ("EDGE", &*edge.name.to_uppercase()),
-                ("CODE", &*code(edge.value.quant.width)),
+                ("CODE", &*given),
                 ("BITS", &*edge.value.quant.width.to_string()),
                 ("SIZE", &*edge.value.len().to_string()),
                 ("SCALE", &*format!("{scale:e}")),
@@ -379,7 +381,15 @@ impl<'a> Emitter<'a> {
                         self.fill(&format!("#define @NAME_{edge}_OFFSET {at}\n"), &[])
                     }),
                 ),
-                ("PLACE", &*place.map_or(String::new(), |at| self.at(at, edge.value.quant.width))),
+                (
+                    "PLACE",
+                    &*place.map_or(String::new(), |at| match edge.is_flipped() {
+                        true => format!("({given} *)(void *)(memory + {at})"),
+                        false => self.at(at, edge.value.quant.width),
+                    }),
+                ),
+                ("OWN", &*own),
+                ("LOWEST", &*edge.value.quant.width.lowest().to_string()),
             ];
             self.fill(template, &values)
         });
@@ -575,7 +585,11 @@ impl<'a> Emitter<'a> {
     /// Moves a value between the caller's memory and ours, unless the caller's is ours.
     fn copy(&self, edge: &Edge, to: &str, from: &str) -> String {
         let values = [("TO", to), ("FROM", from)];
-        self.for_edges(std::slice::from_ref(edge), &fill(include_str!("copy.c.in"), &values))
+        let template = match edge.is_flipped() {
+            true => include_str!("flip.c.in"),
+            false => include_str!("copy.c.in"),
+        };
+        self.for_edges(std::slice::from_ref(edge), &fill(template, &values))
     }
 
     fn vectors(&self, vectors: &[TestVector]) -> String {

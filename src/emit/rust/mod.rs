@@ -111,12 +111,18 @@ fn joined(edges: &[Edge], inputs: &str, outputs: &str, between: &str) -> String 
         let values = [
             ("edge", &*edge.name),
             ("EDGE", &*edge.name.to_uppercase()),
-            ("CODE", code(edge.value.quant.width)),
+            ("CODE", &*given(edge)),
             ("SIZE", &*edge.value.len().to_string()),
         ];
         fill(if edge.is_input() { inputs } else { outputs }, &values)
     });
     each.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(between)
+}
+
+/// The type of what the caller gives or gets.
+fn given(edge: &Edge) -> String {
+    let own = code(edge.value.quant.width);
+    if edge.is_flipped() { own.replace('i', "u") } else { own.into() }
 }
 
 fn without_tests(source: &str) -> String {
@@ -213,7 +219,14 @@ impl Emitter<'_> {
         };
         let edges = edges(graph);
         for edge in edges.iter().filter(|edge| edge.is_input()) {
-            line(format!("{}.copy_from_slice({});", self.place(edge.v), edge.name));
+            let (to, own) = (self.place(edge.v), code(edge.value.quant.width));
+            if !edge.is_flipped() {
+                line(format!("{to}.copy_from_slice({});", edge.name));
+                continue;
+            }
+            line(format!("for (code, given) in {to}.iter_mut().zip({}) {{", edge.name));
+            line(format!("    *code = (*given as {own}) ^ {own}::MIN;"));
+            line("}".into());
         }
         for (i, (node, emitter)) in graph.nodes.iter().zip(&self.emitters).enumerate() {
             let (name, width) = (format!("LAYER{i}"), graph.values[node.output].quant.width);
@@ -294,7 +307,7 @@ impl Emitter<'_> {
         let of_edge = |edge: &Edge| {
             let row = |v| format!("[{}]", list(edge.codes(v).iter().map(|code| code.to_string())));
             let rows = vectors.iter().map(row).collect::<Vec<_>>().join(",\n");
-            let (upper, code) = (edge.name.to_uppercase(), code(edge.value.quant.width));
+            let (upper, code) = (edge.name.to_uppercase(), given(edge));
             format!(
                 "static {upper}S: [[{code}; {upper}_SIZE]; {}] = [\n{rows}\n];\n",
                 vectors.len()

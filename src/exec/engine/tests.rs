@@ -55,6 +55,7 @@ fn value(shape: &[usize], zero_point: i32, channels_last: bool) -> IntValue {
         order: if channels_last { Order::ChannelsLast } else { Order::Plain },
         quant: QuantParams::per_tensor(1.0, zero_point, Width::W8),
         constant: None,
+        given: None,
     }
 }
 

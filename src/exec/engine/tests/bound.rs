@@ -143,6 +143,7 @@ impl Layer {
                     shape: shape.to_vec(),
                     quant: Some(QuantParams::per_tensor(scale, zero as i32, width)),
                     constant: codes.map(tensor),
+                    given: None,
                 })
             };
         let x = add("x", &shapes[0], 1.0, self.x_zero, self.widths[0], None);
