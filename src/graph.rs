@@ -461,6 +461,11 @@ impl Graph {
         Some((moved, quant))
     }
 
+    /// Names and shapes of the inputs.
+    pub fn named_inputs(&self) -> Vec<(&str, &[usize])> {
+        self.inputs.iter().map(|&v| (&*self.values[v].name, &*self.values[v].shape)).collect()
+    }
+
     /// Shapes of the arguments of `node`.
     pub fn input_shapes(&self, node: &Node) -> Vec<&[usize]> {
         node.inputs.iter().map(|&v| self.values[v].shape.as_slice()).collect()

@@ -98,6 +98,11 @@ pub struct Accumulator {
 }
 
 impl IntGraph {
+    /// Names and shapes of the inputs.
+    pub fn named_inputs(&self) -> Vec<(&str, &[usize])> {
+        self.inputs.iter().map(|&v| (&*self.values[v].name, &*self.values[v].shape)).collect()
+    }
+
     /// Width of the widest codes.
     pub fn widest(&self) -> Width {
         self.values.iter().map(|v| v.quant.width).max().unwrap_or_default()

@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::lower::{IntGraph, lower_owned};
 use crate::onnx;
 use crate::quantize::prepare;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 use crate::text::printable;
 
 /// A network, prepared: in real numbers, or in integers if it is quantized.
@@ -53,20 +53,8 @@ impl Model {
     /// Names and shapes of the inputs.
     pub fn inputs(&self) -> Vec<(&str, &[usize])> {
         match self {
-            Self::Float(g) => {
-                g.inputs.iter().map(|&v| (&*g.values[v].name, &*g.values[v].shape)).collect()
-            }
-            Self::Int(g) => {
-                g.inputs.iter().map(|&v| (&*g.values[v].name, &*g.values[v].shape)).collect()
-            }
-        }
-    }
-
-    /// Name and shape of the input, if there is only one.
-    pub fn only_input(&self) -> Option<(String, Shape)> {
-        match self.inputs()[..] {
-            [(name, shape)] => Some((name.into(), shape.to_vec())),
-            _ => None,
+            Self::Float(g) => g.named_inputs(),
+            Self::Int(g) => g.named_inputs(),
         }
     }
 

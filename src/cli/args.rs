@@ -10,7 +10,6 @@ use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
 use naive_ptq::model::Model;
 use naive_ptq::onnx::{self, ImportOptions, InputShapes};
 use naive_ptq::quantize::Part;
-use naive_ptq::text::printable;
 
 use crate::say::plain;
 
@@ -147,31 +146,27 @@ pub fn kept(model: &Path) -> anyhow::Result<Option<Preprocess>> {
     metadata.get(onnx::PREPROCESS).map(read).transpose()
 }
 
-/// Loads what the data are for, with channels first if they fit only so; `input` is name and shape of its only input.
+/// Loads what the data are for, whose inputs are `inputs`, and makes the data theirs. With `part` only those of the data
+/// are looked at that it wants.
 pub fn fitted<T>(
     data: Dataset,
+    part: &Part,
     load: impl Fn(&Dataset) -> anyhow::Result<T>,
-    input: impl Fn(&T) -> Option<(String, Vec<usize>)>,
+    inputs: impl Fn(&T) -> Vec<(&str, &[usize])>,
 ) -> anyhow::Result<(T, Dataset)> {
-    let shape = data.sample(0)?.shape().to_vec();
-    if let Some(first) = data.channels_first()
-        && let Ok(loaded) = load(&first)
-        && input(&loaded).is_none_or(|(_, wanted)| wanted != shape)
-    {
-        return Ok((loaded, first));
+    let fit = |data: &Dataset| {
+        let loaded = load(data)?;
+        let fitted = match part.from.is_empty() && part.outputs.is_empty() {
+            true => data.fit(&inputs(&loaded))?,
+            false => data.fit_part(&inputs(&loaded))?,
+        };
+        Ok((loaded, fitted))
+    };
+    // Open axes may be of either order.
+    match data.channels_first().map(|data| fit(&data)) {
+        Some(Ok(fitted)) => Ok(fitted),
+        _ => fit(&data),
     }
-    let loaded = load(&data)?;
-    if let (Some((name, wanted)), [1, rest @ .., c]) = (input(&loaded), &shape[..])
-        && shape.len() > 2
-        && shape != wanted
-        && wanted == [&[1, *c], rest].concat()
-    {
-        bail!(
-            "input \"{}\" has shape {wanted:?}, got {shape:?}: the data seem to have their channels last (--layout nhwc)",
-            printable(&name)
-        );
-    }
-    Ok((loaded, data))
 }
 
 /// Says which inputs the data are strange to.
@@ -227,10 +222,15 @@ impl ShapeArgs {
         part
     }
 
+    /// That part alone.
+    pub fn part(&self) -> Part {
+        self.or(&Part::default())
+    }
+
     /// The part of the model, and the named shapes; for other inputs the shape of the samples in `data`, if
     /// there is any.
     pub fn options(&self, data: Option<&Dataset>) -> anyhow::Result<ImportOptions> {
-        options(&self.or(&Part::default()), data)
+        options(&self.part(), data)
     }
 }
 
@@ -239,7 +239,7 @@ pub fn options(part: &Part, data: Option<&Dataset>) -> anyhow::Result<ImportOpti
     let mut options =
         ImportOptions::from(part.input_shape.clone().into_iter().collect::<InputShapes>());
     if let Some(data) = data {
-        options.shapes.insert(String::new(), data.sample(0)?.shape().to_vec());
+        options.data = data.shapes();
     }
     options.outputs.clone_from(&part.outputs);
     options.from.clone_from(&part.from);

@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
-use naive_ptq::data::{Dataset, check_folder, update_folder, write_folder};
+use naive_ptq::data::{Dataset, Samples, check_folder, update_folder, write_folder};
 use naive_ptq::emit::{self, File, TARGETS, Target, TestVector};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             bail!("--test-vectors {count}: the data has {} samples", data.len())
         }
         Some(data) => {
-            (0..count).map(|i| vector(&[data.sample(i)?])).collect::<naive_ptq::Result<Vec<_>>>()?
+            (0..count).map(|i| vector(&data.get(i)?)).collect::<naive_ptq::Result<Vec<_>>>()?
         }
         None => (0..count)
             .map(|i| vector(&random_inputs(&graph, i as u64)))
@@ -123,8 +123,8 @@ pub fn quantized_for(
     shapes: &ShapeArgs,
     data: Dataset,
 ) -> anyhow::Result<(Arc<IntGraph>, Dataset)> {
-    let only_input = |graph: &Arc<IntGraph>| Model::Int(graph.clone()).only_input();
-    fitted(data, |data| quantized(model, shapes, Some(data)), only_input)
+    let load = |data: &Dataset| quantized(model, shapes, Some(data));
+    fitted(data, &shapes.part(), load, |graph| graph.named_inputs())
 }
 
 /// The integer network of a quantized model.

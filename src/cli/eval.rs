@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let data = args.preprocess.open(&args.data, args.samples, &args.model)?;
     let load =
         |data: &Dataset| Ok(Model::load_with(&args.model, &args.shapes.options(Some(data))?)?);
-    let (network, data) = fitted(data, load, Model::only_input)?;
+    let (network, data) = fitted(data, &args.shapes.part(), load, Model::inputs)?;
     let shapes = args.shapes.options(Some(&data))?;
     let reference = args.reference.as_deref().map(|path| Model::load_with(path, &shapes));
     let reference = reference.transpose()?;

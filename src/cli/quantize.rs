@@ -195,13 +195,6 @@ fn warn(what: &str) {
     let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
 }
 
-/// Name and shape of the only input.
-fn only_input(quantizer: &Quantizer) -> Option<(String, Vec<usize>)> {
-    let graph = quantizer.graph();
-    let &[v] = &graph.inputs[..] else { return None };
-    Some((graph.values[v].name.clone(), graph.values[v].shape.clone()))
-}
-
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(percent) = args.percentile.filter(|&it| !(it > 0.0 && it <= 100.0)) {
@@ -236,7 +229,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let (quantizer, data) = match data {
         Some(data) => {
-            let (quantizer, data) = args::fitted(data, |data| load(Some(data)), only_input)?;
+            let load = |data: &Dataset| load(Some(data));
+            let (quantizer, data) =
+                args::fitted(data, &recipe.model, load, |it| it.graph().named_inputs())?;
             (quantizer, Some(data))
         }
         None => (load(None)?, None),

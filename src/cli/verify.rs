@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use naive_ptq::compare::{
     Candidate, How, InEngine, Outcome, Reference, Runner, Sample, Trace, compare,
 };
-use naive_ptq::data::{Temporary, write_folder};
+use naive_ptq::data::{Samples, Temporary, write_folder};
 use naive_ptq::emit::{Build, TARGETS, Target};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     let bar = Progress::new("verifying", data.len());
-    let sample = |i| Ok(vec![data.sample(i)?]);
+    let sample = |i| data.get(i);
     let how = How { layers: args.layers, threads };
     let done = || bar.inc();
     let comparison = compare(&graph, &candidates, data.len(), sample, how, done)

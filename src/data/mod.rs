@@ -2,12 +2,18 @@
 //!
 //! A [`Dataset`] is one of
 //!
-//! * a `.npz` with an array `x` of shape `[n, …]` and, if the samples have labels, an array `y` of `n`
-//!   integers,
+//! * a `.npz` with an array for each input, by the input's name, or with one array `x` for the only input; and, if
+//!   the samples have labels, an array `y`,
 //! * a `.npy` that holds such an `x`,
 //! * a folder with `labels.csv`, whose lines are `file,label` (a header is allowed) with files beside it
 //!   or in its subfolder `images`,
-//! * a folder without one: all its PNG and JPEG images, sorted by name, without labels.
+//! * a folder with `manifest.csv`, whose header names the inputs, and `label` if there are labels; a line has the
+//!   files of a sample, images or `.npy`, and the label, a number or a file,
+//! * a folder without either: all its PNG and JPEG images, sorted by name, without labels.
+//!
+//! The first axis of an array counts its rows. An input of as many axes takes as many rows at a time as its first axis
+//! is long: a sample is what the network takes at a time, mostly one row, and a whole batch where the batch is fixed. An
+//! input of one axis less takes a row as it is.
 //!
 //! A row of an array, or an image, is read and decoded when it is asked for; only a compressed array is held in
 //! memory, in the dtype of the file. An image always
@@ -15,8 +21,12 @@
 //! ignored.
 
 mod atomic;
+mod column;
+mod fit;
+mod folder;
 #[cfg_attr(not(feature = "images"), path = "no_images.rs")]
 mod images;
+mod labels;
 pub mod npy;
 #[cfg(feature = "npz")]
 pub mod npz;
@@ -25,31 +35,38 @@ mod rows;
 mod samples;
 mod temporary;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 #[cfg(feature = "npz")]
 use std::io::{Cursor, Seek};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Context, Result, bail};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 pub use atomic::{check_folder, check_outputs, update_folder, write_atomic, write_folder};
+use column::{Column, Kind};
+use fit::{Fit, Offer, Place};
 pub use npy::Array;
 pub use preprocess::{Filter, Layout, Preprocess};
-use rows::Rows;
+use rows::{Rows, Shared};
 pub use samples::{Samples, Workers};
 pub use temporary::{Temporary, remove_temporaries};
 
 /// Samples in an order, prepared for the network when they are asked for.
 ///
-/// A copy, or a selection, shares the stored samples.
+/// What was just opened is for a network with one input and a batch of one; [`fit`](Self::fit) makes it that of any
+/// other. A copy, or a selection, shares the stored rows.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     stored: Arc<Stored>,
+    fit: Arc<Fit>,
     order: Order,
-    /// The last axis of a sample becomes its axis 1.
+    /// The most samples that are wanted.
+    limit: usize,
+    /// The last axis of a row becomes its first.
     channels_first: bool,
 }
 
@@ -62,16 +79,8 @@ enum Order {
 
 #[derive(Debug)]
 struct Stored {
-    samples: Kind,
-    /// An integer, at least 0, for each sample.
-    labels: Option<Array>,
+    columns: Vec<Column>,
     preprocess: Preprocess,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Array(Rows),
-    Images(Vec<PathBuf>),
 }
 
 impl Dataset {
@@ -94,84 +103,107 @@ impl Dataset {
     #[cfg(feature = "npz")]
     pub fn from_npz_bytes(bytes: &[u8], preprocess: &Preprocess) -> Result<Self> {
         preprocess.validate()?;
-        Self::from_npz(Cursor::new(bytes), None, preprocess)
+        Self::new(npz_columns(Cursor::new(bytes), None)?, preprocess)
     }
 
     fn open_valid(path: &Path, preprocess: &Preprocess) -> Result<Self> {
         if path.metadata()?.is_dir() {
-            let (images, labels) = images::list(path)?;
-            let count = images.len();
-            return Self::new(Kind::Images(images), count, labels, preprocess);
+            return Self::new(folder::columns(path)?, preprocess);
         }
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         let file = File::open(path)?;
         // A pipe can be read only once.
         let is_file = file.metadata()?.is_file();
-        let again = is_file.then(|| file.try_clone()).transpose()?;
+        let again =
+            is_file.then(|| file.try_clone()).transpose()?.map(|file| Arc::new(Mutex::new(file)));
         let reader = BufReader::new(file);
-        match extension.to_str() {
-            Some("npz") => Self::from_npz(reader, again, preprocess),
+        let columns = match extension.to_str() {
+            Some("npz") => npz_columns(reader, again)?,
             Some("npy") => {
                 let rows = Rows::new(reader, again.map(|file| (file, 0)))?;
-                Self::from_arrays(rows, None, preprocess)
+                vec![Column { name: String::new(), kind: Kind::Array(rows) }]
             }
             _ => bail!(
                 Unsupported,
-                "not a dataset; accepted are a .npz with an array \"x\", a .npy, and a folder of PNG or \
-                 JPEG images, with or without labels.csv"
+                "not a dataset; accepted are a .npz with an array \"x\" or one for each input, a .npy, and a folder \
+                 of PNG or JPEG images, with or without labels.csv or manifest.csv"
             ),
-        }
+        };
+        Self::new(columns, preprocess)
     }
 
-    #[cfg(not(feature = "npz"))]
-    fn from_npz(_: impl Read, _: Option<File>, _: &Preprocess) -> Result<Self> {
-        bail!(Unsupported, "a .npz, by a build without the feature \"npz\"")
-    }
-
-    #[cfg(feature = "npz")]
-    fn from_npz(
-        reader: impl Read + Seek,
-        file: Option<File>,
-        preprocess: &Preprocess,
-    ) -> Result<Self> {
-        let mut npz = npz::Npz::new(reader)?;
-        let (x, y) = (npz.rows("x", file)?, npz.get("y")?);
-        Self::from_arrays(x, y, preprocess)
-    }
-
-    fn from_arrays(x: Rows, y: Option<Array>, preprocess: &Preprocess) -> Result<Self> {
-        if let Some(option) = preprocess.image_option() {
+    fn new(columns: Vec<Column>, preprocess: &Preprocess) -> Result<Self> {
+        if let Some(option) = preprocess.image_option()
+            && !columns.iter().any(Column::has_images)
+        {
             bail!(Invalid, "{option} is for images, but these samples are arrays");
         }
-        let Some(&count) = x.shape().first() else {
-            bail!(Shape, "x is a single number, but its first axis must be the samples");
-        };
-        let count = if x.shape().contains(&0) { 0 } else { count };
-        y.iter().try_for_each(|y| check_labels(y, count))?;
-        Self::new(Kind::Array(x), count, y, preprocess)
+        let fit = Arc::new(Offer::of(&columns, preprocess).unnamed()?);
+        let stored = Arc::new(Stored { columns, preprocess: preprocess.clone() });
+        let order = Order::First(fit.samples);
+        Ok(Self { stored, fit, order, limit: usize::MAX, channels_first: false })
     }
 
-    fn new(
-        samples: Kind,
-        count: usize,
-        labels: Option<Array>,
-        preprocess: &Preprocess,
-    ) -> Result<Self> {
-        if count == 0 {
-            bail!(Invalid, "no samples");
+    /// The same samples as a network takes them whose inputs have these names and shapes, in this order: each takes the
+    /// column of its name, and the only one may also take what is called `x`, or has no name.
+    ///
+    /// # Errors
+    /// If columns are missing, differ in the number of samples, have rows that do not fit, or are neither inputs nor
+    /// labels; if the last batch is not whole.
+    pub fn fit(&self, inputs: &[(&str, &[usize])]) -> Result<Self> {
+        self.fit_to(inputs, false)
+    }
+
+    /// As [`fit`](Self::fit), for a part of a network: other columns are left alone.
+    ///
+    /// # Errors
+    /// Those of [`fit`](Self::fit), but for columns that nobody wants.
+    pub fn fit_part(&self, inputs: &[(&str, &[usize])]) -> Result<Self> {
+        self.fit_to(inputs, true)
+    }
+
+    fn fit_to(&self, inputs: &[(&str, &[usize])], surplus: bool) -> Result<Self> {
+        let Stored { columns, preprocess } = &*self.stored;
+        let offer = Offer { limit: self.limit, surplus, ..Offer::of(columns, preprocess) };
+        let fit = offer.fit(inputs)?;
+        let order = match &self.order {
+            Order::First(_) => Order::First(fit.samples.min(self.limit)),
+            Order::These(order) => match order.iter().find(|&&i| i >= fit.samples) {
+                Some(i) => bail!(Range, "no sample {i} in a dataset of {}", fit.samples),
+                None => Order::These(order.clone()),
+            },
+        };
+        Ok(Self { fit: Arc::new(fit), order, ..self.clone() })
+    }
+
+    /// For each column, the shapes that an input may have that takes it; "" is the column that the only input takes,
+    /// whatever its name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<Shape>> {
+        let Stored { columns, preprocess } = &*self.stored;
+        let mut shapes = BTreeMap::new();
+        for (i, column) in columns.iter().enumerate() {
+            let Ok(row) = column.row_shape(preprocess) else { continue };
+            let mut batch = [&[1], &row[..]].concat();
+            if self.channels_first && row.len() > 1 {
+                batch[1..].rotate_right(1);
+            }
+            let both = vec![batch, row];
+            if matches!(self.fit.places[..], [Place { column, .. }] if column == i) {
+                shapes.insert(String::new(), both.clone());
+            }
+            shapes.insert(column.name.clone(), both);
         }
-        let preprocess = preprocess.clone();
-        Ok(Self {
-            stored: Arc::new(Stored { samples, labels, preprocess }),
-            order: Order::First(count),
-            channels_first: false,
-        })
+        shapes
     }
 
     /// The same samples in layout nchw; nothing if that is what they are in.
     pub fn channels_first(&self) -> Option<Self> {
         let is_last = self.stored.preprocess.layout == Layout::Nhwc;
-        is_last.then(|| Self { channels_first: true, ..self.clone() })
+        is_last.then(|| {
+            let mut fit = Fit::clone(&self.fit);
+            fit.places.iter_mut().for_each(|place| place.channels_first = true);
+            Self { fit: Arc::new(fit), channels_first: true, ..self.clone() }
+        })
     }
 
     /// Number of samples.
@@ -183,10 +215,14 @@ impl Dataset {
     }
 
     /// Where sample `i` is among the stored ones.
-    fn index(&self, i: usize) -> Option<usize> {
-        match &self.order {
+    fn index(&self, i: usize) -> Result<usize> {
+        let found = match &self.order {
             Order::First(count) => Some(i).filter(|i| i < count),
             Order::These(order) => order.get(i).copied(),
+        };
+        match found {
+            Some(index) => Ok(index),
+            None => bail!(Range, "no sample {i} in a dataset of {}", self.len()),
         }
     }
 
@@ -195,40 +231,35 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// Sample `i` as a batch of one, `[1, …]`, preprocessed.
-    ///
-    /// # Errors
-    /// If there is no sample `i`, its image cannot be decoded or is smaller than `crop`, or `mean` or
-    /// `std` have another number of values than it has channels.
-    pub fn sample(&self, i: usize) -> Result<Tensor<f32>> {
-        let Some(index) = self.index(i) else {
-            bail!(Range, "no sample {i} in a dataset of {}", self.len());
-        };
-        let Stored { samples, preprocess, .. } = &*self.stored;
-        let sample = match samples {
-            Kind::Array(array) => preprocess.apply(array.get(index)?),
-            Kind::Images(paths) => images::read(&paths[index], preprocess)
-                .and_then(|pixels| preprocess.apply(pixels))
-                .in_file(&paths[index]),
-        }?;
-        let rank = sample.shape().len();
-        Ok(match self.channels_first && rank > 2 {
-            true => {
-                sample.transpose(&[&[0, rank - 1], &(1..rank - 1).collect::<Vec<_>>()[..]].concat())
-            }
-            false => sample,
-        })
+    /// Rows that make one sample, if the first axis of the inputs runs through the rows.
+    pub fn batch(&self) -> Option<usize> {
+        self.fit.batch
     }
 
-    /// The class of sample `i`; nothing if there is no such sample or there are no labels.
+    /// The only input for sample `i`, `[1, …]` before the data are fitted to a network, preprocessed.
+    ///
+    /// # Errors
+    /// If there is no sample `i`, or more than one input, its image cannot be decoded or is smaller than `crop`, or
+    /// `mean` or `std` have another number of values than it has channels.
+    pub fn sample(&self, i: usize) -> Result<Tensor<f32>> {
+        let mut inputs = self.get(i)?;
+        match (inputs.pop(), inputs.is_empty()) {
+            (Some(x), true) => Ok(x),
+            _ => bail!(Invalid, "a sample has several inputs"),
+        }
+    }
+
+    /// The class of sample `i`; nothing if there is no such sample or there are no labels, or several for a sample.
     pub fn label(&self, i: usize) -> Option<usize> {
-        let label = self.stored.labels.as_ref()?.integer(self.index(i)?)?;
-        usize::try_from(label).ok()
+        match self.labels(i).ok()??[..] {
+            [class] => Some(class),
+            _ => None,
+        }
     }
 
     /// Whether the samples have labels.
     pub fn with_labels(&self) -> bool {
-        self.stored.labels.is_some()
+        self.fit.labels.is_some()
     }
 
     /// The first `n` samples, or all if there are fewer.
@@ -237,7 +268,7 @@ impl Dataset {
             Order::First(count) => Order::First(n.min(*count)),
             Order::These(order) => Order::These(order.iter().take(n).copied().collect()),
         };
-        Self { order, ..self.clone() }
+        Self { order, limit: n.min(self.limit), ..self.clone() }
     }
 
     /// The samples of these indices, in this order.
@@ -245,13 +276,23 @@ impl Dataset {
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) if there is no sample of an index.
     pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Result<Self> {
-        let select = |i: usize| match self.index(i) {
-            Some(index) => Ok(index),
-            None => bail!(Range, "no sample {i} in a dataset of {}", self.len()),
-        };
-        let order = indices.into_iter().map(select).collect::<Result<_>>()?;
+        let order = indices.into_iter().map(|i| self.index(i)).collect::<Result<_>>()?;
         Ok(Self { order: Order::These(order), ..self.clone() })
     }
+}
+
+#[cfg(not(feature = "npz"))]
+fn npz_columns(_: impl Read, _: Option<Shared>) -> Result<Vec<Column>> {
+    bail!(Unsupported, "a .npz, by a build without the feature \"npz\"")
+}
+
+#[cfg(feature = "npz")]
+fn npz_columns(reader: impl Read + Seek, file: Option<Shared>) -> Result<Vec<Column>> {
+    let mut npz = npz::Npz::new(reader)?;
+    let names = npz.names();
+    let column =
+        |name: String| Ok(Column { kind: Kind::Array(npz.rows(&name, file.clone())?), name });
+    names.into_iter().map(column).collect()
 }
 
 impl Samples for Dataset {
@@ -260,25 +301,21 @@ impl Samples for Dataset {
     }
 
     fn get(&self, i: usize) -> Result<Vec<Tensor<f32>>> {
-        Ok(vec![self.sample(i)?])
+        let (index, Stored { columns, preprocess }) = (self.index(i)?, &*self.stored);
+        if self.fit.places.is_empty() {
+            bail!(Invalid, "which arrays are the inputs? Fit the data to a network");
+        }
+        let input = |place: &Place| place.sample(&columns[place.column], index, preprocess);
+        self.fit.places.iter().map(input).collect()
     }
 
     fn label(&self, i: usize) -> Option<usize> {
         self.label(i)
     }
-}
 
-/// Checks that `y`, `[count]` or `[count, 1]`, holds the labels of `count` samples.
-fn check_labels(y: &Array, count: usize) -> Result<()> {
-    if y.integer(0).is_none() && !y.shape().contains(&0) {
-        bail!(Invalid, "labels y must be integers");
-    }
-    if !matches!(y.shape(), [n] | [n, 1] if *n == count) {
-        bail!(Shape, "labels y of shape {:?} for {count} samples x", y.shape());
-    }
-    match (0..count).find_map(|i| Some((i, y.integer(i).filter(|&label| label < 0)?))) {
-        Some((i, label)) => bail!(Range, "label {label} of sample {i} is negative"),
-        None => Ok(()),
+    fn labels(&self, i: usize) -> Result<Option<Vec<usize>>> {
+        let Some(labels) = self.fit.labels else { return Ok(None) };
+        labels.get(&self.stored.columns, self.index(i)?, self.fit.samples).map(Some)
     }
 }
 
@@ -362,15 +399,11 @@ mod tests {
     #[test]
     fn faults_in_arrays_are_errors() {
         let y_error = |y: Tensor<i64>| xy(&y).unwrap_err().to_string();
-        let lengths = "labels y of shape [2] for 3 samples x";
+        let lengths = "labels \"y\" [2] for 3 rows";
         assert_eq!(y_error(tensor(&[2], vec![0, 1])), lengths);
-        assert_eq!(
-            y_error(tensor(&[3, 2], vec![0; 6])),
-            "labels y of shape [3, 2] for 3 samples x"
-        );
-        assert_eq!(y_error(tensor(&[3], vec![0, -4, 1])), "label -4 of sample 1 is negative");
+        assert_eq!(y_error(tensor(&[3], vec![0, -4, 1])), "label -4 of row 1 is negative");
         let float = xy(&Tensor::from_vec(vec![0.0f32; 3])).unwrap_err().to_string();
-        assert_eq!(float, "labels y must be integers");
+        assert_eq!(float, "labels \"y\" [3] must be integers, or one-hot");
 
         let x_error = |name, x: Tensor<f32>| {
             let bytes = npz(&[(name, write_npy(&x))]);
@@ -379,10 +412,6 @@ mod tests {
         let rank_0 = "x is a single number, but its first axis must be the samples";
         assert_eq!(x_error("x.npy", tensor(&[], vec![1.0])), rank_0);
         assert_eq!(x_error("x.npy", tensor(&[0, 2], vec![])), "no samples");
-        assert_eq!(
-            x_error("data.npy", tensor(&[1], vec![1.0])),
-            "no array \"x\"; the file has data"
-        );
     }
 
     #[test]

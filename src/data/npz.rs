@@ -1,15 +1,15 @@
 //! NumPy's `.npz`: a zip archive with one `.npy` file per array.
 
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Cursor, Read, Seek, Write};
 use std::path::Path;
 
 use zip::read::ZipFile;
 use zip::result::ZipError;
-use zip::{CompressionMethod, ZipArchive};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::npy::{Array, read_npy};
-use super::rows::Rows;
+use super::rows::{Rows, Shared};
 use crate::error::{Context, Error, Result, bail};
 
 /// An open archive; arrays are read when asked for.
@@ -50,7 +50,7 @@ impl<R: Read + Seek> Npz<R> {
 
     /// The rows of the array `name`. One that is stored uncompressed stays in `file`, if that is where the
     /// archive is.
-    pub(super) fn rows(&mut self, name: &str, file: Option<File>) -> Result<Rows> {
+    pub(super) fn rows(&mut self, name: &str, file: Option<Shared>) -> Result<Rows> {
         let rows = self.entry(name, |entry| {
             let is_stored = entry.compression() == CompressionMethod::Stored;
             let place = file.zip(entry.data_start()).filter(|_| is_stored);
@@ -88,6 +88,21 @@ impl<R: Read + Seek> Npz<R> {
     }
 }
 
+/// The bytes of an archive of `.npy` files, by the names of their arrays.
+///
+/// # Errors
+/// Two arrays of one name, or names that are too long.
+pub fn write_npz(arrays: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for (name, npy) in arrays {
+        let large = options.large_file(u32::try_from(npy.len()).is_err());
+        zip.start_file(format!("{name}.npy"), large).map_err(zip_error)?;
+        zip.write_all(npy)?;
+    }
+    Ok(zip.finish().map_err(zip_error)?.into_inner())
+}
+
 fn zip_error(error: ZipError) -> Error {
     match error {
         ZipError::Io(e) => Error::Io(e),
@@ -97,11 +112,7 @@ fn zip_error(error: ZipError) -> Error {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::{Cursor, Write};
-
     use proptest::prelude::*;
-    use zip::write::SimpleFileOptions;
-    use zip::{CompressionMethod, ZipWriter};
 
     use super::super::npy::write_npy;
     use super::*;

@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::npy::{Header, check_end, read_array, read_exactly, read_header};
+use super::npy::{Array, Header, check_end, read_array, read_exactly, read_header};
 use crate::error::{Result, bail};
-use crate::tensor::Tensor;
 
 /// An array of which only the row asked for is decoded. It stays in its file where that can be read at any
 /// place, else in memory, once and in the file's own dtype.
@@ -20,8 +19,11 @@ pub(super) struct Rows {
 enum Source {
     Memory(Vec<u8>),
     /// A file, and where in it the first element is.
-    File(Mutex<File>, u64),
+    File(Shared, u64),
 }
+
+/// A file with one place for all who read it, one at a time.
+pub(super) type Shared = Arc<Mutex<File>>;
 
 impl Rows {
     /// The rows of a `.npy`. With a `file` and a `start` of the `.npy` in it, the elements of `reader` are those
@@ -29,7 +31,7 @@ impl Rows {
     ///
     /// # Errors
     /// Those of [`super::npy::read_npy`].
-    pub fn new(mut reader: impl Read, place: Option<(File, u64)>) -> Result<Self> {
+    pub fn new(mut reader: impl Read, place: Option<(Shared, u64)>) -> Result<Self> {
         let header = read_header(&mut reader)?;
         let len = header.bytes()?;
         let source = match place {
@@ -38,7 +40,7 @@ impl Rows {
                 if got != len as u64 {
                     bail!(Invalid, "the elements end after {got} of {len} bytes");
                 }
-                Source::File(Mutex::new(file), start + header.start)
+                Source::File(file, start + header.start)
             }
             None => Source::Memory(read_exactly(&mut reader, len, false, "elements")?),
         };
@@ -51,15 +53,15 @@ impl Rows {
         &self.header.shape
     }
 
-    /// Part `[index, …]` of the array as `[1, …]`, each element as the nearest `f32`.
+    /// Part `[index, …]` of the array as `[1, …]`.
     ///
     /// # Errors
     /// If the file has changed, or a `u64` is beyond `i64`.
-    pub fn get(&self, index: usize) -> Result<Tensor<f32>> {
+    pub fn get(&self, index: usize) -> Result<Array> {
         let mut shape = self.header.shape.clone();
         shape[0] = 1;
         let len = shape.iter().product::<usize>() * self.header.size()?;
-        let row = match &self.source {
+        match &self.source {
             Source::Memory(bytes) => {
                 read_array(&bytes[index * len..(index + 1) * len], &self.header.descr, shape)
             }
@@ -71,8 +73,7 @@ impl Rows {
                 drop(file);
                 read_array(&bytes[..], &self.header.descr, shape)
             }
-        };
-        Ok(row?.to_f32())
+        }
     }
 }
 
@@ -86,6 +87,11 @@ mod tests {
     use super::super::npy::{Element, write_npy};
     use super::super::npz::{Npz, tests::zip};
     use super::*;
+    use crate::tensor::Tensor;
+
+    fn shared(file: File) -> Shared {
+        Arc::new(Mutex::new(file))
+    }
 
     fn check<T: Element>(values: Vec<T>, expected: [f32; 6]) {
         let npy = write_npy(&Tensor::new([3, 2, 1], values).unwrap());
@@ -97,11 +103,11 @@ mod tests {
         };
         let mut all = vec![Rows::new(&npy[..], None).unwrap()];
         let file = in_file(&npy);
-        all.push(Rows::new(file.try_clone().unwrap(), Some((file, 0))).unwrap());
+        all.push(Rows::new(file.try_clone().unwrap(), Some((shared(file), 0))).unwrap());
         for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
             let file = in_file(&zip(method, &[("a.npy", vec![1; 99]), ("x.npy", npy.clone())]));
             let mut npz = Npz::new(file.try_clone().unwrap()).unwrap();
-            let rows = npz.rows("x", Some(file)).unwrap();
+            let rows = npz.rows("x", Some(shared(file))).unwrap();
             let is_stored = method == CompressionMethod::Stored;
             assert_eq!(matches!(rows.source, Source::File(..)), is_stored);
             all.push(rows);
@@ -109,7 +115,7 @@ mod tests {
         for rows in all {
             assert_eq!(rows.shape(), [3, 2, 1]);
             for (i, pair) in expected.chunks(2).enumerate() {
-                let row = rows.get(i).unwrap();
+                let row = rows.get(i).unwrap().to_f32();
                 assert_eq!((row.shape(), row.data()), (&[1, 2, 1][..], pair), "{}", T::DESCR);
             }
         }
@@ -132,7 +138,7 @@ mod tests {
     fn faults_show_at_once_or_at_the_row() {
         let npy = write_npy(&Tensor::new([2, 1], vec![1u64, u64::MAX]).unwrap());
         let rows = Rows::new(&npy[..], None).unwrap();
-        assert_eq!(rows.get(0).unwrap().data(), [1.0]);
+        assert_eq!(rows.get(0).unwrap().to_f32().data(), [1.0]);
         assert_eq!(rows.get(1).unwrap_err().to_string(), format!("{} is beyond int64", u64::MAX));
         let path = tempfile::tempdir().unwrap().keep().join("x.npy");
         for (bytes, message) in [
@@ -140,14 +146,14 @@ mod tests {
             (&[&npy[..], b"!"].concat(), "bytes after the last element of shape [2, 1]"),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            for place in [None, Some((File::open(&path).unwrap(), 0))] {
+            for place in [None, Some((shared(File::open(&path).unwrap()), 0))] {
                 let error = Rows::new(File::open(&path).unwrap(), place).unwrap_err().to_string();
                 assert_eq!(error, message);
             }
         }
         std::fs::write(&path, &npy).unwrap();
         let open = || File::open(&path).unwrap();
-        let rows = Rows::new(open(), Some((open(), 0))).unwrap();
+        let rows = Rows::new(open(), Some((shared(open()), 0))).unwrap();
         std::fs::write(&path, &npy[..npy.len() - 9]).unwrap();
         assert!(rows.get(0).is_err() && rows.get(1).is_err());
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
@@ -162,6 +168,6 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         let mut npz = Npz::new(file.try_clone().unwrap()).unwrap();
-        assert!(npz.rows("x", Some(file)).is_err());
+        assert!(npz.rows("x", Some(shared(file))).is_err());
     }
 }

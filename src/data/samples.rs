@@ -23,6 +23,15 @@ pub trait Samples: Sync {
         None
     }
 
+    /// The classes of sample `i`, if they are known: one for each row of its batch, or for each place of its maps, row
+    /// by row.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn labels(&self, i: usize) -> Result<Option<Vec<usize>>> {
+        Ok(self.label(i).map(|class| vec![class]))
+    }
+
     /// Whether there is no sample.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -139,9 +139,10 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
     let metadata = by_key(model.metadata_props);
     let mut proto = model.graph.unwrap_or_default();
     let renamed = cut(&mut proto, options, &computed)?;
-    let mut shapes = options.shapes.clone();
+    let (mut shapes, mut data) = (options.shapes.clone(), options.data.clone());
     for (input, name) in &renamed {
         shapes.remove(name).map(|shape| shapes.insert(input.clone(), shape));
+        data.remove(name).map(|shapes| data.insert(input.clone(), shapes));
     }
     let initializers = std::mem::take(&mut proto.initializer);
     let proto = &proto;
@@ -156,13 +157,14 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
         offsets: HashMap::new(),
         outputs: proto.output.iter().map(|o| o.name.as_str()).collect(),
         input_shapes: &shapes,
+        data: &data,
         open_batches: 0,
         open_axes: false,
         folding: Folding::default(),
         part: None,
     };
     let inputs: HashSet<&str> = proto.input.iter().map(|i| i.name.as_str()).collect();
-    let missing = |name: &&String| !name.is_empty() && !inputs.contains(name.as_str());
+    let missing = |name: &&String| !inputs.contains(name.as_str());
     if let Some(unknown) = shapes.keys().find(missing) {
         bail!(Invalid, "a shape is given for \"{unknown}\", but the model has no such input");
     }
@@ -196,9 +198,10 @@ fn shapes_before(
     before(proto, &unknown, options);
     let is_input = |name: &str| proto.input.iter().any(|input| input.name == name);
     let mut shapes = options.shapes.clone();
-    shapes.retain(|name, _| name.is_empty() || is_input(name));
+    shapes.retain(|name, _| is_input(name));
     let names = unknown.join("\", \"");
-    let read = match import_model(part, dir, &shapes.into()) {
+    let options = ImportOptions { data: options.data.clone(), ..shapes.into() };
+    let read = match import_model(part, dir, &options) {
         Ok(read) if read.outputs.len() == unknown.len() => read,
         Ok(_) => return Ok(HashMap::new()),
         Err(e) => bail!(
@@ -379,8 +382,9 @@ impl<'a> Importer<'a> {
             bail!(Unsupported, "input \"{name}\" has no shape");
         };
         let named = self.input_shapes.get(name);
-        let given =
-            named.or_else(|| self.input_shapes.get("").filter(|g| g.len() == shape.dim.len()));
+        let data = self.data.get(name).or_else(|| self.data.get(""));
+        let fits = |given: &&Shape| given.len() == shape.dim.len();
+        let given = named.or_else(|| data?.iter().find(fits));
         if let Some(wrong) = given.filter(|g| g.len() != shape.dim.len()) {
             bail!(
                 Shape,

@@ -13,7 +13,7 @@ use crate::tensor::{MAX_RANK, Shape, Tensor};
 /// Largest number of elements of an activation: 1 GiB as `f32`.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Shapes of inputs whose axes the file leaves open, by name; the one called "" serves any input.
+/// Shapes of inputs whose axes the file leaves open, by name.
 pub type InputShapes = BTreeMap<String, Shape>;
 
 /// How a model is read.
@@ -22,6 +22,9 @@ pub type InputShapes = BTreeMap<String, Shape>;
 pub struct ImportOptions {
     /// Shapes of inputs.
     pub shapes: InputShapes,
+    /// Shapes that an input may have where the file leaves its axes open and `shapes` does not tell: those of the data, by
+    /// name; what is called "" serves any input.
+    pub data: BTreeMap<String, Vec<Shape>>,
     /// Values that become the outputs; those of the model, if there are none.
     pub outputs: Vec<String>,
     /// Values that become inputs, in place of what they are computed from.
@@ -86,6 +89,8 @@ pub(super) struct Importer<'a> {
     /// Of constants that the file quantizes: what is subtracted from the codes of each channel.
     pub(super) offsets: HashMap<ValueId, Vec<i64>>,
     pub(super) input_shapes: &'a InputShapes,
+    /// See [`ImportOptions::data`].
+    pub(super) data: &'a BTreeMap<String, Vec<Shape>>,
     /// Number of inputs whose first axis is open.
     pub(super) open_batches: usize,
     /// Whether another axis of an input is open.

@@ -1,0 +1,221 @@
+//! Folders of files, with or without a list of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::column::{Column, Kind};
+use super::npy::write_npy;
+use super::rows::Rows;
+use crate::error::{Context, Result, bail};
+use crate::tensor::Tensor;
+
+/// What is in `dir`: as `manifest.csv` or `labels.csv` says, or else all its images.
+pub(super) fn columns(dir: &Path) -> Result<Vec<Column>> {
+    for (list, read) in [("manifest.csv", manifest as Read), ("labels.csv", labels)] {
+        let csv = dir.join(list);
+        if csv.is_file() {
+            let text = fs::read_to_string(&csv).in_file(Path::new(list))?;
+            let lines = text.trim_start_matches('\u{feff}').lines().zip(1..);
+            let lines: Vec<_> = lines.filter(|(line, _)| !line.trim().is_empty()).collect();
+            return read(&Folder::new(dir)?, &lines).in_file(Path::new(list));
+        }
+    }
+    let mut images = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if has_image_name(&path) && path.is_file() {
+            images.push(path);
+        }
+    }
+    images.sort();
+    Ok(vec![Column { name: String::new(), kind: Kind::Files(images) }])
+}
+
+/// Lines that are not blank, with their numbers.
+type Lines<'a> = [(&'a str, usize)];
+type Read = fn(&Folder, &Lines) -> Result<Vec<Column>>;
+
+struct Folder<'a> {
+    dir: &'a Path,
+    inside: PathBuf,
+}
+
+impl<'a> Folder<'a> {
+    fn new(dir: &'a Path) -> Result<Self> {
+        Ok(Self { dir, inside: dir.canonicalize()? })
+    }
+
+    /// The file of this name, if there is one: none outside, nor led to by a link.
+    fn file(&self, name: &str, line: usize) -> Result<Option<PathBuf>> {
+        let candidates = [self.dir.join(name), self.dir.join("images").join(name)];
+        match candidates.into_iter().find(|path| path.is_file()) {
+            Some(file) if !file.canonicalize()?.starts_with(&self.inside) => {
+                bail!(Invalid, "line {line}: \"{name}\" is not in the folder")
+            }
+            found => Ok(found),
+        }
+    }
+}
+
+/// The first line has names, each further one the files of a sample; a label may also be a number.
+fn manifest(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
+    let Some(((header, _), lines)) = lines.split_first() else {
+        bail!(Invalid, "expected a line with the names of inputs");
+    };
+    let names: Vec<&str> = header.split(',').map(str::trim).collect();
+    let mut cells = vec![Vec::new(); names.len()];
+    for &(text, line) in lines {
+        let parts = text.split(',').map(str::trim);
+        if parts.clone().count() != names.len() {
+            bail!(Invalid, "line {line}: {} cells under {} names", parts.count(), names.len());
+        }
+        cells.iter_mut().zip(parts).for_each(|(column, cell)| column.push((line, cell)));
+    }
+    let column = |(name, cells): (&str, Vec<(usize, &str)>)| {
+        let classes = cells.iter().map(|(_, cell)| cell.parse().ok()).collect::<Option<Vec<i64>>>();
+        let file = |&(line, cell): &(usize, &str)| match folder.file(cell, line)? {
+            Some(file) => Ok(file),
+            None => bail!(Invalid, "line {line}: no file \"{cell}\", nor one in \"images\""),
+        };
+        let kind = match classes.filter(|classes| !classes.is_empty()) {
+            Some(classes) => numbers(classes)?,
+            None => Kind::Files(cells.iter().map(file).collect::<Result<_>>()?),
+        };
+        Ok(Column { name: name.into(), kind })
+    };
+    names.into_iter().zip(cells).map(column).collect()
+}
+
+fn numbers(classes: Vec<i64>) -> Result<Kind> {
+    Ok(Kind::Array(Rows::new(&write_npy(&Tensor::from_vec(classes))[..], None)?))
+}
+
+/// Lines `file,label`, of which the first may be a header.
+fn labels(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for &(line, number) in lines {
+        let Some((file, label)) = line.rsplit_once(',') else {
+            bail!(Invalid, "line {number}: expected \"file,label\", got {line:?}");
+        };
+        let (file, label) = (file.trim(), label.trim());
+        let class = label.parse().ok().filter(|&class: &i64| class >= 0);
+        match (folder.file(file, number)?, class) {
+            (Some(image), Some(label)) => {
+                images.push(image);
+                labels.push(label);
+            }
+            (None, None) if number == 1 && !has_image_name(Path::new(file)) => {}
+            (None, _) => bail!(Invalid, "line {number}: no file \"{file}\", nor one in \"images\""),
+            (Some(_), None) => {
+                bail!(Invalid, "line {number}: label \"{label}\" is not a class number 0, 1, …")
+            }
+        }
+    }
+    let images = Column { name: String::new(), kind: Kind::Files(images) };
+    Ok(vec![images, Column { name: "label".into(), kind: numbers(labels)? }])
+}
+
+fn has_image_name(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+#[cfg(feature = "images")]
+mod tests {
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+
+    use super::super::{Dataset, Layout, Preprocess, Samples};
+    use super::*;
+
+    /// `a.png` in one colour, `b.JPG` in gray, and a file that is no image.
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("images")).unwrap();
+        RgbImage::from_pixel(3, 2, Rgb([10, 20, 30])).save(dir.path().join("a.png")).unwrap();
+        GrayImage::from_pixel(2, 2, Luma([128])).save(dir.path().join("b.JPG")).unwrap();
+        fs::write(dir.path().join("notes.txt"), "no image").unwrap();
+        dir
+    }
+
+    fn open(dir: &Path) -> Result<Dataset> {
+        Dataset::open(dir, &Preprocess::default())
+    }
+
+    fn labels_error(csv: &str) -> String {
+        let dir = folder();
+        fs::write(dir.path().join("labels.csv"), csv).unwrap();
+        let error = open(dir.path()).unwrap_err().to_string();
+        error.strip_prefix(&format!("{}: labels.csv: ", dir.path().display())).unwrap().into()
+    }
+
+    #[test]
+    fn without_labels_all_images_are_taken_in_order() {
+        let dir = folder();
+        let data = open(dir.path()).unwrap();
+        assert_eq!((data.len(), data.with_labels(), data.label(0)), (2, false, None));
+        let a = data.sample(0).unwrap();
+        assert_eq!(a.shape(), [1, 3, 2, 3]);
+        assert_eq!(a.data(), [[10.0; 6], [20.0; 6], [30.0; 6]].concat());
+        let b = data.sample(1).unwrap();
+        assert_eq!((b.shape(), b.data()), (&[1, 3, 2, 2][..], &[128.0; 12][..]));
+    }
+
+    #[test]
+    fn labels_csv_tells_files_and_order() {
+        let dir = folder();
+        fs::rename(dir.path().join("b.JPG"), dir.path().join("images/b, 2.JPG")).unwrap();
+        let nhwc = Preprocess { layout: Layout::Nhwc, ..Preprocess::default() };
+        for header in ["", "file,label\r\n", "\u{feff}image,class\n\n"] {
+            let csv = format!("{header}b, 2.JPG,7\r\n a.png , 0\n");
+            fs::write(dir.path().join("labels.csv"), csv).unwrap();
+            let data = Dataset::open(dir.path(), &nhwc).unwrap();
+            assert_eq!((data.len(), data.label(0), data.label(1)), (2, Some(7), Some(0)));
+            assert_eq!(data.sample(1).unwrap().shape(), [1, 2, 3, 3]);
+            assert_eq!(data.sample(1).unwrap().data()[..4], [10.0, 20.0, 30.0, 10.0]);
+        }
+    }
+
+    #[test]
+    fn faults_in_labels_csv_are_told_by_line() {
+        let missing = "line 2: no file \"c.png\", nor one in \"images\"";
+        assert_eq!(labels_error("a.png,0\nc.png,1\n"), missing);
+        assert!(labels_error("c.png,cat\n").starts_with("line 1: no file"));
+        assert!(
+            labels_error("a.png,-1\n").starts_with("line 1: label \"-1\" is not a class number")
+        );
+        assert_eq!(
+            labels_error("f,l\n\na.png\n"),
+            "line 3: expected \"file,label\", got \"a.png\""
+        );
+    }
+
+    #[test]
+    fn labels_csv_names_no_file_outside() {
+        let dir = folder();
+        let inner = dir.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let outside = dir.path().join("a.png");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&outside, inner.join("link.png")).unwrap();
+        for file in ["../a.png", outside.to_str().unwrap(), "link.png"] {
+            fs::write(inner.join("labels.csv"), format!("{file},0\n")).unwrap();
+            let error = open(&inner).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("line 1: \"{file}\" is not in the folder")),
+                "{error}"
+            );
+        }
+        fs::write(dir.path().join("labels.csv"), "inner/../a.png,0\n").unwrap();
+        assert_eq!(open(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_folder_without_images_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: no samples", dir.path().display()));
+        fs::write(dir.path().join("labels.csv"), "file,label\n").unwrap();
+        assert!(open(dir.path()).unwrap_err().to_string().ends_with("no samples"));
+    }
+}
