@@ -392,21 +392,13 @@ impl Graph {
         }
     }
 
-    /// The result of `node`, if all its arguments are real constants; `None` also if it is large and
-    /// larger than they are, or beyond what `folding` leaves.
+    /// The result of `node`, if all its arguments are real constants; `None` also if it is beyond what `folding`
+    /// leaves.
     pub fn constant_result(&self, node: &Node, folding: &mut Folding) -> Option<Tensor<f32>> {
-        const SMALL: usize = 1 << 16;
         let arguments = node.inputs.iter().map(|&v| self.real_constant(v));
         let arguments = arguments.collect::<Option<Vec<_>>>()?;
-        let shapes = self.input_shapes(node);
-        let len = |shape: &[usize]| shape.iter().product::<usize>();
-        let largest = shapes.iter().map(|shape| len(shape)).max().unwrap_or(0);
         let shape = &self.values[node.output].shape;
-        let work = node.op.work(&shapes, shape);
-        if len(shape) > SMALL.max(largest) {
-            return None;
-        }
-        folding.take(shape, work).ok()?;
+        folding.take(shape, node.op.work(&self.input_shapes(node), shape)).ok()?;
         let result = node.op.eval_f32(&arguments);
         Some(result.map(|&y| node.clamp.apply(y)))
     }

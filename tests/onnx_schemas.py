@@ -49,7 +49,7 @@ def attributes(types, root):
             kinds = versions.setdefault(known.name, set())
             kinds.update((name, str(a.type).split(".")[-1]) for name, a in known.attributes.items())
     compared = 0
-    files = [*root.glob("src/ops/*/mod.rs"), *(root / "src/onnx").glob("*.rs")]
+    files = [*root.glob("src/ops/*/mod.rs"), *(root / "src/onnx").glob("*.rs"), *(root / "src/onnx/fold").glob("*.rs")]
     for path in files:
         text = path.read_text()
         named = set(re.findall(r"\"(\w+)\"", text)) | {"Split"} if "ops" in path.parts else types

@@ -3,8 +3,7 @@
 
 mod tools;
 
-use naive_ptq::onnx::{IMPORTED_ONLY, signature};
-use naive_ptq::ops::Op;
+use naive_ptq::onnx::{imported_types, signature};
 use serde_json::json;
 use tools::{python, run_python, scratch, text};
 
@@ -13,11 +12,8 @@ use tools::{python, run_python, scratch, text};
 #[test]
 fn operator_types_are_as_onnx_defines_them() {
     let Some(python) = python("onnx") else { return };
-    let mut types: Vec<&str> = Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).collect();
-    types.sort_unstable();
-    types.dedup();
     let mut rows = Vec::new();
-    for op_type in types {
+    for op_type in imported_types() {
         for opset in signature::OPSETS {
             let Some(inputs) = signature::inputs(op_type, opset) else {
                 panic!("\"{op_type}\" is imported, but has no row in src/onnx/signature.rs");

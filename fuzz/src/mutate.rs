@@ -1,8 +1,7 @@
 //! Changes to model files that keep most of a file's sense: a node more, an attribute that belongs to
 //! another operator, a length that is too large, another name.
 
-use naive_ptq::onnx::IMPORTED_ONLY;
-use naive_ptq::ops::Op;
+use naive_ptq::onnx::imported_types;
 
 use crate::rng::Rng;
 use crate::wire::{Kind, Message, Value, packed, unpacked};
@@ -94,7 +93,7 @@ fn word(list: &'static str, rng: &mut Rng) -> &'static str {
 }
 
 fn op_type(rng: &mut Rng) -> &'static str {
-    let known: Vec<&str> = Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).collect();
+    let known: Vec<&str> = imported_types().into_iter().collect();
     known[rng.below(known.len())]
 }
 

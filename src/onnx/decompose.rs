@@ -1,9 +1,9 @@
 //! Operators that are others in disguise: each becomes a few nodes of the graph.
 
+use super::fold::squeezed;
 use super::importer::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
 use super::rounded::part;
-use super::shapes::squeezed;
 use crate::error::{Result, bail};
 use crate::graph::{Value, ValueId};
 use crate::ops::add::Add;

@@ -3,7 +3,7 @@
 //! Pairs of QuantizeLinear and DequantizeLinear do not become nodes: they say how a value's codes are
 //! read ([`Value::quant`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::cut::{before, cut, declaration, open_inputs};
@@ -15,11 +15,11 @@ use super::proto::{
 };
 use super::reader;
 
-use super::shapes::fold;
+use super::fold::{self, Args, fold, needs_numbers};
 use super::signature::{self, OPSETS};
 use super::tensors::{Numbers, widened};
 use crate::error::{Context, Result, bail};
-use crate::graph::{Constant, Folding, Graph, Names, Part, Value};
+use crate::graph::{Constant, Folding, Graph, Names, Part, Value, ValueId};
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
 use crate::quant::{Given, Integer};
@@ -27,28 +27,19 @@ use crate::tensor::{Shape, Tensor};
 
 /// Versions of the file format that are known.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 1..=14;
-/// Operator types that are imported without an operator of their own: shapes, constants, quantization,
+/// Operator types that are imported without an operator of their own, and not only computed on constants: quantization,
 /// and those that are others in disguise.
-pub const IMPORTED_ONLY: &[&str] = &[
-    "And",
+const IMPORTED_ONLY: &[&str] = &[
     "Cast",
     "Constant",
-    "ConstantOfShape",
     "DepthToSpace",
     "DequantizeLinear",
     "Dropout",
-    "Equal",
-    "Expand",
     "Gather",
     "GlobalMaxPool",
-    "Greater",
     "Identity",
-    "Less",
     "Max",
     "Min",
-    "Mod",
-    "Not",
-    "Or",
     "QGemm",
     "QLinearAdd",
     "QLinearAveragePool",
@@ -61,29 +52,26 @@ pub const IMPORTED_ONLY: &[&str] = &[
     "QLinearSigmoid",
     "QLinearSoftmax",
     "QuantizeLinear",
-    "Range",
     "ReduceL2",
-    "ReduceMax",
-    "ReduceMin",
-    "ReduceProd",
     "ReduceSum",
-    "Shape",
-    "Size",
     "SpaceToDepth",
     "Split",
     "Squeeze",
     "Sum",
     "Unsqueeze",
-    "Where",
 ];
+
+/// All operator types that are imported, those that are only computed on constants and shapes among them.
+pub fn imported_types() -> BTreeSet<&'static str> {
+    Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).chain(fold::types()).collect()
+}
 
 /// Operator types of a model that are not known at all, with the number of their nodes.
 pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
-    let mut unknown = BTreeMap::new();
+    let (mut unknown, known) = (BTreeMap::new(), imported_types());
     let nodes = reader::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default().node;
     for node in nodes {
-        let op_type = node.op_type.as_str();
-        if !IMPORTED_ONLY.contains(&op_type) && !Op::onnx_types().any(|known| known == op_type) {
+        if !known.contains(node.op_type.as_str()) {
             *unknown.entry(node.op_type).or_default() += 1;
         }
     }
@@ -454,39 +442,65 @@ impl<'a> Importer<'a> {
         let Some(output) = proto.output.first().filter(|o| !o.is_empty()) else {
             bail!(Invalid, "the node has no output");
         };
+        let (mut node, types) = self.describe(proto, on_codes)?;
+        if let Some(results) = self.fold(proto, &mut node, types) {
+            for (numbers, name) in results?.into_iter().zip(&proto.output) {
+                if !name.is_empty() {
+                    self.define_constant(name, numbers)?;
+                }
+            }
+            return all_taken(&node);
+        }
         let used = |o: &String| !o.is_empty() && self.read.contains(o.as_str());
         let second = proto.output[1..].iter().find(|o| used(o) && proto.op_type != "Split");
         if let Some(second) = second {
             bail!(Unsupported, "its output \"{second}\" is used, only the first one is known");
         }
-        let mut node = self.describe(proto, on_codes)?;
         match proto.op_type.as_str() {
             "Constant" => self.constant(proto, output, &mut node)?,
             "Identity" | "Dropout" => self.identity(proto, output, &mut node)?,
             "QuantizeLinear" => self.quantize(proto, output, &mut node)?,
             "DequantizeLinear" => self.dequantize(proto, output, &mut node)?,
-            _ => match fold(&mut node, &mut self.folding) {
-                Some(numbers) => self.define_constant(output, numbers?)?,
-                None if self.decompose(proto, name, &mut node)? => {}
-                None => self.operator(proto, name, output, &mut node)?,
-            },
+            _ if self.decompose(proto, name, &mut node)? => {}
+            _ => self.operator(proto, name, output, &mut node)?,
         }
-        match node.attributes.keys().next() {
-            Some(attribute) => bail!(Unsupported, "attribute \"{attribute}\""),
-            None => Ok(()),
-        }
+        all_taken(&node)
     }
 
-    /// The node as operators see it; of what works on codes only their shapes.
-    fn describe(&mut self, proto: &NodeProto, on_codes: bool) -> Result<OnnxNode> {
+    /// The results of a node that depends on constants and shapes only.
+    fn fold(
+        &mut self,
+        proto: &NodeProto,
+        node: &mut OnnxNode,
+        types: Vec<i32>,
+    ) -> Option<Result<Vec<Numbers>>> {
+        let value = proto.attribute.iter().find(|a| a.name == "value");
+        let value_type = value.and_then(|a| a.t.as_ref()).map_or(0, |t| t.data_type);
+        let (folding, outputs) = (&mut self.folding, proto.output.len());
+        fold(Args { node, types, value_type, folding, outputs, more: Vec::new() })
+    }
+
+    /// The node as operators see it; of what works on codes only their shapes. What its integers are made of.
+    fn describe(&mut self, proto: &NodeProto, on_codes: bool) -> Result<(OnnxNode, Vec<i32>)> {
         let mut node = OnnxNode { opset: self.opset, ..OnnxNode::new(&proto.op_type) };
+        let mut types = Vec::new();
         for attribute in &proto.attribute {
             let value = read_attribute(attribute)?;
             if node.attributes.insert(attribute.name.clone(), value).is_some() {
                 bail!(Invalid, "attribute \"{}\" is given twice", attribute.name);
             }
         }
+        let numbers = needs_numbers(&proto.op_type);
         for name in &proto.input {
+            let data_type = match self.known.get(name) {
+                Some(
+                    &(Known::Ints(_, data_type)
+                    | Known::Narrow(_, data_type)
+                    | Known::Codes(_, data_type)),
+                ) => data_type,
+                _ => 0,
+            };
+            types.push(data_type);
             node.inputs.push(match name.as_str() {
                 "" => None,
                 _ => Some(match self.get(name)? {
@@ -497,20 +511,42 @@ impl<'a> Importer<'a> {
                         self.folding.take(t.shape(), 0)?;
                         Input::Ints(widened(&t, data_type))
                     }
-                    Known::Value(v) | Known::Codes(v, _) | Known::Index(v, _) => match &self
-                        .graph
-                        .values[*v]
-                    {
-                        Value { constant: Some(Constant::Real(t)), .. } => Input::Real(t.clone()),
-                        Value { constant: Some(Constant::Codes(t)), .. } => {
-                            Input::Codes(t.shape().to_vec())
-                        }
-                        value => Input::Activation(value.shape.clone()),
-                    },
+                    known @ (Known::Value(v) | Known::Codes(v, _) | Known::Index(v, _)) => self
+                        .describe_value(
+                            *v,
+                            numbers,
+                            matches!(known, Known::Codes(..)).then_some(data_type),
+                        )?,
                 }),
             });
         }
-        Ok(node)
+        Ok((node, types))
+    }
+
+    /// A value of the graph as operators see it; codes of constants with `numbers` as the real numbers that they stand
+    /// for, or, where they have a type, as integers.
+    fn describe_value(
+        &mut self,
+        v: ValueId,
+        numbers: bool,
+        data_type: Option<i32>,
+    ) -> Result<Input> {
+        let value = &self.graph.values[v];
+        let codes = match &value.constant {
+            Some(Constant::Real(t)) => return Ok(Input::Real(t.clone())),
+            Some(Constant::Codes(t)) => t,
+            None => return Ok(Input::Activation(value.shape.clone())),
+        };
+        let moved = self.offsets.get(&v).is_some_and(|all| all.iter().any(|&offset| offset != 0));
+        if !numbers || data_type.is_some() && moved {
+            return Ok(Input::Codes(value.shape.clone()));
+        }
+        self.folding.take(&value.shape, 0)?;
+        Ok(match (data_type, value.to_real()) {
+            (Some(data_type), _) => Input::Ints(widened(codes, data_type)),
+            (None, Some(real)) => Input::Real(real.into_owned()),
+            (None, None) => Input::Codes(value.shape.clone()),
+        })
     }
 
     fn constant(&mut self, proto: &NodeProto, output: &str, node: &mut OnnxNode) -> Result<()> {
@@ -634,6 +670,14 @@ impl<'a> Importer<'a> {
         }
         let known = integers.map_or(Known::Value(v), |data_type| Known::Index(v, data_type));
         self.define(output, known)
+    }
+}
+
+/// Refuses what of a node nobody has understood.
+fn all_taken(node: &OnnxNode) -> Result<()> {
+    match node.attributes.keys().next() {
+        Some(attribute) => bail!(Unsupported, "attribute \"{attribute}\""),
+        None => Ok(()),
     }
 }
 

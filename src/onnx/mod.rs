@@ -2,15 +2,16 @@
 
 mod cut;
 mod decompose;
+mod einsum;
 mod export;
 mod external;
+mod fold;
 mod import;
 mod importer;
 pub mod proto;
 mod quantized;
 mod reader;
 mod rounded;
-mod shapes;
 pub mod signature;
 mod tensors;
 
@@ -19,6 +20,6 @@ mod tests;
 
 pub use export::export;
 pub use import::{
-    IMPORTED_ONLY, PREPROCESS, import, import_with, load, load_with, metadata, unknown_types,
+    PREPROCESS, import, import_with, imported_types, load, load_with, metadata, unknown_types,
 };
 pub use importer::{ImportOptions, InputShapes};

@@ -24,23 +24,35 @@ pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
         ("Resize", ..13) => 3..=4,
         ("Resize", _) => 1..=4,
         ("Gemm", ..11) => 3..=3,
-        ("ReduceL2" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd", 18..) => 1..=2,
+        (
+            "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax"
+            | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSumSquare",
+            18..,
+        ) => 1..=2,
+        ("TopK", 10..) => 2..=2,
         ("ReduceSum" | "Split" | "Squeeze", 13..) => 1..=2,
         ("Slice", 10..) => 3..=5,
         (
-            "Abs" | "ArgMax" | "Atan" | "Celu" | "Cos" | "Selu" | "Sign" | "Sin" | "AveragePool"
-            | "Cast" | "Ceil" | "Clip" | "ConstantOfShape" | "DepthToSpace" | "Dropout" | "Elu"
-            | "Erf" | "Exp" | "Flatten" | "Floor" | "Gelu" | "GlobalAveragePool" | "GlobalMaxPool"
-            | "HardSigmoid" | "HardSwish" | "Identity" | "LeakyRelu" | "Log" | "LpNormalization"
-            | "MaxPool" | "Neg" | "Not" | "Pad" | "Reciprocal" | "ReduceL2" | "ReduceMax"
-            | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "Relu" | "Round" | "Shape"
-            | "Sigmoid" | "Size" | "Slice" | "Softmax" | "Softplus" | "SpaceToDepth" | "Split"
-            | "Sqrt" | "Squeeze" | "Tanh" | "Transpose" | "Unsqueeze" | "Upsample",
+            "Abs" | "Acos" | "Acosh" | "ArgMax" | "ArgMin" | "Asin" | "Asinh" | "Atan" | "Atanh"
+            | "BitwiseNot" | "ConcatFromSequence" | "Cosh" | "EyeLike" | "Hardmax" | "If" | "IsInf"
+            | "IsNaN" | "Mish" | "NonZero" | "ReduceL1" | "ReduceLogSum" | "ReduceLogSumExp"
+            | "ReduceSumSquare" | "SequenceLength" | "Sinh" | "Softsign" | "Tan" | "TopK"
+            | "Unique" | "Celu" | "Cos" | "Selu" | "Sign" | "Sin" | "AveragePool" | "Cast" | "Ceil"
+            | "Clip" | "ConstantOfShape" | "DepthToSpace" | "Dropout" | "Elu" | "Erf" | "Exp"
+            | "Flatten" | "Floor" | "Gelu" | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid"
+            | "HardSwish" | "Identity" | "LeakyRelu" | "Log" | "LpNormalization" | "MaxPool"
+            | "Neg" | "Not" | "Pad" | "Reciprocal" | "ReduceL2" | "ReduceMax" | "ReduceMean"
+            | "ReduceMin" | "ReduceProd" | "ReduceSum" | "Relu" | "Round" | "Shape" | "Sigmoid"
+            | "Size" | "Slice" | "Softmax" | "Softplus" | "SpaceToDepth" | "Split" | "Sqrt"
+            | "Squeeze" | "Tanh" | "Transpose" | "Unsqueeze" | "Upsample",
             _,
         ) => 1..=1,
         (
-            "Add" | "And" | "Div" | "Equal" | "Expand" | "Gather" | "Greater" | "Less" | "MatMul"
-            | "Mod" | "Mul" | "Or" | "PRelu" | "Pow" | "RMSNormalization" | "Reshape" | "Sub",
+            "Add" | "And" | "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" | "CastLike"
+            | "Compress" | "CumProd" | "CumSum" | "GatherElements" | "GatherND" | "GreaterOrEqual"
+            | "LessOrEqual" | "ReverseSequence" | "SequenceAt" | "Tile" | "Xor" | "Div" | "Equal"
+            | "Expand" | "Gather" | "Greater" | "Less" | "MatMul" | "Mod" | "Mul" | "Or" | "PRelu"
+            | "Pow" | "RMSNormalization" | "Reshape" | "Sub",
             _,
         ) => 2..=2,
         (
@@ -48,9 +60,23 @@ pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
             | "QuantizeLinear",
             _,
         ) => 2..=3,
-        ("GroupNormalization" | "InstanceNormalization" | "Range" | "Where", _) => 3..=3,
+        ("GRU" | "RNN", _) => 3..=6,
+        ("LSTM", _) => 3..=8,
+        ("MatMulInteger", _) => 2..=4,
+        ("SplitToSequence" | "Trilu", _) => 1..=2,
+        (
+            "GroupNormalization"
+            | "InstanceNormalization"
+            | "OneHot"
+            | "Range"
+            | "Scatter"
+            | "ScatterElements"
+            | "ScatterND"
+            | "Where",
+            _,
+        ) => 3..=3,
         ("BatchNormalization", _) => 5..=5,
-        ("Concat" | "Max" | "Min" | "Sum", _) => MANY,
+        ("Concat" | "Einsum" | "Max" | "Mean" | "Min" | "SequenceConstruct" | "Sum", _) => MANY,
         ("QGemm", _) => 6..=9,
         ("QLinearAdd" | "QLinearMul", _) => 7..=8,
         (
@@ -71,7 +97,10 @@ pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
 /// Largest number of outputs, used or not, of a node of this type.
 pub fn outputs(op_type: &str, opset: i64) -> usize {
     match (op_type, opset) {
-        ("Split", _) => usize::MAX,
+        ("If" | "Split", _) => usize::MAX,
+        ("LSTM", _) => 3,
+        ("GRU" | "RNN" | "TopK", _) => 2,
+        ("Unique", _) => 4,
         ("BatchNormalization", ..14) => 5,
         ("BatchNormalization" | "LayerNormalization", _) => 3,
         ("MaxPool", ..8) => 1,

@@ -1,5 +1,7 @@
 //! `TensorProto` ↔ tensors.
 
+use std::ops::RangeInclusive;
+
 use super::external::Folder;
 use super::proto::{TensorProto, data_type as dt};
 use crate::codes::{CodeTensor, Codes};
@@ -13,7 +15,8 @@ use crate::tensor::{MAX_RANK, Shape, Tensor, checked_len};
 #[derive(Clone, Debug)]
 pub(super) enum Numbers {
     Real(Tensor<f32>),
-    /// Integers of 32 or 64 bits, or truth values; the `data_type` tells which.
+    /// Integers of 32 or 64 bits, or truth values; the `data_type` tells which. While they are computed with, of any
+    /// number of bits.
     Ints(Tensor<i64>, i32),
     /// Integers of 4, 8 or 16 bits and their `data_type`.
     Narrow(CodeTensor, i32),
@@ -56,18 +59,23 @@ fn packed(codes: &[i32]) -> Vec<u8> {
     codes.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 4).collect()
 }
 
-/// Whether integers of 8 or 16 bits of this type can be all `numbers`.
-pub(super) fn fits(data_type: i32, mut numbers: impl Iterator<Item = i64>) -> bool {
-    let width = match data_type {
-        dt::INT8 | dt::UINT8 => Width::W8,
-        dt::INT16 | dt::UINT16 => Width::W16,
-        _ => return false,
-    };
-    let codes = width.lowest() as i64..=width.highest() as i64;
-    numbers.all(|i| i.checked_sub(half(data_type)).is_some_and(|code| codes.contains(&code)))
+/// The integers of this type, as far as they are known; those of 64 bits without a sign are as far as those with one.
+pub(super) fn range(data_type: i32) -> Option<RangeInclusive<i64>> {
+    Some(match data_type {
+        dt::INT8 => i8::MIN.into()..=i8::MAX.into(),
+        dt::UINT8 => 0..=u8::MAX.into(),
+        dt::INT16 => i16::MIN.into()..=i16::MAX.into(),
+        dt::UINT16 => 0..=u16::MAX.into(),
+        dt::INT32 => i32::MIN.into()..=i32::MAX.into(),
+        dt::UINT32 => 0..=u32::MAX.into(),
+        dt::INT64 => i64::MIN..=i64::MAX,
+        dt::UINT64 => 0..=i64::MAX,
+        dt::BOOL => 0..=1,
+        _ => return None,
+    })
 }
 
-/// `numbers`, which [`fits`] has accepted, as integers of this type.
+/// `numbers`, which must lie in the [`range`] of a type of 8 or 16 bits, as integers of this type.
 pub(super) fn narrowed(numbers: &Tensor<i64>, data_type: i32) -> Numbers {
     let width = if matches!(data_type, dt::INT8 | dt::UINT8) { Width::W8 } else { Width::W16 };
     let codes = numbers.map(|&i| (i - half(data_type)) as i32);
@@ -80,14 +88,27 @@ pub(super) fn widened(codes: &CodeTensor, data_type: i32) -> Tensor<i64> {
 }
 
 impl Numbers {
-    /// How many they are.
-    pub(super) fn len(&self) -> usize {
-        let shape = match self {
+    /// Sizes of the axes.
+    pub(super) fn shape(&self) -> &[usize] {
+        match self {
             Self::Real(t) => t.shape(),
             Self::Ints(t, _) => t.shape(),
             Self::Narrow(t, _) => t.shape(),
-        };
-        shape.iter().product()
+        }
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// The same under another shape.
+    pub(super) fn reshape(self, shape: Shape) -> Result<Self> {
+        Ok(match self {
+            Self::Real(t) => Self::Real(t.reshape(shape)?),
+            Self::Ints(t, data_type) => Self::Ints(t.reshape(shape)?, data_type),
+            Self::Narrow(t, data_type) => Self::Narrow(t.reshape(shape)?, data_type),
+        })
     }
 
     /// Reads `proto`; external data is looked for in `folder`.
@@ -98,8 +119,8 @@ impl Numbers {
             dt::UINT4 | dt::INT4 => 4,
             dt::UINT8 | dt::INT8 | dt::BOOL => 8,
             dt::UINT16 | dt::INT16 | dt::FLOAT16 | dt::BFLOAT16 => 16,
-            dt::FLOAT | dt::INT32 => 32,
-            dt::INT64 | dt::DOUBLE => 64,
+            dt::FLOAT | dt::INT32 | dt::UINT32 => 32,
+            dt::INT64 | dt::UINT64 | dt::DOUBLE => 64,
             other => {
                 bail!(Unsupported, "tensor \"{}\" is made of {}", proto.name, dt::name(other))
             }
@@ -172,6 +193,18 @@ impl Numbers {
             }
             (dt::INT64, Some(raw)) => ints(decode(&raw, i64::from_le_bytes)?),
             (dt::INT64, None) => ints(proto.int64_data),
+            (dt::UINT32, Some(raw)) => ints(decode(&raw, |b| u32::from_le_bytes(b).into())?),
+            (dt::UINT32 | dt::UINT64, raw) => {
+                let data = match raw {
+                    Some(raw) => decode(&raw, u64::from_le_bytes)?,
+                    None => proto.uint64_data,
+                };
+                let limit = if data_type == dt::UINT32 { u32::MAX as u64 } else { i64::MAX as u64 };
+                if let Some(bad) = data.iter().find(|&&i| i > limit) {
+                    bail!(Unsupported, "tensor \"{name}\" holds {bad}, more than {limit}");
+                }
+                ints(data.into_iter().map(|i| i as i64).collect())
+            }
             (dt::INT32, Some(raw)) => ints(decode(&raw, |b| i32::from_le_bytes(b).into())?),
             (dt::BOOL, Some(raw)) => ints(decode(&raw, |[b]: [u8; 1]| b.into())?),
             (dt::INT16 | dt::UINT16, Some(raw)) => {
@@ -245,6 +278,7 @@ fn check_fields(proto: &TensorProto) -> Result<&'static str> {
         dt::FLOAT => "float_data",
         dt::DOUBLE => "double_data",
         dt::INT64 => "int64_data",
+        dt::UINT32 | dt::UINT64 => "uint64_data",
         _ => "int32_data",
     };
     let fields = [

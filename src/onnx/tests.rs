@@ -5,13 +5,14 @@ mod codes;
 mod cut;
 mod damaged;
 mod decompose;
+mod fold;
 mod folded;
 mod four_bits;
 mod ignored;
 mod numbers;
 mod quantized;
 mod rounded;
-mod shapes;
+
 mod silent;
 mod tensors;
 

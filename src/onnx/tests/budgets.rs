@@ -95,8 +95,7 @@ fn computed_constants_share_one_budget() {
 fn readers_share_a_constant() {
     let large = int64("s", &vec![0; 1 << 18]);
     soon(&beside(20_000, "Identity", &["s"], vec![large.clone()])).unwrap();
-    soon(&beside(20_000, "Unsqueeze", &["s", "zero"], vec![large, int64("zero", &[0])]))
-        .unwrap_err();
+    soon(&beside(20_000, "Unsqueeze", &["s", "zero"], vec![large, int64("zero", &[0])])).unwrap();
     let weight = real("w", &[1, 1, 512, 512], &vec![0.0; 1 << 18]);
     let mut read = beside(20_000, "Add", &["x", "w"], vec![weight]);
     graph(&mut read).input = vec![value("x", &[1, 1, 512, 512])];

@@ -1,7 +1,6 @@
 //! What a file says and an importer could pass over: each is refused, with the name of it.
 
 use super::*;
-use crate::ops::Op;
 
 fn float(name: &str, data: &[f32]) -> TensorProto {
     real(name, &[data.len() as i64], data)
@@ -19,7 +18,7 @@ fn relu() -> ModelProto {
 /// Every type of every version takes as many inputs as it has, and not one more, whoever imports it.
 #[test]
 fn an_input_beyond_the_last_one() {
-    let types: Vec<&str> = Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).collect();
+    let types = imported_types();
     for op_type in types {
         for version in 7..=28 {
             let inputs = signature::inputs(op_type, version).expect(op_type);
@@ -248,7 +247,7 @@ fn attributes_that_hold_something_else() {
 #[test]
 fn an_attribute_of_another_operator() {
     let mut read_without = 0;
-    for op_type in Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()) {
+    for op_type in imported_types() {
         let names = vec!["x"; *signature::inputs(op_type, 13).unwrap().start()];
         let plain = model(vec![node(op_type, &names, "y")], vec![]);
         if read(&plain).is_ok() {

@@ -213,6 +213,6 @@ fn constants_cast_to_integers_are_codes() {
         };
         assert_eq!(codes.widened().data(), expected);
     }
-    refused(&cast(dt::INT8, &[0.0, 0.0, 0.0, 200.0]), "a cast of constants to int8");
-    refused(&cast(dt::UINT8, &[0.0, 0.0, 0.0, -2.0]), "a cast of constants to uint8");
+    refused(&cast(dt::INT8, &[0.0, 0.0, 0.0, 200.0]), "overflow: 200 is no int8");
+    refused(&cast(dt::UINT8, &[0.0, 0.0, 0.0, -2.0]), "overflow: -2 is no uint8");
 }

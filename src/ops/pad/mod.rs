@@ -36,6 +36,11 @@ pub struct Pad {
 }
 
 impl Pad {
+    /// Where the elements of the result lie in a tensor of shape `shape`; `None` for those around it.
+    pub fn indices(&self, shape: &[usize]) -> Vec<Option<usize>> {
+        self.picks(shape).indices(shape)
+    }
+
     fn picks(&self, shape: &[usize]) -> Picks {
         let pick = |position: i64, size: usize| {
             let n = size as i64;

@@ -1,6 +1,6 @@
 //! Arithmetic on shapes, as exporters write it.
 
-use super::super::shapes::fold;
+use super::super::fold::{Args, fold};
 use super::*;
 use crate::graph::Folding;
 use crate::ops::{Attribute, Input, OnnxNode};
@@ -36,9 +36,13 @@ fn folded(
     node.inputs = inputs.iter().cloned().map(Some).collect();
     let attributes = attributes.iter().cloned();
     node.attributes = attributes.map(|(name, value)| (name.into(), value)).collect();
-    let result = fold(&mut node, &mut Folding::default())?;
+    let types = vec![dt::INT64; inputs.len()];
+    let folding = &mut Folding::default();
+    let args =
+        Args { node: &mut node, types, value_type: dt::INT64, folding, outputs: 1, more: vec![] };
+    let result = fold(args)?;
     assert!(result.is_err() || node.attributes.is_empty(), "{node:?}");
-    Some(result.map(Input::from))
+    Some(result.map(|mut all| Input::from(all.swap_remove(0))))
 }
 
 #[test]
@@ -175,9 +179,6 @@ fn single_nodes() {
         ),
         ("Min", 13, vec![list(&[7, 1]), list(&[3]), scalar(2)], vec![], list(&[2, 1])),
         ("Max", 13, vec![list(&[7, 1]), list(&[3])], vec![], list(&[7, 3])),
-        ("Floor", 13, vec![reals(&[-1.5, 1.5])], vec![], reals(&[-2.0, 1.0])),
-        ("Ceil", 13, vec![reals(&[-1.5, 1.5])], vec![], reals(&[-1.0, 2.0])),
-        ("Round", 13, vec![reals(&[0.5, 1.5, -2.5])], vec![], reals(&[0.0, 2.0, -2.0])),
         ("ReduceProd", 13, vec![six()], vec![("keepdims", Int(0))], scalar(0)),
         ("ReduceSum", 13, vec![six(), list(&[0])], vec![], list(&[15])),
         ("ReduceMax", 11, vec![six()], axes(&[-1]), list(&[5])),
@@ -196,16 +197,16 @@ fn broken_and_huge_ones_are_refused() {
     const MAX: i64 = i64::MAX;
     let one = || list(&[1]);
     for (op_type, inputs, attributes, expected) in [
-        ("ConstantOfShape", vec![list(&[1 << 20])], vec![], "constant of 1048576 elements"),
+        ("ConstantOfShape", vec![list(&[1 << 27])], vec![], "too large to compute"),
         ("ConstantOfShape", vec![list(&[MAX, MAX])], vec![], ""),
         ("ConstantOfShape", vec![list(&[-1])], vec![], ""),
-        ("Expand", vec![one(), list(&[1 << 40])], vec![], "constant of 1099511627776 elements"),
+        ("Expand", vec![one(), list(&[1 << 40])], vec![], "too large to compute"),
         ("Expand", vec![one(), list(&[MAX, MAX])], vec![], ""),
         (
             "Range",
             vec![scalar(0), scalar(MAX), scalar(1)],
             vec![],
-            "a range of 9223372036854775807",
+            "shape [9223372036854775807] has too many elements",
         ),
         ("Range", vec![scalar(0), scalar(5), scalar(0)], vec![], "a range with step 0"),
         ("Range", vec![scalar(0), list(&[1, 2]), scalar(1)], vec![], "expected one integer, got 2"),
@@ -215,22 +216,20 @@ fn broken_and_huge_ones_are_refused() {
         ("Div", vec![one(), list(&[0])], vec![], "overflow, or a division by zero"),
         ("Div", vec![list(&[MIN]), list(&[-1])], vec![], "overflow"),
         ("Mod", vec![one(), list(&[0])], vec![], "division by zero"),
-        ("ReduceProd", vec![list(&[MAX, 2])], vec![], "overflow in shape arithmetic"),
-        ("ReduceSum", vec![list(&[MAX, 1])], vec![], "overflow in shape arithmetic"),
-        ("ReduceSum", vec![matrix([1, 1], &[1])], vec![], "a reduction of integers of shape"),
-        ("ReduceMax", vec![list(&[])], vec![], "in shape arithmetic"),
+        ("ReduceProd", vec![list(&[MAX, 2])], vec![], "overflow in ReduceProd"),
+        ("ReduceSum", vec![list(&[MAX, 1])], vec![], "overflow in ReduceSum"),
+        ("ReduceMax", vec![list(&[])], vec![], "ReduceMax of no elements"),
         ("Gather", vec![one(), scalar(1)], vec![], "index 1 of an axis of 1"),
         ("Gather", vec![one(), scalar(MIN)], vec![], "index -9223372036854775808"),
         ("Gather", vec![one(), scalar(0)], vec![("axis", Int(1))], "axis 1 of shape [1]"),
-        ("Slice", vec![one(), one(), list(&[2]), list(&[1])], vec![], "axes [1] of a shape"),
-        ("Slice", vec![matrix([1, 1], &[1]), one(), one()], vec![], "a slice without elements"),
+        ("Slice", vec![one(), one(), list(&[2]), list(&[1])], vec![], "axis 1 of shape [1]"),
         ("Slice", vec![one(), one(), one(), list(&[0]), list(&[0])], vec![], "step 0"),
         ("Add", vec![list(&[1, 2]), list(&[1, 2, 3])], vec![], "do not broadcast"),
         ("Squeeze", vec![list(&[1, 2]), list(&[0])], vec![], "axis 0 of shape [2] is not 1"),
         ("Unsqueeze", vec![one(), list(&[3])], vec![], "axis 3 of a tensor of rank 2"),
         ("Transpose", vec![one()], vec![("perm", Attribute::Ints(vec![-1]))], "no permutation"),
-        ("Concat", vec![one(), one()], vec![("axis", Int(1))], "a concatenation of integers"),
-        ("Concat", vec![one(), reals(&[1.0])], vec![("axis", Int(0))], "must be made of integers"),
+        ("Concat", vec![one(), one()], vec![("axis", Int(1))], "axis 1 of shape [1]"),
+        ("Concat", vec![one(), reals(&[1.0])], vec![("axis", Int(0))], "of different types"),
         ("Cast", vec![one()], vec![("to", Int(8))], "a cast of constants to string"),
         ("Cast", vec![one()], vec![], "attribute \"to\" is missing"),
     ] {
@@ -242,6 +241,7 @@ fn broken_and_huge_ones_are_refused() {
     for (op_type, inputs) in [
         ("Add", vec![computed(&[1]), list(&[1])]),
         ("Add", vec![reals(&[1.0]), reals(&[1.0])]),
+        ("Floor", vec![reals(&[1.0])]),
         ("Sigmoid", vec![reals(&[1.0])]),
         ("Gather", vec![computed(&[4]), scalar(0)]),
     ] {
