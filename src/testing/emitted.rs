@@ -32,7 +32,7 @@ fn emitted_rust_compiles_without_std_unsafe_and_floats() {
     write("lib.rs", &lib);
     let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
     let mut command = Command::new(rustc);
-    command.args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "-Dwarnings", "lib.rs"]);
+    command.args(["--edition=2021", "--crate-type=lib", "--emit=metadata", "-Dwarnings", "lib.rs"]);
     let Some(output) = started(command.current_dir(&folder), "rustc") else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

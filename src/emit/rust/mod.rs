@@ -100,6 +100,9 @@ impl Target for Rust {
 const BUFFER: &str = "    static @EDGE: Mutex<[@CODE; @EDGE_SIZE]> = Mutex::new([0; @EDGE_SIZE]);\n    \
                       let mut @edge = @EDGE.lock().unwrap();";
 
+const QUANTIZE: &str = include_str!("quantize.rs.in");
+const DEQUANTIZE: &str = include_str!("dequantize.rs.in");
+
 /// Codes of 8 bits and of 16 lie apart: without `unsafe` nothing is now the one and now the other.
 fn arenas(graph: &IntGraph) -> [Memory; 2] {
     [Width::W8, Width::W16].map(|width| Memory::of_width(graph, width))
@@ -113,6 +116,8 @@ fn joined(edges: &[Edge], inputs: &str, outputs: &str, between: &str) -> String 
             ("EDGE", &*edge.name.to_uppercase()),
             ("CODE", &*given(edge)),
             ("SIZE", &*edge.value.len().to_string()),
+            ("SCALE", &*format!("{:e}", edge.value.quant.scale[0])),
+            ("ZERO_POINT", &*edge.value.quant.zero_point.to_string()),
         ];
         fill(if edge.is_input() { inputs } else { outputs }, &values)
     });
@@ -164,7 +169,9 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     /// Each once, by name.
     fn sources(&self) -> Vec<&'static Source> {
-        let mut sources: Vec<&Source> = self.emitters.iter().map(|e| e.source()).collect();
+        let nodes = self.graph.nodes.iter().zip(&self.emitters);
+        let used = nodes.filter(|(node, _)| !is_nothing(node, &self.memory));
+        let mut sources: Vec<&Source> = used.map(|(_, emitter)| emitter.source()).collect();
         sources.sort_by_key(|source| source.file);
         sources.dedup();
         sources
@@ -180,18 +187,30 @@ impl Emitter<'_> {
         }
         let module = |source: &&Source| {
             let name = source.file.trim_end_matches(".rs");
-            format!("#[allow(dead_code)]\nmod {name};\n")
+            format!("mod {name};\n")
         };
         let modules: String = self.sources().iter().map(module).collect();
         let (constants, body) = self.constants_and_body();
         let (edges, [narrow, wide]) = (edges(graph), arenas(graph));
-        let size = "/// Number of codes of the @edge.\npub const @EDGE_SIZE: usize = @SIZE;\n";
+        let uses = ["Multiplier", "Products"].into_iter();
+        let uses = uses.filter(|name| constants.contains(&format!("{name} {{")));
+        let uses: String = uses.map(|name| format!("use arith::{name};\n")).collect();
+        let held = ["i8", "i16"].into_iter().enumerate();
+        let held = held.filter(|(_, code)| body.contains(&format!("{code}[")));
+        let field = |(i, code)| format!("    {code}: [{code}; ARENA_SIZES[{i}]],\n");
+        let zeros = |(i, code)| format!("{code}: [0; ARENA_SIZES[{i}]]");
+        let (size, real) = (include_str!("edge.rs.in"), include_str!("real.rs.in"));
         let (input, output) = ("@edge: &[@CODE; @EDGE_SIZE]", "@edge: &mut [@CODE; @EDGE_SIZE]");
         let lines = |edge: &str| format!("        {edge},\n");
         let values = [
             ("DOC", &*doc),
             ("name", name),
+            ("USES", &*uses),
             ("EDGES", &*joined(&edges, size, size, "")),
+            ("REAL", &*(real.to_string() + &joined(&edges, QUANTIZE, DEQUANTIZE, ""))),
+            ("FIELDS", &*held.clone().map(field).collect::<String>()),
+            ("ZEROS", &*held.clone().map(zeros).collect::<Vec<_>>().join(", ")),
+            ("ARENAS", &*held.map(|(_, code)| code).collect::<Vec<_>>().join(", ")),
             ("PARAMETERS", &*joined(&edges, input, output, ", ")),
             ("PARAMETER_LINES", &*joined(&edges, &lines(input), &lines(output), "")),
             ("NAMES", &*joined(&edges, "@edge", "@edge", ", ")),
