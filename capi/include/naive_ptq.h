@@ -43,6 +43,7 @@ typedef struct naive_ptq_value {
     size_t rank;
     size_t count;       /* of numbers: the product of the shape */
     uint32_t bits;      /* of a code: 8, an int8_t, or 16, an int16_t */
+    int32_t is_unsigned; /* 1: a uint8_t or a uint16_t */
     float scale;        /* real = scale * (code - zero_point) */
     int32_t zero_point;
 } naive_ptq_value;
@@ -80,8 +81,9 @@ naive_ptq_status naive_ptq_open(const naive_ptq_network *network, naive_ptq_sess
 /* Frees the session. */
 void naive_ptq_close(naive_ptq_session *session);
 
-/* Copies an input: `count` real numbers, or codes of `size` bytes. It stays for later runs. */
-naive_ptq_status naive_ptq_set(naive_ptq_session *session, size_t index, const float *real, size_t count);
+/* Copies an input: `count` numbers as the file takes them, real ones, or those of an input of integers; or codes of
+   `size` bytes. It stays for later runs. */
+naive_ptq_status naive_ptq_set(naive_ptq_session *session, size_t index, const float *numbers, size_t count);
 naive_ptq_status naive_ptq_set_codes(naive_ptq_session *session, size_t index, const void *codes, size_t size);
 
 /* Computes all outputs from the inputs, each of which has been set. */

@@ -17,6 +17,7 @@ use std::ptr::{null, null_mut};
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 use std::sync::Arc;
 
+use crate::network;
 use crate::{Edge, Failure, Network, Session, Status};
 
 /// As `naive_ptq_value` in the header.
@@ -28,6 +29,7 @@ pub struct Value {
     pub rank: usize,
     pub count: usize,
     pub bits: u32,
+    pub is_unsigned: i32,
     pub scale: f32,
     pub zero_point: i32,
 }
@@ -245,8 +247,9 @@ unsafe fn describe(
         rank: value.shape.len(),
         count: value.len(),
         bits: 8 * value.quant.width.bytes() as u32,
+        is_unsigned: network::is_unsigned(value).into(),
         scale: value.quant.scale[0],
-        zero_point: value.quant.zero_point,
+        zero_point: network::zero_point(value),
     };
     // SAFETY: a place for a value, as the head of this file asks.
     unsafe { place.write(described) };
@@ -279,11 +282,11 @@ pub unsafe extern "C" fn naive_ptq_close(session: *mut Session) {
 pub unsafe extern "C" fn naive_ptq_set(
     session: *mut Session,
     index: usize,
-    real: *const f32,
+    numbers: *const f32,
     count: usize,
 ) -> Status {
     // SAFETY: as the head of this file asks.
-    status(|| unsafe { unique(session, "session")?.set(index, slice(real, count, "real")?) })
+    status(|| unsafe { unique(session, "session")?.set(index, slice(numbers, count, "numbers")?) })
 }
 
 #[unsafe(no_mangle)]

@@ -10,6 +10,7 @@ use naive_ptq::error::Context;
 use naive_ptq::exec::engine::{self, Engine, Options};
 use naive_ptq::graph::{Graph, ValueId};
 use naive_ptq::lower::{IntGraph, IntValue};
+use naive_ptq::quant::Given;
 use naive_ptq::{Model, Tensor, onnx, text};
 
 use crate::failure::{Failure, Status};
@@ -121,6 +122,27 @@ fn check(value: &IntValue, what: &str, ours: usize, given: usize) -> Result<(), 
     Err(Failure::new(Status::Shape, text))
 }
 
+/// Whether the caller gives integers without a sign.
+pub fn is_unsigned(value: &IntValue) -> bool {
+    value.given.is_some_and(Given::is_unsigned)
+}
+
+/// What stands for real 0 in what the caller gives or gets.
+pub fn zero_point(value: &IntValue) -> i32 {
+    let lowest = value.quant.width.lowest();
+    value.quant.zero_point - if is_unsigned(value) { lowest } else { 0 }
+}
+
+/// The number that an input takes for a code of these bytes.
+fn number(value: &IntValue, bytes: &[u8]) -> f32 {
+    let code = of_bytes(bytes);
+    match value.given {
+        Some(given) if given.is_unsigned() => (code & !(-1 << (8 * bytes.len()))) as f32,
+        Some(_) => code as f32,
+        None => value.quant.dequantize(code, 0),
+    }
+}
+
 /// A code of 1, 2 or 4 bytes in this machine's order.
 fn of_bytes(bytes: &[u8]) -> i32 {
     match *bytes {
@@ -165,15 +187,15 @@ impl Session {
     ///
     /// # Errors
     /// No such input, or one of another size.
-    pub fn set(&mut self, index: usize, real: &[f32]) -> Result<(), Failure> {
+    pub fn set(&mut self, index: usize, numbers: &[f32]) -> Result<(), Failure> {
         let (value, _) = self.network.value(Edge::Input, index)?;
-        check(value, "numbers", value.len(), real.len())?;
-        self.inputs[index].data_mut().copy_from_slice(real);
+        check(value, "numbers", value.len(), numbers.len())?;
+        self.inputs[index].data_mut().copy_from_slice(numbers);
         self.is_set[index] = true;
         Ok(())
     }
 
-    /// Sets an input to the real values of codes, which are quantized to these again.
+    /// Sets an input to the numbers of codes, which are quantized to these again.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -181,9 +203,8 @@ impl Session {
         let (value, _) = self.network.value(Edge::Input, index)?;
         let size = value.quant.width.bytes();
         check(value, "bytes", value.len() * size, codes.len())?;
-        for (real, code) in self.inputs[index].data_mut().iter_mut().zip(codes.chunks(size)) {
-            *real = value.quant.dequantize(of_bytes(code), 0);
-        }
+        let numbers = self.inputs[index].data_mut().iter_mut();
+        numbers.zip(codes.chunks(size)).for_each(|(x, code)| *x = number(value, code));
         self.is_set[index] = true;
         Ok(())
     }

@@ -66,7 +66,7 @@ static void null_pointers(const naive_ptq_network *network, naive_ptq_session *s
     CHECK(failed(naive_ptq_open(NULL, &opened), as, "\"network\" is null") && opened == NULL);
     CHECK(failed(naive_ptq_open(network, NULL), as, "\"session\" is null"));
     CHECK(failed(naive_ptq_set(NULL, 0, &real, 1), as, "\"session\" is null"));
-    CHECK(failed(naive_ptq_set(session, 0, NULL, 1), as, "\"real\" is null"));
+    CHECK(failed(naive_ptq_set(session, 0, NULL, 1), as, "\"numbers\" is null"));
     CHECK(failed(naive_ptq_set_codes(NULL, 0, &real, 1), as, "\"session\" is null"));
     CHECK(failed(naive_ptq_set_codes(session, 0, NULL, 1), as, "\"codes\" is null"));
     CHECK(failed(naive_ptq_run(NULL), as, "\"session\" is null"));
@@ -132,6 +132,9 @@ static long code(const naive_ptq_value *value, float real)
 {
     const long lowest = -(1L << (value->bits - 1)), highest = -1 - lowest;
     const long nearest = lrintf(real / value->scale) + value->zero_point;
+    if (value->is_unsigned) {
+        return (long)real;
+    }
     return nearest < lowest ? lowest : nearest > highest ? highest : nearest;
 }
 
@@ -188,10 +191,10 @@ int main(int count, char **arguments)
             float real;
             CHECK(fread(&real, sizeof real, 1, stdin) == 1);
             if (value.bits == 8) {
-                const int8_t narrow = (int8_t)code(&value, real);
+                const uint8_t narrow = (uint8_t)code(&value, real);
                 memcpy(codes + j, &narrow, 1);
             } else {
-                const int16_t wide = (int16_t)code(&value, real);
+                const uint16_t wide = (uint16_t)code(&value, real);
                 memcpy(codes + 2 * j, &wide, 2);
             }
         }

@@ -15,7 +15,7 @@ use naive_ptq::exec::float::FloatExecutor;
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::graph::{Graph, Node, Parts, Value};
 use naive_ptq::ops::{Op, add::Add, clip::Clip};
-use naive_ptq::quant::{Preset, Scheme, Width};
+use naive_ptq::quant::{Given, Integer, Preset, Scheme, Width};
 use naive_ptq::quantize::quantize;
 use naive_ptq::{Model, Tensor, onnx, passes};
 use naive_ptq_c::Status;
@@ -72,8 +72,8 @@ fn random(shape: &[usize], seed: u64) -> Tensor<f32> {
 }
 
 /// Two inputs, and as outputs their sum and their difference.
-fn sum_and_difference() -> Graph {
-    let mut graph = Graph { name: "several".into(), ..Graph::default() };
+fn sum_and_difference(name: &str, given: Option<Given>) -> Graph {
+    let mut graph = Graph { name: name.into(), ..Graph::default() };
     let shapes: [(&str, &[usize]); 4] = [
         ("a", &[1, 3, 4, 5]),
         ("b\u{e9}\"", &[1, 3, 1, 1]),
@@ -83,6 +83,7 @@ fn sum_and_difference() -> Graph {
     for (name, shape) in shapes {
         graph.add_value(Value { name: name.into(), shape: shape.to_vec(), ..Value::default() });
     }
+    (graph.values[0].given, graph.values[0].quant) = (given, given.map(Given::params));
     for (output, subtract) in [(2, false), (3, true)] {
         graph.nodes.push(Node {
             name: format!("node{output}"),
@@ -101,7 +102,10 @@ fn sum_and_difference() -> Graph {
 fn model(folder: &Path, mut graph: Graph, activations: Width) -> (PathBuf, Vec<Tensor<f32>>) {
     passes::prepare(&mut graph);
     let inputs = graph.inputs.iter().zip(1..).map(|(&v, i)| random(&graph.values[v].shape, i));
-    let inputs = Vec::from_iter(inputs);
+    let mut inputs = Vec::from_iter(inputs);
+    if graph.values[graph.inputs[0]].given.is_some() {
+        inputs[0] = inputs[0].map(|x| (x.abs() * 255.0).round());
+    }
     let mut observer = Observer::new(&graph);
     FloatExecutor::new(&graph).run(&inputs, |v, x| observer.see(v, x)).unwrap();
     let scheme = Scheme::new(Preset::Scale).with_widths(activations, Width::W8);
@@ -118,6 +122,8 @@ fn expected(path: &Path, inputs: &[Tensor<f32>]) -> Vec<u8> {
     let real = model.executor().unwrap().run(inputs).unwrap();
     let Model::Int(graph) = model else { panic!("not quantized") };
     let codes = IntExecutor::new(&*graph).run_codes(inputs, |_, _| Ok(())).unwrap();
+    let of_bytes = graph.inputs.iter().any(|&v| graph.values[v].given.is_some());
+    assert_eq!(of_bytes, graph.name == "bytes");
     let mut bytes = Vec::new();
     for ((real, codes), &v) in real.iter().zip(codes).zip(&graph.outputs) {
         bytes.extend(real.data().iter().flat_map(|x| x.to_ne_bytes()));
@@ -141,8 +147,9 @@ fn programs_in_c_and_cpp_get_the_same_bits() {
     let folder = folder.path();
     let models = [
         model(folder, fashion(), Width::W8),
-        model(folder, sum_and_difference(), Width::W8),
-        model(folder, sum_and_difference(), Width::W16),
+        model(folder, sum_and_difference("several", None), Width::W8),
+        model(folder, sum_and_difference("several", None), Width::W16),
+        model(folder, sum_and_difference("bytes", Some(Given::any(Integer::U8))), Width::W8),
     ];
     for (compiler, library) in [
         (format!("gcc -std=c99 {SANITIZED}"), "libnaive_ptq_c.so"),
@@ -250,7 +257,7 @@ fn the_header_has_the_types_of_the_library() {
             ));)+
         };
     }
-    members!(name, shape, rank, count, bits, scale, zero_point);
+    members!(name, shape, rank, count, bits, is_unsigned, scale, zero_point);
     let all = [
         Status::Ok,
         Status::Io,

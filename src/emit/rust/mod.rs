@@ -117,7 +117,7 @@ fn joined(edges: &[Edge], inputs: &str, outputs: &str, between: &str) -> String 
             ("CODE", &*given(edge)),
             ("SIZE", &*edge.value.len().to_string()),
             ("SCALE", &*format!("{:e}", edge.value.quant.scale[0])),
-            ("ZERO_POINT", &*edge.value.quant.zero_point.to_string()),
+            ("ZERO_POINT", &*edge.zero_point().to_string()),
         ];
         fill(if edge.is_input() { inputs } else { outputs }, &values)
     });
