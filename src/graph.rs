@@ -356,6 +356,12 @@ impl Graph {
         self.values.len() - 1
     }
 
+    /// `wanted` as the name of a new value or node, or the like of it that is still free.
+    pub fn fresh(&self, wanted: String) -> String {
+        let taken = self.values.iter().map(|v| &v.name).chain(self.nodes.iter().map(|n| &n.name));
+        Names(taken.map(|name| (name.clone(), 1)).collect()).fresh(wanted)
+    }
+
     /// Values that are not constants, in the order in which they are computed.
     pub fn activations(&self) -> impl Iterator<Item = ValueId> {
         see(self.nodes.len());

@@ -392,6 +392,58 @@ fn verify_compares_the_reference_the_engine_c_and_rust() {
     }
 }
 
+#[test]
+fn a_network_for_numbers_is_made_one_for_bytes() {
+    if !programs(&["cc", "rustc"]) {
+        return;
+    }
+    let dir = scratch();
+    let quantize = format!(
+        "quantize FLOAT --calib {} --samples 20 --scale 1/255",
+        text(&fashion("calib.npz"))
+    );
+    let quantize = format!("{quantize} --calibrator minmax --no-bias-correction");
+    let said = prints(dir.path(), &format!("{quantize} --raw-input u8 -o bytes.onnx"));
+    let exact = "raw input: the codes are the bytes, read as 3.921569e-3 * (byte - 0), and nothing is rounded\n";
+    assert!(said.contains(exact), "{said}");
+    prints(dir.path(), &format!("{quantize} -o numbers.onnx"));
+    let [bytes, numbers] = ["bytes.onnx", "numbers.onnx"].map(|file| {
+        let calib = fashion("calib.npz");
+        prints(dir.path(), &format!("run {file} --input {} -o {file}.npy", text(&calib)));
+        fs::read(dir.path().join(format!("{file}.npy"))).unwrap()
+    });
+    assert_eq!(bytes, numbers);
+    let verify = "verify bytes.onnx --data TEST --samples 5 --threads 2";
+    let lines = prints(dir.path(), verify);
+    assert_eq!(lines, format!("reference = {} = c = rust on 5 of 5 samples\n", engine()));
+    prints(dir.path(), "deploy bytes.onnx --target c --data TEST -o net");
+    let header = fs::read_to_string(dir.path().join("net/net.h")).unwrap();
+    assert!(header.contains("typedef uint8_t net_input_t;"), "{header}");
+    assert!(header.contains("#define NET_INPUT_ZERO_POINT (0)"), "{header}");
+    let make = shell(&dir.path().join("net"), "make test");
+    assert_eq!(make.status.code(), Some(0), "{}", both(&make));
+    let eval = "eval bytes.onnx --data TEST --samples 50";
+    let judged =
+        prints(dir.path(), &format!("{eval} --json --reference {}", text(&fashion("float.onnx"))));
+    let judged: Value = serde_json::from_str(&judged).unwrap();
+    assert!(judged["agreement"].as_f64() > Some(0.9), "{judged}");
+    fails(
+        dir.path(),
+        &format!("{eval} --scale 1/255"),
+        &[],
+        &["--scale 0.003921569, but bytes.onnx says 1"],
+    );
+    let calib = "quantize FLOAT --calib TEST --samples 20 -o again.onnx --raw-input u8 --mean 1,2";
+    fails(dir.path(), calib, &[], &["has not the 2 channels of mean or std"]);
+    // An own rounding is said.
+    let said =
+        prints(dir.path(), &format!("{quantize} --mean .5 --std .5 --raw-input u8 -o own.onnx"));
+    assert!(
+        said.contains("node \"image.shifted\" does the rest, with a rounding of its own"),
+        "{said}"
+    );
+}
+
 /// A compiler that gets another network than `verify` writes.
 fn tampering(dir: &Path, name: &str, file: &str, patched: &str, compiler: &str) -> String {
     use std::os::unix::fs::PermissionsExt;

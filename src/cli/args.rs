@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
 use naive_ptq::model::Model;
 use naive_ptq::onnx::{self, ImportOptions, InputShapes};
-use naive_ptq::quantize::Part;
+use naive_ptq::quantize::{Part, raw_input};
 
 use crate::say::plain;
 
@@ -137,13 +137,27 @@ impl PreprocessArgs {
 
 /// The preprocessing that a model file keeps.
 pub fn kept(model: &Path) -> anyhow::Result<Option<Preprocess>> {
+    kept_as(model, onnx::PREPROCESS)
+}
+
+/// The preprocessing that is under this key of a model file's metadata.
+fn kept_as(model: &Path, key: &str) -> anyhow::Result<Option<Preprocess>> {
     // A model that cannot be read is an error of whoever reads all of it.
     let metadata = onnx::metadata(model).unwrap_or_default();
     let read = |json: &String| {
-        serde_json::from_str(json)
-            .with_context(|| format!("{}: {}", model.display(), onnx::PREPROCESS))
+        serde_json::from_str(json).with_context(|| format!("{}: {key}", model.display()))
     };
-    metadata.get(onnx::PREPROCESS).map(read).transpose()
+    metadata.get(key).map(read).transpose()
+}
+
+/// The float network at `path`; it takes bytes if `model` was made to take them in place of numbers.
+pub fn reference(path: &Path, model: &Path, options: &ImportOptions) -> anyhow::Result<Model> {
+    let Some(raw) = kept_as(model, onnx::RAW_INPUT)? else {
+        return Ok(Model::load_with(path, options)?);
+    };
+    let mut graph = onnx::load_with(path, options)?;
+    raw_input(&mut graph, &raw).with_context(|| format!("{}", path.display()))?;
+    Ok(Model::new(graph)?)
 }
 
 /// Loads what the data are for, whose inputs are `inputs`, and makes the data theirs. With `part` only those of the data

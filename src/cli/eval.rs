@@ -8,7 +8,7 @@ use naive_ptq::data::Dataset;
 use naive_ptq::model::Model;
 use naive_ptq::text::printable;
 
-use crate::args::{DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
+use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
 use crate::progress::Progress;
 
 /// Measure a network, float or quantized, on data
@@ -49,7 +49,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         |data: &Dataset| Ok(Model::load_with(&args.model, &args.shapes.options(Some(data))?)?);
     let (network, data) = fitted(data, &args.shapes.part(), load, Model::inputs)?;
     let shapes = args.shapes.options(Some(&data))?;
-    let reference = args.reference.as_deref().map(|path| Model::load_with(path, &shapes));
+    let reference = args.reference.as_deref();
+    let reference = reference.map(|path| args::reference(path, &args.model, &shapes));
     let reference = reference.transpose()?;
     let bar = Progress::new("evaluating", data.len());
     let done = |n| bar.set(n);

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{Dataset, Preprocess, check_outputs, write_atomic};
+use naive_ptq::graph::Graph;
 use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::Scheme;
 use naive_ptq::quantize::{Data, Defaults, Quantizer, Recipe};
@@ -76,6 +77,10 @@ pub struct Args {
     /// Make the arguments of each Concat that is an output outputs of their own, named as they are
     #[arg(long)]
     split_outputs: bool,
+    /// Make the network take bytes without a sign, and compute --scale, --mean and --std itself: in the scale of its input
+    /// and in its first weights where that changes nothing, else in a node of its own
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "print_recipe")]
+    raw_input: Option<RawArg>,
     /// How ranges of 8-bit activations are chosen; those of 16 bits take twice what was seen [default: auto]
     #[arg(long, value_enum)]
     calibrator: Option<CalibratorArg>,
@@ -131,6 +136,12 @@ enum WeightBitsArg {
     Eight = 8,
     #[value(name = "16")]
     Sixteen = 16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum RawArg {
+    /// 0 to 255, as cameras give them
+    U8,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -195,6 +206,28 @@ fn warn(what: &str) {
     let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
 }
 
+/// What becomes of the preprocessing of bytes.
+fn how_bytes_are_read(graph: &Graph) -> String {
+    let bytes = |v: &&usize| graph.values[**v].given.is_some_and(|given| given.is_bytes());
+    let Some(value) = graph.inputs.iter().find(bytes).map(|&v| &graph.values[v]) else {
+        return String::new();
+    };
+    let (given, own) = (value.given.map(|given| given.params()), value.quant.clone());
+    let mut how = "the codes are the bytes".to_owned();
+    if let (Some(given), Some(own)) = (given, own) {
+        let zero = own.zero_point - given.zero_point;
+        how += &format!(", read as {:e} * (byte - {zero})", own.scale[0]);
+    }
+    let of_input = format!("{}.", value.name);
+    match graph.nodes.iter().find(|node| node.name.starts_with(&of_input)) {
+        Some(node) => {
+            let name = printable(&node.name);
+            format!("{how}; node \"{name}\" does the rest, with a rounding of its own")
+        }
+        None => how + ", and nothing is rounded",
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(percent) = args.percentile.filter(|&it| !(it > 0.0 && it <= 100.0)) {
@@ -212,7 +245,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let kept = recipe.data.as_ref();
     let of_model = args::kept(&args.model)?;
     let kept_preprocess = kept.and_then(|kept| kept.preprocess.as_ref()).or(of_model.as_ref());
-    let preprocess = args.preprocess.or(kept_preprocess)?;
+    let whole = args.preprocess.or(kept_preprocess)?;
+    let mut preprocess = whole.clone();
+    if args.raw_input.is_some() {
+        // The network does it.
+        (preprocess.scale, preprocess.mean, preprocess.std) = (1.0, vec![], vec![]);
+    }
     let samples = args.samples.map(u64::from).or(kept.map(|kept| kept.samples));
     let data = args.calib.as_ref().map(|path| Dataset::open(path, &preprocess)).transpose()?;
     let data = data.map(|data| match samples {
@@ -220,12 +258,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => data,
     });
     // Statistics say it themselves, but for old ones.
-    if data.is_some() || preprocess != Preprocess::default() {
+    if data.is_some() || whole != Preprocess::default() {
         recipe.data.get_or_insert_with(Data::default).preprocess = Some(preprocess);
     }
     let load = |data: Option<&Dataset>| {
         let options = args::options(&recipe.model, data)?;
-        anyhow::Ok(Quantizer::with_options(&args.model, &options)?)
+        anyhow::Ok(match args.raw_input {
+            Some(RawArg::U8) => Quantizer::with_raw_input(&args.model, &options, &whole)?,
+            None => Quantizer::with_options(&args.model, &options)?,
+        })
     };
     let (quantizer, data) = match data {
         Some(data) => {
@@ -298,6 +339,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say!(
             "output \"{output}\" joins ranges that are far apart: 16 bits for it and what it joins"
         );
+    }
+    if args.raw_input.is_some() {
+        say!("raw input: {}", how_bytes_are_read(quantizer.graph()));
     }
     for report in &summary.steps {
         let (count, largest) = (report.changes.len(), report.largest());

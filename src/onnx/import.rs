@@ -82,6 +82,10 @@ pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
 /// was calibrated with.
 pub const PREPROCESS: &str = "naive_ptq.preprocess";
 
+/// The key of [`Graph::metadata`] whose value is the [`Preprocess`](crate::Preprocess), as JSON, that a quantized network
+/// itself does to the bytes that it is given.
+pub const RAW_INPUT: &str = "naive_ptq.raw_input";
+
 /// What a model file says about itself ([`Graph::metadata`]): the rest of it is not read.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ mod tests;
 
 pub use export::export;
 pub use import::{
-    PREPROCESS, import, import_with, imported_types, load, load_with, metadata, unknown_types,
+    PREPROCESS, RAW_INPUT, import, import_with, imported_types, load, load_with, metadata,
+    unknown_types,
 };
 pub use importer::{ImportOptions, InputShapes};

@@ -12,6 +12,7 @@ mod outputs;
 mod params;
 mod plan;
 mod quantizer;
+mod raw_input;
 mod recipe;
 mod session;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use outputs::split_outputs;
 pub use params::{Params, choose_params};
 pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};
+pub use raw_input::raw_input;
 pub use recipe::{Data, Defaults, Part, Recipe, Rule, Settings};
 pub use session::{Change, Report, Session, Step, default_steps, step};
 

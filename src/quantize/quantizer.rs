@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::losses::{Loss, losses};
 use super::{
     Data, Defaults, Plan, Recipe, Report, Session, Settings, Step, choose_params, default_steps,
-    export_checked, prepare, split_outputs,
+    export_checked, prepare, raw_input, split_outputs,
 };
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Preprocess, Samples, Workers, write_atomic};
@@ -16,7 +16,7 @@ use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
 use crate::lower::{Accumulator, IntGraph};
-use crate::onnx::{self, ImportOptions, PREPROCESS};
+use crate::onnx::{self, ImportOptions, PREPROCESS, RAW_INPUT};
 use crate::quant::{Scheme, Width};
 use crate::tensor::Tensor;
 
@@ -64,6 +64,33 @@ impl Quantizer {
     pub fn with_options(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Self> {
         let path = path.as_ref();
         let quantizer = Self::from_graph(onnx::load_with(path, options)?).in_file(path)?;
+        Ok(Self { path: Some(path.into()), ..quantizer })
+    }
+
+    /// As [`with_options`](Self::with_options), for a device that gives the network bytes: it computes the scale, mean and
+    /// standard deviation of `preprocess` itself, and samples are bytes, too.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new) and of [`raw_input`].
+    pub fn with_raw_input(
+        path: impl AsRef<Path>,
+        options: &ImportOptions,
+        preprocess: &Preprocess,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let mut graph = onnx::load_with(path, options)?;
+        raw_input(&mut graph, preprocess).in_file(path)?;
+        let folded = Preprocess {
+            scale: preprocess.scale,
+            mean: preprocess.mean.clone(),
+            std: preprocess.std.clone(),
+            layout: preprocess.layout,
+            ..Preprocess::default()
+        };
+        if let Ok(json) = serde_json::to_string(&folded) {
+            graph.metadata.insert(RAW_INPUT.into(), json);
+        }
+        let quantizer = Self::from_graph(graph).in_file(path)?;
         Ok(Self { path: Some(path.into()), ..quantizer })
     }
 
@@ -275,9 +302,10 @@ impl Quantizer {
 
     /// Writes down what the data were made by, where that is anything.
     fn keep_preprocess(&self, graph: &mut Graph) {
-        let Some(preprocess) = self.preprocess().filter(|it| **it != Preprocess::default()) else {
-            return;
-        };
+        // Where the network does some of it, it is said that nothing is left.
+        let is_raw = graph.metadata.contains_key(RAW_INPUT);
+        let said = self.preprocess().filter(|it| is_raw || **it != Preprocess::default());
+        let Some(preprocess) = said else { return };
         if let Ok(json) = serde_json::to_string(preprocess) {
             graph.metadata.insert(PREPROCESS.into(), json);
         }
