@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::analyze::{Evaluation, OutputSqnr, Part, Sqnr};
+use crate::analyze::{Evaluation, Part, Seen};
 use crate::data::{Samples, Workers};
 use crate::error::{Context, Result, bail};
 use crate::exec::engine::{self, Engine};
@@ -90,8 +90,8 @@ impl Model {
         }
     }
 
-    /// Judges the first output on labelled samples, and beside that of a reference; and how near each output is to a
-    /// float reference.
+    /// Judges each output by what it is: classes by labels and those of a reference, and how near all numbers are to the
+    /// reference's. Inputs of the reference are those of the same names, or else of the same places.
     ///
     /// # Errors
     /// Samples that cannot be read or do not fit; outputs of another shape than the reference's.
@@ -101,43 +101,30 @@ impl Model {
         samples: &dyn Samples,
         workers: Workers,
     ) -> Result<Evaluation> {
-        let parts = match reference {
-            Some(Self::Float(float)) => Part::of(&self.outputs(), float),
-            _ => vec![],
+        let float = match reference {
+            Some(Self::Float(float)) => Some(&**float),
+            _ => None,
         };
+        let parts = Part::of(&self.outputs(), reference.map(Self::outputs).as_deref(), float);
         let (network, beside) = (self.executor()?, reference.map(Self::executor).transpose()?);
-        let first = |outputs: Vec<Tensor<f32>>| match outputs.into_iter().next() {
-            Some(output) => Ok(output),
-            None => bail!(Invalid, "the network has no output"),
-        };
-        let each = workers.map(samples.len(), |i| {
-            let inputs = samples.get(i)?;
-            let ours = network.run(&inputs)?;
-            let beside = beside.as_ref().map(|beside| beside.run(&inputs)).transpose()?;
-            let sqnr = beside.iter().flat_map(|r| parts.iter().map(|part| part.sqnr(&ours, r)));
-            let sqnr: Vec<Sqnr> = sqnr.collect();
-            Ok((first(ours)?, beside.map(first).transpose()?, sqnr))
-        })?;
-        let mut total = vec![Sqnr::default(); parts.len()];
-        let (mut ours, mut beside) = (Vec::new(), Vec::new());
-        for (y, r, sqnr) in each {
-            ours.push(y);
-            beside.extend(r);
-            total.iter_mut().zip(sqnr).for_each(|(total, sqnr)| total.merge(sqnr));
-        }
-        let reference = reference.map(|_| beside);
-        let mut pairs = ours.iter().zip(reference.iter().flatten());
-        if let Some((y, r)) = pairs.find(|(y, r)| y.shape() != r.shape()) {
-            let (ours, reference) = (y.shape(), r.shape());
-            bail!(Shape, "the outputs have shape {ours:?}, those of the reference {reference:?}");
-        }
-        let labels: Option<Vec<usize>> = (0..samples.len()).map(|i| samples.label(i)).collect();
-        let outputs = parts.into_iter().zip(total).map(|(part, sqnr)| {
-            let (output, part) = part.names;
-            OutputSqnr { output, part, sqnr_db: sqnr.db() }
+        let order = reference.and_then(|reference| {
+            let ours = self.inputs();
+            let place = |(name, _): (&str, _)| ours.iter().position(|(own, _)| *own == name);
+            reference.inputs().into_iter().map(place).collect::<Option<Vec<usize>>>()
         });
-        let judged = Evaluation::new(&ours, labels.as_deref(), reference.as_deref());
-        Ok(Evaluation { outputs: outputs.collect(), ..judged })
+        let each = workers.map(samples.len(), |i| {
+            let mut inputs = samples.get(i)?;
+            let ours = network.run(&inputs)?;
+            if let Some(order) = &order {
+                inputs = order.iter().map(|&place| inputs[place].clone()).collect();
+            }
+            let beside = beside.as_ref().map(|beside| beside.run(&inputs)).transpose()?;
+            let labels = samples.labels(i)?;
+            let see = |part: &Part| part.see(&ours, beside.as_deref(), labels.as_deref());
+            Ok((parts.iter().map(see).collect::<Result<_>>()?, labels.is_some()))
+        })?;
+        let (each, labels): (Vec<Vec<Seen>>, Vec<bool>) = each.into_iter().unzip();
+        Ok(Evaluation::of(parts, each, labels.contains(&true)))
     }
 
     /// The network, ready to be run; an integer network by the engine with its default options.

@@ -299,7 +299,7 @@ fn integers_keep_the_accuracy() {
         .map(|x| (float.run(x, |_, _| Ok(())).unwrap(), integers.run(x).unwrap()))
         .map(|(mut float, mut integer)| (float.swap_remove(0), integer.swap_remove(0)))
         .unzip();
-    let evaluation = Evaluation::new(&outputs.1, labels.as_deref(), Some(&outputs.0));
+    let evaluation = Evaluation::new(&outputs.1, labels.as_deref(), Some(&outputs.0)).unwrap();
     println!("fashion scale/channel: {evaluation:?}");
     let (float, integer) = (evaluation.reference_top1.unwrap(), evaluation.top1.unwrap());
     assert_eq!(float, 0.945);

@@ -183,10 +183,15 @@ pub fn fitted<T>(
     }
 }
 
+/// One line on standard error.
+pub fn warn(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
+}
+
 /// Says which inputs the data are strange to.
 pub fn warn_clipped(network: &Model, data: &Dataset) -> anyhow::Result<()> {
     for strange in network.strange_inputs(data)? {
-        let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {strange}")));
+        warn(&strange);
     }
     Ok(())
 }

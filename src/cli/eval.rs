@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use naive_ptq::analyze::OutputSqnr;
+use naive_ptq::analyze::{Labelled, OutputEvaluation};
 use naive_ptq::data::Dataset;
 use naive_ptq::model::Model;
 use naive_ptq::text::printable;
 
-use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
+use crate::args::{
+    self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn, warn_clipped,
+};
 use crate::progress::Progress;
 
 /// Measure a network, float or quantized, on data
@@ -58,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let evaluation = network.evaluate(reference.as_ref(), &data, workers)?;
     drop(bar);
     warn_clipped(&network, &data)?;
+    evaluation.notes.iter().for_each(|note| warn(note));
     if args.json {
         say!("{}", serde_json::to_string_pretty(&evaluation)?);
         return Ok(ExitCode::SUCCESS);
@@ -72,13 +75,44 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             say!("{name:<12} {:.2} %", 100.0 * share);
         }
     }
-    let several = evaluation.outputs.len() > 1;
+    for output in &evaluation.outputs {
+        for (of, labelled) in [("float ", &output.reference), ("", &output.labelled)] {
+            if let Some(Labelled { right, mean_iou: Some(iou), .. }) = labelled {
+                say!("{:<12} {:.2} %", format!("{of}pixels"), 100.0 * right);
+                say!("{:<12} {:.2} %", format!("{of}IoU"), 100.0 * iou);
+            }
+        }
+    }
     if let Some(db) = evaluation.output_sqnr_db {
         say!("output SQNR  {db:.2} dB");
     }
-    for OutputSqnr { output, part, sqnr_db, .. } in evaluation.outputs.iter().filter(|_| several) {
-        let name = part.as_ref().map_or(output.clone(), |part| format!("{output}: {part}"));
-        say!("  {sqnr_db:.2} dB  \"{}\"", printable(&name));
+    let only = evaluation.outputs.len() == 1;
+    for output in evaluation.outputs.iter().filter(|output| !(only && output.agreement.is_some())) {
+        if let Some(line) = line(output) {
+            say!("  {line}");
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How near an output is to the reference's.
+fn line(output: &OutputEvaluation) -> Option<String> {
+    let name = match &output.part {
+        Some(part) => format!("{}: {part}", output.output),
+        None => output.output.clone(),
+    };
+    let mut line = format!("{:.2} dB  \"{}\"", output.sqnr_db?, printable(&name));
+    line += &match output.agreement {
+        Some(agreement) => format!("  agreement {:.2} %", 100.0 * agreement),
+        None => {
+            format!("  error {:.3e}, at most {:.3e}", output.mean_error?, output.largest_error?)
+        }
+    };
+    let mut channels: Vec<(usize, f64)> = output.channels_db.iter().copied().enumerate().collect();
+    channels.sort_by(|a, b| a.1.total_cmp(&b.1));
+    if !channels.is_empty() {
+        let worst = channels.iter().take(8).map(|(channel, db)| format!("{channel}: {db:.1} dB"));
+        line += &format!("  channels {}", worst.collect::<Vec<_>>().join(", "));
+    }
+    Some(line)
 }

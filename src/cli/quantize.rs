@@ -1,6 +1,5 @@
 //! `naive-ptq quantize`
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,9 +13,8 @@ use naive_ptq::quant::Scheme;
 use naive_ptq::quantize::{Data, Defaults, Quantizer, Recipe};
 use naive_ptq::text::printable;
 
-use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs};
+use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, warn};
 use crate::progress::Progress;
-use crate::say::plain;
 
 /// Quantize a float network to integers of 8 or 16 bits
 #[derive(Debug, clap::Args)]
@@ -199,11 +197,6 @@ impl Args {
         recipe.model = self.shapes.or(&recipe.model);
         Ok(recipe)
     }
-}
-
-/// One line on standard error.
-fn warn(what: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
 }
 
 /// What becomes of the preprocessing of bytes.

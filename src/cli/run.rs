@@ -1,6 +1,5 @@
 //! `naive-ptq run`
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,9 +12,8 @@ use naive_ptq::model::Model;
 use naive_ptq::quant::Width;
 use naive_ptq::text::printable;
 
-use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn_clipped};
+use crate::args::{PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn, warn_clipped};
 use crate::progress::Progress;
-use crate::say::plain;
 
 /// Run a network, float or quantized, on an array of samples
 #[derive(Debug, clap::Args)]
@@ -82,9 +80,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     write_atomic(&args.output, &bytes)?;
     if only_first {
-        let what =
-            format!("only output \"{}\" of {}: a .npz takes all", printable(names[0]), names.len());
-        let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
+        let (first, count) = (printable(names[0]), names.len());
+        warn(&format!("only output \"{first}\" of {count}: a .npz takes all"));
     }
     warn_clipped(&network, &data)?;
     Ok(ExitCode::SUCCESS)

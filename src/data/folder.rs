@@ -125,7 +125,7 @@ fn has_image_name(path: &Path) -> bool {
 mod tests {
     use image::{GrayImage, Luma, Rgb, RgbImage};
 
-    use super::super::{Dataset, Layout, Preprocess, Samples};
+    use super::super::{Dataset, Layout, Preprocess};
     use super::*;
 
     /// `a.png` in one colour, `b.JPG` in gray, and a file that is no image.

@@ -61,7 +61,7 @@ fn error(error: ImageError) -> Error {
 mod tests {
     use std::fs;
 
-    use image::{DynamicImage, Rgb, RgbImage, RgbaImage};
+    use image::{DynamicImage, RgbImage, RgbaImage};
 
     use super::super::Dataset;
     use super::*;
