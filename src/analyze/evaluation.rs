@@ -144,8 +144,9 @@ impl Part {
             return Ok(seen);
         }
         seen.classes = Classes::of(y, r, labels);
+        let is_rows = seen.classes.as_ref().is_some_and(|classes| !classes.is_map);
         match (r, y.shape()) {
-            (Some(r), &[_, channels, ref rest @ ..]) if (2..=1024).contains(&channels) => {
+            (Some(r), &[_, channels, ref rest @ ..]) if !is_rows && channels > 1 => {
                 let run = rest.iter().product();
                 seen.channels.resize(channels, Errors::default());
                 let runs = r.data().chunks(run).zip(y.data().chunks(run));
@@ -166,7 +167,7 @@ impl Part {
         let most = magnitudes.clone().fold(0.0, f32::max);
         let differ = magnitudes.clone().any(|m| m > 0.0 && most > 8.0 * m);
         let is_rows = classes.is_some_and(|classes| !classes.is_map);
-        let channels = seen.channels.iter().filter(|_| differ && !is_rows);
+        let channels = seen.channels.iter().filter(|_| differ);
         OutputEvaluation {
             output: self.names.0,
             part: self.names.1,
@@ -277,7 +278,7 @@ impl Classes {
                 && y.data().len() == len
                 && y.data().iter().all(|x| x.fract() == 0.0 && *x >= 0.0) =>
             {
-                (0, len > y.shape()[0])
+                (0, y.shape().first().is_some_and(|&rows| len > rows))
             }
             _ => return None,
         };
@@ -338,7 +339,7 @@ impl Hits {
     fn add(&mut self, class: usize, label: usize, is_map: bool) {
         self.right += usize::from(class == label);
         // More classes than anybody has labels for are a mistake.
-        if is_map && class.max(label) < 1 << 16 {
+        if is_map && class.max(label) < 1 << 12 {
             let len = self.overlaps.len().max(class.max(label) + 1);
             self.overlaps.resize(len, [0; 3]);
             self.overlaps[class][0] += usize::from(class == label);

@@ -210,9 +210,9 @@ fn parse_number(text: &str) -> Result<f32, String> {
 }
 
 /// What DATA may be.
-pub const DATA_HELP: &str = "DATA is a .npz with an array x (and labels y, if there are any), a .npy, \
-or a folder of images, with labels.csv (file,label) if there are labels. The first axis of an array \
-counts the samples.";
+pub const DATA_HELP: &str = "DATA is a .npz with an array for each input by its name, or x for the only one (and \
+labels y, if there are any), a .npy, or a folder of images, with labels.csv (file,label) if there are labels, or with \
+manifest.csv (names of inputs, then files). The first axis of an array counts its rows.";
 
 /// Shapes of inputs that the file leaves open.
 #[derive(Debug, Args)]
