@@ -15,13 +15,28 @@
 #include <stdint.h>
 #include <string.h>
 
-#if CHAR_BIT != 8
+#if defined(CHAR_BIT) && CHAR_BIT != 8
 #error "codes are bytes of 8 bits: this compiler has none (CHAR_BIT is not 8)"
+#endif
+#if defined(INT_MAX) && INT_MAX < 0x7FFFFFFF
+#error "an int has 32 bits or more: this compiler's has less (INT_MAX)"
+#endif
+#if defined(INT32_MAX) && !defined(INT64_MAX)
+#error "products have 64 bits: this compiler has no int64_t"
 #endif
 
 /* Right shifts of negative values are implementation-defined in C99; everything here needs them to
    round down. A compiler that does otherwise stops here. */
 typedef char right_shift_rounds_down[(-1 >> 1) == -1 ? 1 : -1];
+
+/* What a compiler may be told, if this is defined before: of pointers to what is only read, that no code is written
+   there (restrict, or __restrict), and what stands before the innermost loops over products (a _Pragma). */
+#ifndef RESTRICT
+#define RESTRICT
+#endif
+#ifndef LOOP
+#define LOOP
+#endif
 
 #define x_t INT_T(X_BITS)
 #define y_t INT_T(Y_BITS)

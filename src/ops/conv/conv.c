@@ -231,8 +231,8 @@ INLINE const weight_t *T(conv_line)(const struct T(conv) *p, int32_t o, int8_t *
 }
 
 /* One channel of any window. */
-INLINE void T(conv_plane)(const struct T(conv) *p, int32_t form, int32_t o, const weight_t *weight,
-                       const int16_t *plane, int32_t pitch, y_t *y)
+INLINE void T(conv_plane)(const struct T(conv) *p, int32_t form, int32_t o, const weight_t *RESTRICT weight,
+                       const int16_t *RESTRICT plane, int32_t pitch, y_t *y)
 {
     struct T(scale) scale = T(plane_scale)(&p->product.requant, form, o);
     int wide = T(requant_wide)(&p->product.requant);
@@ -242,6 +242,7 @@ INLINE void T(conv_plane)(const struct T(conv) *p, int32_t form, int32_t o, cons
             const int16_t *row = plane + oy * p->stride[0] * pitch + ox * p->stride[1];
             const weight_t *tap = weight;
             acc_t acc = p->product.bias[o];
+            LOOP
             for (ky = 0; ky < p->kernel[0]; ky++) {
                 if (p->kernel[1] == 3) {
                     acc += tap[0] * row[0];

@@ -27,7 +27,7 @@ INLINE struct T(sums_4) T(linear_add)(struct T(sums_4) s, int32_t code, const we
 }
 
 /* Adds to sums the products of four rows of weights and x. */
-INLINE void T(linear_sums)(acc_t sums[4], const x_t *x, const weight_t *weight, int32_t depth)
+INLINE void T(linear_sums)(acc_t sums[4], const x_t *RESTRICT x, const weight_t *RESTRICT weight, int32_t depth)
 {
     struct T(sums_4) s;
     int32_t k;
@@ -46,6 +46,7 @@ INLINE void T(linear_sums)(acc_t sums[4], const x_t *x, const weight_t *weight, 
     s.s1 = sums[1];
     s.s2 = sums[2];
     s.s3 = sums[3];
+    LOOP
     for (; !MATMUL_DSP && depth >= 4; depth -= 4) {
         s = T(linear_add)(s, x[0], weight, 0);
         s = T(linear_add)(s, x[1], weight, 1);

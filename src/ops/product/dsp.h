@@ -3,7 +3,9 @@
  * of signed 16-bit numbers in one word, low half first. Each has a twin in portable C99.
  *
  * NAIVE_PTQ_DSP, or NET_DSP, chooses the code built from them. It is 1 where the compiler announces the
- * extension; defining it as 1 elsewhere runs the same code with the twins, and 0 turns it off.
+ * extension; defining it as 1 elsewhere runs the same code with the twins, and 0 turns it off. Other processors
+ * may define NAIVE_PTQ_DOT_PAIR, NAIVE_PTQ_SATURATE and NAIVE_PTQ_HIGH_PRODUCT, as dot_pair, saturate and
+ * high_product say below.
  */
 #ifndef DSP_H
 #define DSP_H
@@ -26,15 +28,21 @@
 #endif
 
 /* INLINE: to be folded with its constants at every call. OUTLINE: one copy, shared by all layers. */
-#if defined(__clang__)
+#ifndef INLINE
+#if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
-#define OUTLINE static __attribute__((noinline, unused))
-#elif defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#define OUTLINE static __attribute__((noinline, noclone, unused))
 #else
 #define INLINE static inline
+#endif
+#endif
+#ifndef OUTLINE
+#if defined(__clang__)
+#define OUTLINE static __attribute__((noinline, unused))
+#elif defined(__GNUC__)
+#define OUTLINE static __attribute__((noinline, noclone, unused))
+#else
 #define OUTLINE static inline
+#endif
 #endif
 
 /* The low and the high half of a word, as signed numbers. */
@@ -131,7 +139,7 @@ INLINE uint32_t high_halves(uint32_t a, uint32_t b)
     __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(b), "r"(a));
     return pair;
 #else
-    return a >> 16 | (b & 0xFFFF0000);
+    return a >> 16 | (b & 0xFFFF0000u);
 #endif
 }
 
@@ -173,6 +181,8 @@ INLINE int32_t dot_pair(uint32_t a, uint32_t b, int32_t acc)
     int32_t sum;
     __asm__("smlad %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(acc));
     return sum;
+#elif defined(NAIVE_PTQ_DOT_PAIR)
+    return NAIVE_PTQ_DOT_PAIR(a, b, acc);
 #else
     return add_modulo(add_modulo(acc, low_half(a) * low_half(b)), high_half(a) * high_half(b));
 #endif
@@ -213,6 +223,8 @@ INLINE int32_t saturate(int32_t value, int bits)
         __asm__("ssat %0, #16, %1" : "=r"(code) : "r"(value) : "cc");
     }
     return code;
+#elif defined(NAIVE_PTQ_SATURATE)
+    return NAIVE_PTQ_SATURATE(value, bits);
 #else
     int32_t end = 1 << (bits - 1);
     return value < -end ? -end : value >= end ? end - 1 : value;
@@ -226,6 +238,8 @@ INLINE int32_t high_product(int32_t a, int32_t b, int32_t c)
     int32_t sum;
     __asm__("smmla %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
     return sum;
+#elif defined(NAIVE_PTQ_HIGH_PRODUCT)
+    return NAIVE_PTQ_HIGH_PRODUCT(a, b, c);
 #else
     return (int32_t)((int64_t)a * b >> 32) + c;
 #endif

@@ -304,12 +304,13 @@ INLINE struct T(sums_2x3) T(sums_add)(struct T(sums_2x3) s, const int16_t *x, co
 
 /* The sums of channels a and b. */
 INLINE void T(product_sums)(const struct T(product) *p, const int32_t start[COLUMNS], acc_t sums[2 * COLUMNS],
-                         const int16_t *x, const weight_t *weight, int32_t a, int32_t b)
+                         const int16_t *RESTRICT x, const weight_t *RESTRICT weight, int32_t a, int32_t b)
 {
     int32_t groups = (p->depth + 3) / 4, i;
     struct T(sums_2x3) s;
     s.a0 = s.a1 = s.a2 = p->bias[a];
     s.b0 = s.b1 = s.b2 = p->bias[b];
+    LOOP
     for (; !MATMUL_DSP && groups > 0; groups--) {
         s = T(sums_add)(s, x, weight, 0);
         s = T(sums_add)(s, x, weight, 1);
@@ -360,7 +361,7 @@ INLINE void T(store_2x3)(const struct T(product) *p, int32_t form, int wide, str
 
 /* As product_3 for the most frequent rescaling. Returns the channel that is left if their number is odd. */
 INLINE int32_t T(product_pairs)(const struct T(product) *p, const int32_t start[COLUMNS], int32_t first,
-                             int32_t end, const weight_t *weight, const int16_t *columns, y_t *const y[COLUMNS])
+                             int32_t end, const weight_t *weight, const int16_t *columns, y_t *const *y)
 {
     struct codes_2x3 codes;
     struct T(scale) scale = T(scale_common)(&p->requant, REQUANT_HIGH);
