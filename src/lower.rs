@@ -248,7 +248,7 @@ impl Lowerer<'_> {
     fn add_value(&mut self, v: ValueId, order: Order) -> Result<ValueId> {
         let value = &self.graph.values[v];
         let mut quant = self.quant(value)?;
-        if value.constant.is_some() && quant.width == Width::W4 {
+        if self.constants[v].is_some() && quant.width == Width::W4 {
             // Beside activations it has their width.
             quant.width = Width::W8;
         }

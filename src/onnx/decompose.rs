@@ -8,6 +8,8 @@ use crate::error::{Result, bail};
 use crate::graph::{Value, ValueId};
 use crate::ops::add::Add;
 use crate::ops::clip::Clip;
+use crate::ops::linear::Linear;
+use crate::ops::matmul::MatMul;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
@@ -16,8 +18,8 @@ use crate::ops::reshape::Reshape;
 use crate::ops::slice::{Slice, split_sizes};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
-use crate::ops::{Input, OnnxNode, Op, Operator, Window, image};
-use crate::quant::QuantParams;
+use crate::ops::{Attribute, Input, OnnxNode, Op, Operator, Window, image};
+use crate::quant::{Granularity, QuantParams};
 use crate::tensor::{Shape, Tensor, broadcast, checked_len};
 
 /// Builds the nodes that stand for one node of the file.
@@ -47,11 +49,13 @@ const TABLE: &[(&str, Decompose)] = &[
     ("Div", divide),
     ("Expand", expand),
     ("Gather", gather),
+    ("Gemm", gemm),
     ("GlobalMaxPool", global_max_pool),
     ("GroupNormalization", normalize),
     ("InstanceNormalization", normalize),
     ("LayerNormalization", normalize),
     ("LpNormalization", normalize),
+    ("MatMul", matrix_product),
     ("Max", bound),
     ("Min", bound),
     ("Pow", power),
@@ -59,6 +63,7 @@ const TABLE: &[(&str, Decompose)] = &[
     ("ReduceL2", length),
     ("ReduceMean", mean),
     ("ReduceSum", total),
+    ("ReduceSumSquare", squares),
     ("SpaceToDepth", depth),
     ("Squeeze", squeeze),
     ("Sum", sum),
@@ -146,10 +151,8 @@ impl<'a> Importer<'a> {
             split(&mut steps, x)?;
             return Ok(true);
         }
-        let constant = |i: &Option<Input>| !matches!(i, Some(Input::Activation(_)));
-        let by_constant = proto.op_type == "Div" && steps.node.inputs.get(1).is_none_or(constant);
         let row = TABLE.iter().find(|(op_type, _)| *op_type == proto.op_type);
-        let Some((_, decompose)) = row.filter(|_| !by_constant) else { return Ok(false) };
+        let Some((_, decompose)) = row.filter(|_| !is_whole(steps.node)) else { return Ok(false) };
         let result = decompose(&mut steps, x)?;
         // Where nothing changes a copy keeps the two names apart.
         let result = match result == x {
@@ -169,6 +172,27 @@ impl<'a> Importer<'a> {
         let known = integers.map_or(Known::Value(result), |(_, of)| Known::Index(result, of));
         self.define(output, known)?;
         Ok(true)
+    }
+}
+
+/// Whether this node, whose type stands for others, is one operator all the same.
+fn is_whole(node: &OnnxNode) -> bool {
+    let input = |index: usize| node.inputs.get(index).and_then(Option::as_ref);
+    let is_constant = |index| !matches!(input(index), Some(Input::Activation(_)));
+    let is_vector = |index| input(index).is_some_and(|input| input.shape().len() == 1);
+    match &node.op_type[..] {
+        "Div" => is_constant(1),
+        "Gemm" => {
+            !is_constant(0)
+                && is_constant(1)
+                && node.attributes.get("transA") != Some(&Attribute::Int(1))
+        }
+        "MatMul" => {
+            let one = |input: &Input| is_one_matrix(input.shape());
+            let one = !is_constant(0) && is_constant(1) && input(1).is_some_and(one);
+            !one && !is_constant(0) && !is_vector(0) && !is_vector(1)
+        }
+        _ => false,
     }
 }
 
@@ -213,6 +237,40 @@ impl Steps<'_, '_> {
         self.step(Op::Reshape(Reshape { shape }), &[v])
     }
 
+    fn swap_last(&mut self, x: ValueId) -> Result<ValueId> {
+        let rank = self.shape(x).len();
+        let mut perm: Vec<usize> = (0..rank).collect();
+        perm.swap(rank - 2, rank - 1);
+        self.step(Op::Transpose(Transpose { perm }), &[x])
+    }
+
+    /// Of matrices. A constant first one with scales for its rows is the weight of a layer: `A · B = (Bᵀ · Aᵀ)ᵀ`.
+    fn product(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
+        let constant = |v: ValueId| self.importer.graph.values[v].constant.is_some();
+        let first = &self.importer.graph.values[a];
+        let has_rows =
+            |quant: &QuantParams| quant.granularity == Granularity::PerChannel { axis: 0 };
+        let is_weight = constant(a) && !constant(b) && first.shape.len() == 2;
+        if is_weight && first.quant.as_ref().is_none_or(has_rows) {
+            let [b, a] = [self.swap_last(b)?, self.swap_last(a)?];
+            let y = self.step(Op::Linear(Linear { transposed: false }), &[b, a])?;
+            return self.swap_last(y);
+        }
+        let is_linear = !constant(a) && constant(b) && self.shape(b).len() == 2;
+        self.step(
+            if is_linear { Op::Linear(Linear { transposed: false }) } else { Op::MatMul(MatMul) },
+            &[a, b],
+        )
+    }
+
+    fn times(&mut self, v: ValueId, factor: f32) -> Result<ValueId> {
+        if factor == 1.0 {
+            return Ok(v);
+        }
+        let factor = self.constant(vec![], vec![factor])?;
+        self.step(Op::Mul(Mul), &[v, factor])
+    }
+
     fn square_root(&mut self, x: ValueId) -> Result<ValueId> {
         self.step(Op::Unary(Unary::Sqrt), &[x])
     }
@@ -228,6 +286,11 @@ impl Steps<'_, '_> {
         let mean = self.step(Op::Mean(mean), &[x])?;
         let count = self.constant(vec![], vec![count as f32])?;
         self.step(Op::Mul(Mul), &[mean, count])
+    }
+
+    fn squares_along(&mut self, mean: Mean, x: ValueId) -> Result<ValueId> {
+        let square = self.step(Op::Mul(Mul), &[x, x])?;
+        self.sum_along(mean, square)
     }
 
     fn add(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
@@ -295,6 +358,68 @@ fn divide(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     steps.step(Op::Mul(Mul), &[x, reciprocal])
 }
 
+/// A vector is a row before a matrix, and a column behind one; a constant without batch is one matrix.
+fn matrix_product(steps: &mut Steps, a: ValueId) -> Result<ValueId> {
+    let Some(b) = steps.value(1)? else { bail!(Invalid, "the second factor is missing") };
+    let (of_a, of_b) = (steps.shape(a).to_vec(), steps.shape(b).to_vec());
+    let (mut row, mut column) = (a, b);
+    if let &[k] = &of_a[..] {
+        row = steps.reshape(a, vec![1, k])?;
+    }
+    match &of_b[..] {
+        &[k] => column = steps.reshape(b, vec![k, 1])?,
+        &[.., k, n] if is_one_matrix(&of_b) => column = steps.reshape(b, vec![k, n])?,
+        _ => {}
+    }
+    let y = steps.product(row, column)?;
+    let mut shape = steps.shape(y).to_vec();
+    for _ in shape.len()..of_b.len() {
+        shape.insert(0, 1);
+    }
+    if of_b.len() == 1 {
+        shape.pop();
+    }
+    if of_a.len() == 1 {
+        shape.remove(shape.len() - 1 - (of_b.len() > 1) as usize);
+    }
+    match shape == steps.shape(y) {
+        true => Ok(y),
+        false => steps.reshape(y, shape),
+    }
+}
+
+/// Whether it is one of many axes all the same.
+fn is_one_matrix(shape: &[usize]) -> bool {
+    shape.len() > 2 && shape[..shape.len() - 2].iter().all(|&d| d == 1)
+}
+
+/// Of two activations, a constant before an activation, or a transposed activation.
+fn gemm(steps: &mut Steps, a: ValueId) -> Result<ValueId> {
+    let Some(b) = steps.value(1)? else { bail!(Invalid, "the second factor is missing") };
+    let node = &mut *steps.node;
+    let factors = [node.take_float("alpha")?, node.take_float("beta")?];
+    let [alpha, beta] = factors.map(|factor| factor.unwrap_or(1.0));
+    let transposed = [node.take_flag("transA")?, node.take_flag("transB")?];
+    let mut arguments = [a, b];
+    for (v, transposed) in arguments.iter_mut().zip(transposed) {
+        if steps.shape(*v).len() != 2 {
+            bail!(Shape, "expected inputs of rank 2, got {:?}", steps.shape(*v));
+        }
+        if transposed {
+            *v = steps.swap_last(*v)?;
+        }
+    }
+    let y = steps.product(arguments[0], arguments[1])?;
+    let y = steps.times(y, alpha)?;
+    match steps.value(2)? {
+        Some(c) => {
+            let c = steps.times(c, beta)?;
+            steps.add(y, c)
+        }
+        None => Ok(y),
+    }
+}
+
 fn power(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     match steps.node.take_input_number(1)? {
         Some(2.0) => steps.step(Op::Mul(Mul), &[x, x]),
@@ -356,11 +481,14 @@ fn bound(steps: &mut Steps, _: ValueId) -> Result<ValueId> {
     steps.step(Op::Clip(clip), &[x])
 }
 
+fn squares(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    reduce(steps, x, |steps, mean| steps.squares_along(mean, x))
+}
+
 /// The root of a sum of squares.
 fn length(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     reduce(steps, x, |steps, mean| {
-        let square = steps.step(Op::Mul(Mul), &[x, x])?;
-        let sum = steps.sum_along(mean, square)?;
+        let sum = steps.squares_along(mean, x)?;
         steps.square_root(sum)
     })
 }

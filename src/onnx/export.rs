@@ -280,7 +280,7 @@ impl Exporter<'_> {
             match input {
                 Some(Input::Real(t)) => self.proto.initializer.push(write_real(&name, t)),
                 Some(Input::Ints(t)) => self.proto.initializer.push(write_ints(&name, t)),
-                Some(Input::Activation(_) | Input::Codes(_)) | None => {
+                Some(Input::Activation(_) | Input::Codes(..)) | None => {
                     if index + 1 < node.inputs.len() {
                         inputs.push(String::new());
                     }
@@ -338,7 +338,7 @@ fn write_attribute(name: String, attribute: Attribute) -> AttributeProto {
             proto.t = match &input {
                 Input::Real(t) => Some(write_real("", t).into()),
                 Input::Ints(t) => Some(write_ints("", t).into()),
-                Input::Activation(_) | Input::Codes(_) => None,
+                Input::Activation(_) | Input::Codes(..) => None,
             };
             (at::TENSOR, None, None, None)
         }

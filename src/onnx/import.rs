@@ -54,6 +54,7 @@ const IMPORTED_ONLY: &[&str] = &[
     "QuantizeLinear",
     "ReduceL2",
     "ReduceSum",
+    "ReduceSumSquare",
     "SpaceToDepth",
     "Split",
     "Squeeze",
@@ -509,7 +510,7 @@ impl<'a> Importer<'a> {
                 "" => None,
                 _ => Some(match self.get(name)? {
                     Known::Ints(t, _) => Input::Ints(t.clone()),
-                    Known::Narrow(t, _) if on_codes => Input::Codes(t.shape().to_vec()),
+                    Known::Narrow(t, _) if on_codes => Input::Codes(t.shape().to_vec(), None),
                     Known::Narrow(t, data_type) => {
                         let (t, data_type) = (t.clone(), *data_type);
                         self.folding.take(t.shape(), 0)?;
@@ -543,13 +544,15 @@ impl<'a> Importer<'a> {
         };
         let moved = self.offsets.get(&v).is_some_and(|all| all.iter().any(|&offset| offset != 0));
         if !numbers || data_type.is_some() && moved {
-            return Ok(Input::Codes(value.shape.clone()));
+            let is_one = data_type.is_none() && value.shape.iter().all(|&d| d == 1);
+            let number = is_one.then(|| value.to_real()).flatten().map(|t| t.data()[0]);
+            return Ok(Input::Codes(value.shape.clone(), number));
         }
         self.folding.take(&value.shape, 0)?;
         Ok(match (data_type, value.to_real()) {
             (Some(data_type), _) => Input::Ints(widened(codes, data_type)),
             (None, Some(real)) => Input::Real(real.into_owned()),
-            (None, None) => Input::Codes(value.shape.clone()),
+            (None, None) => Input::Codes(value.shape.clone(), None),
         })
     }
 

@@ -322,7 +322,7 @@ impl Importer<'_> {
         let values = inputs.iter().map(|&v| &self.graph.values[v]);
         let inputs_seen = values.map(|value| {
             Some(match value.constant {
-                Some(_) => Input::Codes(value.shape.clone()),
+                Some(_) => Input::Codes(value.shape.clone(), None),
                 None => Input::Activation(value.shape.clone()),
             })
         });

@@ -36,8 +36,8 @@ impl Attribute {
 pub enum Input {
     /// Computed by the network, of this shape.
     Activation(Shape),
-    /// A quantized constant of this shape.
-    Codes(Shape),
+    /// A quantized constant of this shape, and the real number that it is, if it is but one.
+    Codes(Shape, Option<f32>),
     /// A constant of real numbers.
     Real(Tensor<f32>),
     /// A constant of integers, such as a shape or an axis.
@@ -48,7 +48,7 @@ impl Input {
     /// Sizes of the axes.
     pub fn shape(&self) -> &[usize] {
         match self {
-            Self::Activation(shape) | Self::Codes(shape) => shape,
+            Self::Activation(shape) | Self::Codes(shape, _) => shape,
             Self::Real(t) => t.shape(),
             Self::Ints(t) => t.shape(),
         }
@@ -198,6 +198,7 @@ impl OnnxNode {
         match self.inputs.get_mut(index).and_then(Option::take) {
             None => Ok(None),
             Some(Input::Real(t)) if t.data().len() == 1 => Ok(Some(t.data()[0])),
+            Some(Input::Codes(_, Some(number))) => Ok(Some(number)),
             Some(Input::Ints(t)) if t.data().len() == 1 => Ok(Some(t.data()[0] as f32)),
             Some(_) => bail!(Unsupported, "input {index} must be one constant number"),
         }

@@ -20,8 +20,8 @@ const NO_LENGTH: f32 = 1.01e-6;
 /// More elements are not normalized together: a file has a factor for each.
 const LARGEST: usize = 1 << 20;
 
-/// `(x − mean) / √(mean of squares + epsilon)`, with and without the mean, and `x / √(sum of squares)` → one node,
-/// where nothing else uses what lies between; along axes that are not the last ones, one between two transpositions. Then
+/// `(x − mean) / √(factor · mean of squares + epsilon)`, with and without the mean, such as `x / √(sum of squares)` →
+/// one node, where nothing else uses what lies between; along axes that are not the last ones, one between two transpositions. Then
 /// reshapes around it become groups of channels, and a scale and an offset behind it part of it.
 pub fn fuse_normalization(graph: &mut Graph) {
     let mut index = Index::new(graph);
@@ -107,10 +107,22 @@ struct Walk<'a> {
     index: &'a Index,
     /// What has been passed.
     nodes: BTreeSet<usize>,
-    /// What is combined with `x`, one number for each group,
+    /// What is combined with `x`, one number for each group.
     joins: Vec<ValueId>,
-    /// and all that it is computed from.
-    numbers: Vec<ValueId>,
+}
+
+/// The way from what is combined with `x` towards what it is computed from.
+struct Way {
+    at: ValueId,
+    /// The value that broadcasting puts beside `x`: what is expanded later is that all the same.
+    joined: ValueId,
+    reshaped: bool,
+}
+
+impl Way {
+    fn from(v: ValueId) -> Self {
+        Self { at: v, joined: v, reshaped: false }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -134,52 +146,83 @@ impl<'a> Walk<'a> {
         rest.iter().all(|&x| x == first).then_some(first)
     }
 
-    /// `v` as another value combined with a number; passed only if it is that.
-    fn with_number(&mut self, v: ValueId, is_it: fn(&Op) -> bool) -> Option<(ValueId, f32)> {
-        let (_, node) = self.plain(v).filter(|(_, node)| is_it(&node.op))?;
-        let &[a, b] = &node.inputs[..] else { return None };
-        let found = match (self.number(a), self.number(b)) {
-            (None, Some(number)) => (a, number),
-            (Some(number), None) => (b, number),
-            _ => return None,
-        };
-        self.back(v, |_| true)?;
-        Some(found)
-    }
-
-    /// Passes products with 1 and reshapes, from what is combined with `x` on.
-    fn join(&mut self, v: ValueId) -> ValueId {
-        let before = self.behind_ones(v, false);
-        self.joins.push(before);
-        self.behind_ones(before, true)
-    }
-
-    /// Passes products with 1, which expand, and after them only `reshapes`.
-    fn behind_ones(&mut self, mut v: ValueId, reshapes: bool) -> ValueId {
-        loop {
-            let before = self.nodes.clone();
-            if let Some((x, 1.0)) = self.with_number(v, is_product) {
-                v = x;
-                continue;
+    /// Goes on from the result of node `index` to its argument `x`, if no reshape lies before what it is expanded by.
+    fn step(&mut self, way: &mut Way, index: usize, x: ValueId) -> bool {
+        let len = |v: ValueId| self.graph.values[v].shape.iter().product::<usize>();
+        if len(x) != len(way.at) {
+            if way.reshaped {
+                return false;
             }
-            self.nodes = before;
-            match self.plain(v) {
-                Some((_, node)) if reshapes && matches!(node.op, Op::Reshape(_)) => {
-                    self.numbers.push(v);
-                    self.back(v, |_| true);
-                    v = node.inputs[0];
+            way.joined = x;
+        }
+        self.nodes.insert(index);
+        way.at = x;
+        true
+    }
+
+    /// The node that combines a value with a number, where `v` is that, and both.
+    fn with_number(&self, v: ValueId, is_it: fn(&Op) -> bool) -> Option<(usize, ValueId, f32)> {
+        let (index, node) = self.plain(v).filter(|(_, node)| is_it(&node.op))?;
+        let &[a, b] = &node.inputs[..] else { return None };
+        match (self.number(a), self.number(b)) {
+            (None, Some(number)) => Some((index, a, number)),
+            (Some(number), None) => Some((index, b, number)),
+            _ => None,
+        }
+    }
+
+    /// Passes products with 1, which may expand, and reshapes of what is not expanded behind them.
+    fn pass_moves(&mut self, way: &mut Way) {
+        loop {
+            let next = match (self.plain(way.at), self.with_number(way.at, is_product)) {
+                (_, Some((index, x, 1.0))) => (index, x),
+                (Some((index, node)), _) if matches!(node.op, Op::Reshape(_)) => {
+                    way.reshaped = true;
+                    (index, node.inputs[0])
                 }
-                _ => return v,
+                _ => return,
+            };
+            if !self.step(way, next.0, next.1) {
+                return;
             }
         }
     }
 
-    /// `v`, one number for each group, before what only moves it.
-    fn inner(&mut self, v: ValueId) -> ValueId {
-        self.numbers.push(v);
-        let v = self.behind_ones(v, true);
-        self.numbers.push(v);
-        v
+    /// Passes what is looked for, and moves on both sides of it.
+    fn pass(&mut self, way: &mut Way, is_it: impl FnOnce(&Op) -> bool) -> Option<()> {
+        self.pass_moves(way);
+        way.at = self.back(way.at, is_it)?[0];
+        self.pass_moves(way);
+        Some(())
+    }
+
+    /// Passes what combines with a number, and that; none is neutral.
+    fn pass_number(&mut self, way: &mut Way, is_it: fn(&Op) -> bool, neutral: f32) -> f32 {
+        self.pass_moves(way);
+        let Some((index, x, number)) = self.with_number(way.at, is_it) else { return neutral };
+        if !self.step(way, index, x) {
+            return neutral;
+        }
+        self.pass_moves(way);
+        number
+    }
+
+    /// Passes a lower limit, and that; none is 0.
+    fn pass_limit(&mut self, way: &mut Way) -> f32 {
+        self.pass_moves(way);
+        let mut limit = 0.0;
+        let is_limit = |op: &Op| match op {
+            Op::Clip(clip) if clip.hi == f32::INFINITY => {
+                limit = clip.lo.max(0.0);
+                true
+            }
+            _ => false,
+        };
+        if let Some(&[x]) = self.back(way.at, is_limit) {
+            way.at = x;
+        }
+        self.pass_moves(way);
+        limit
     }
 
     /// What `v` is the mean of, and along which axes.
@@ -188,32 +231,37 @@ impl<'a> Walk<'a> {
         Some((self.back(v, |_| true)?[0], &reduced[..]))
     }
 
+    /// As [`mean`](Self::mean), behind moves, of what is combined with `x`.
+    fn joined_mean(&mut self, v: ValueId) -> Option<(ValueId, &'a [bool])> {
+        let mut way = Way::from(v);
+        self.pass_moves(&mut way);
+        self.joins.push(way.joined);
+        self.mean(way.at)
+    }
+
     /// `x` and the axes, where `v` is `x` less its mean or the other way round.
     fn centered(&mut self, v: ValueId) -> Option<(ValueId, &'a [bool])> {
         let &[a, b] = self.back(v, |op| matches!(op, Op::Add(op) if op.subtract))? else {
             return None;
         };
-        let saved = (self.nodes.clone(), self.joins.clone(), self.numbers.clone());
+        let saved = (self.nodes.clone(), self.joins.clone());
         [(a, b), (b, a)].into_iter().find_map(|(x, mean)| {
-            (self.nodes, self.joins, self.numbers) = saved.clone();
-            let mean = self.join(mean);
-            let (of, reduced) = self.mean(mean)?;
+            (self.nodes, self.joins) = saved.clone();
+            let (of, reduced) = self.joined_mean(mean)?;
             (of == x).then_some((x, reduced))
         })
     }
 
-    /// Whether what is combined with an argument of this shape has a number for each group, and nothing else has more.
+    /// Whether what is combined with an argument of this shape has a number for each group.
     fn fits(&self, shape: &[usize], reduced: &[bool]) -> bool {
         let kept = |(&d, &r): (&usize, &bool)| if r { 1 } else { d };
         let kept: Shape = shape.iter().zip(reduced).map(kept).collect();
-        let groups: usize = kept.iter().product();
-        let of = |v: &ValueId| &self.graph.values[*v].shape;
-        let aligned = |own: &Shape| {
+        let aligned = |&v: &ValueId| {
+            let own = &self.graph.values[v].shape;
             let missing = kept.len().checked_sub(own.len());
             missing.is_some_and(|n| kept[..n].iter().all(|&d| d == 1) && kept[n..] == own[..])
         };
-        self.joins.iter().all(|v| aligned(of(v)))
-            && self.numbers.iter().all(|v| of(v).iter().product::<usize>() == groups)
+        self.joins.iter().all(aligned)
     }
 
     /// Whether nothing but what was passed, and node `last`, uses what was passed.
@@ -239,7 +287,7 @@ fn is_sum(op: &Op) -> bool {
 fn find(graph: &Graph, index: &Index, node: usize) -> Option<Found> {
     let &[a, b] = &graph.nodes[node].inputs[..] else { return None };
     let op = &graph.nodes[node].op;
-    let walk = || Walk { graph, index, nodes: BTreeSet::new(), joins: vec![], numbers: vec![] };
+    let walk = || Walk { graph, index, nodes: BTreeSet::new(), joins: vec![] };
     [(a, b), (b, a)].into_iter().find_map(|(a, b)| {
         let mut walk = walk();
         let mut found = match op {
@@ -261,82 +309,90 @@ fn find(graph: &Graph, index: &Index, node: usize) -> Option<Found> {
     })
 }
 
-/// What is divided by: `√(mean · factor + epsilon)` of squares, but at least `floor`.
+/// What is divided by: `√(mean · factor + epsilon)` of squares.
 struct Deviation<'a> {
     /// What is squared.
     of: ValueId,
     reduced: &'a [bool],
     factor: f32,
     epsilon: f32,
-    floor: f32,
+}
+
+impl Deviation<'_> {
+    /// Whether it is the length of what lies along one axis.
+    fn is_length(&self, shape: &[usize]) -> bool {
+        let mut reduced = shape.iter().zip(self.reduced).filter(|(_, r)| **r).map(|(&d, _)| d);
+        let along = reduced.next();
+        along.is_some_and(|d| d > 1 && is_near(self.factor, d as f32))
+            && reduced.next().is_none()
+            && self.epsilon <= NO_LENGTH * NO_LENGTH
+    }
+
+    /// Division by it, as one by the root of the mean and an epsilon: a factor is one of the result.
+    fn divide(&self, kind: Kind, shape: &[usize]) -> Normalize {
+        if is_near(self.factor, 1.0) {
+            return Normalize::plain(kind, self.epsilon);
+        }
+        let op = Normalize::plain(kind, self.epsilon / self.factor);
+        let count = op.affine_shape(shape).iter().product();
+        Normalize { scale: vec![1.0 / self.factor.sqrt(); count], ..op }
+    }
+}
+
+/// Whether they are the same but for rounding.
+fn is_near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-6 * b
 }
 
 /// `factor` as the reciprocal of a deviation.
 fn deviation<'a>(walk: &mut Walk<'a>, factor: ValueId) -> Option<Deviation<'a>> {
     let is = |unary: Unary| move |op: &Op| matches!(op, Op::Unary(op) if *op == unary);
-    let before = walk.behind_ones(factor, false);
-    // Expanded before or after the division.
-    let factor = walk.behind_ones(before, true);
-    let root = walk.back(factor, is(Unary::Reciprocal))?[0];
-    let reshaped = factor != before;
-    let expanded = root;
-    let (root, floor) = floored(walk, root);
-    let joined = walk.behind_ones(root, false);
-    walk.joins.push(if joined == root || reshaped { before } else { joined });
-    if joined == root || reshaped {
-        walk.numbers.extend([factor, expanded]);
-    }
-    let root = walk.inner(joined);
-    let (root, floor) = if floor == 0.0 { floored(walk, root) } else { (root, floor) };
-    let root = walk.inner(root);
-    let inner = walk.back(root, is(Unary::Sqrt))?[0];
-    let inner = walk.inner(inner);
-    let (inner, least) = if floor == 0.0 { at_least(walk, inner) } else { (inner, 0.0) };
-    let floor = floor.max(least.max(0.0).sqrt());
-    let (inner, epsilon) = walk.with_number(inner, is_sum).unwrap_or((inner, 0.0));
-    let inner = walk.inner(inner);
-    let (inner, factor) = walk.with_number(inner, is_product).unwrap_or((inner, 1.0));
-    let inner = walk.inner(inner);
-    let (square, reduced) = walk.mean(inner)?;
+    let way = &mut Way::from(factor);
+    walk.pass(way, is(Unary::Reciprocal))?;
+    let floor = walk.pass_number(way, is_sum, 0.0).max(walk.pass_limit(way));
+    let outer = walk.pass_number(way, is_product, 1.0);
+    walk.pass(way, is(Unary::Sqrt))?;
+    let floor = floor.max(outer * walk.pass_limit(way).sqrt());
+    let epsilon = walk.pass_number(way, is_sum, 0.0);
+    // A sum is a mean times a number, which may be divided by another one.
+    let factor = walk.pass_number(way, is_product, 1.0) * walk.pass_number(way, is_product, 1.0);
+    walk.joins.push(way.joined);
+    let (square, reduced) = walk.mean(way.at)?;
     let &[of, same] = walk.back(square, is_product)? else { return None };
-    (of == same
+    let squared = outer * outer;
+    let fits = of == same
+        && outer > 0.0
+        && factor > 0.0
         && (0.0..1.0).contains(&epsilon)
-        && walk.fits(&walk.graph.values[of].shape, reduced))
-    .then_some(Deviation { of, reduced, factor, epsilon, floor })
+        && (0.0..=NO_LENGTH).contains(&floor)
+        && walk.fits(&walk.graph.values[of].shape, reduced);
+    let epsilon = (epsilon * squared).max(floor * floor);
+    fits.then_some(Deviation { of, reduced, factor: factor * squared, epsilon })
 }
 
-/// The axes along which is normalized, as the last ones: their number, and the order that makes them that.
-fn to_the_end(shape: &[usize], reduced: &[bool]) -> Option<(usize, Option<Vec<usize>>)> {
+/// The axes along which is normalized, as the last ones: the first of them, the order that makes them that, if it is
+/// another, and the shape in this order.
+fn to_the_end(shape: &[usize], reduced: &[bool]) -> Option<(usize, Option<Vec<usize>>, Shape)> {
     let axes = |which: bool| (0..shape.len()).filter(move |&axis| reduced[axis] == which);
     let perm: Vec<usize> = axes(false).chain(axes(true)).collect();
     let count: usize = axes(true).map(|axis| shape[axis]).product();
     let moves = perm.iter().enumerate().any(|(i, &axis)| i != axis);
-    let axis = axes(false).count();
-    (2..=LARGEST).contains(&count).then_some((axis, moves.then_some(perm)))
+    let (axis, moved) = (axes(false).count(), permuted(shape, &perm));
+    (2..=LARGEST).contains(&count).then_some((axis, moves.then_some(perm), moved))
 }
 
 /// `numerator · factor` as a normalization.
 fn normalization(walk: &mut Walk, numerator: ValueId, factor: ValueId) -> Option<Found> {
-    let Deviation { of, reduced, factor, epsilon, floor } = deviation(walk, factor)?;
+    let deviation = deviation(walk, factor)?;
+    let Deviation { of, reduced, .. } = deviation;
     let shape = &walk.graph.values[of].shape;
-    let found = |kind, epsilon, x, perm| {
-        let op = Normalize::plain(kind, epsilon);
-        Some(Found { op, x, perm, affine: [None; 2], nodes: BTreeSet::new() })
-    };
-    let first = reduced.iter().position(|&r| r)?;
-    let one_axis = reduced.iter().filter(|r| **r).count() == 1;
-    if one_axis
-        && factor == shape[first] as f32
-        && factor != 1.0
-        && epsilon <= NO_LENGTH * NO_LENGTH
-    {
-        let is_l2 = of == numerator && floor <= NO_LENGTH;
-        return is_l2.then(|| found(Kind::L2 { axis: first }, 0.0, of, None)).flatten();
+    let found = |op, x, perm| Found { op, x, perm, affine: [None; 2], nodes: BTreeSet::new() };
+    if of == numerator && deviation.is_length(shape) {
+        let axis = reduced.iter().position(|&r| r)?;
+        return Some(found(Normalize::plain(Kind::L2 { axis }, 0.0), of, None));
     }
-    if factor != 1.0 || floor != 0.0 {
-        return None;
-    }
-    let (axis, perm) = to_the_end(shape, reduced)?;
+    let (axis, perm, moved) = to_the_end(shape, reduced)?;
+    let divide = |kind| deviation.divide(kind, &moved);
     let nodes = walk.nodes.clone();
     if let (Some(a), Some(b)) = (walk.centered(numerator), walk.centered(of))
         && a == b
@@ -344,10 +400,10 @@ fn normalization(walk: &mut Walk, numerator: ValueId, factor: ValueId) -> Option
         && is_minuend(walk, numerator, a.0)
         && walk.fits(shape, reduced)
     {
-        return found(Kind::Layer { axis }, epsilon, a.0, perm);
+        return Some(found(divide(Kind::Layer { axis }), a.0, perm));
     }
     walk.nodes = nodes;
-    (of == numerator).then(|| found(Kind::Rms { axis }, epsilon, of, perm)).flatten()
+    (of == numerator).then(|| found(divide(Kind::Rms { axis }), of, perm))
 }
 
 /// `x · factor + (offset − mean · factor)` or `x · factor − mean · factor` as a normalization of `x`, where `factor` may
@@ -380,8 +436,7 @@ fn expanded(walk: &mut Walk, product: ValueId, rest: ValueId, subtract: bool) ->
         }
         _ => mean,
     };
-    let mean = walk.join(mean);
-    let (of, axes) = walk.mean(mean)?;
+    let (of, axes) = walk.joined_mean(mean)?;
     let mut scale = None;
     let mut factor = factor;
     if let Some((_, node)) = walk.plain(factor).filter(|(_, node)| is_product(&node.op))
@@ -391,19 +446,20 @@ fn expanded(walk: &mut Walk, product: ValueId, rest: ValueId, subtract: bool) ->
         walk.back(factor, |_| true);
         factor = node.inputs[1 - at];
     }
-    let Deviation { of: squared, reduced, factor, epsilon, floor } = deviation(walk, factor)?;
-    let (centered, same) = walk.centered(squared)?;
+    let deviation = deviation(walk, factor)?;
+    let reduced = deviation.reduced;
+    let (centered, same) = walk.centered(deviation.of)?;
     let shape = &walk.graph.values[x].shape;
     if !negative || of != x || centered != x || axes != reduced || same != reduced {
         return None;
     }
-    if factor != 1.0 || floor != 0.0 || !walk.fits(shape, reduced) {
+    if !walk.fits(shape, reduced) {
         return None;
     }
     let fits = |v: ValueId| walk.graph.values[v].shape.len() <= shape.len();
     let affine = [scale, offset];
-    let (axis, perm) = to_the_end(shape, reduced)?;
-    let op = Normalize::plain(Kind::Layer { axis }, epsilon);
+    let (axis, perm, moved) = to_the_end(shape, reduced)?;
+    let op = deviation.divide(Kind::Layer { axis }, &moved);
     let all_fit = affine.iter().flatten().all(|&v| fits(v));
     all_fit.then_some(Found { op, x, perm, affine, nodes: BTreeSet::new() })
 }
@@ -450,29 +506,6 @@ fn is_minuend(walk: &Walk, v: ValueId, x: ValueId) -> bool {
     walk.plain(v).is_some_and(|(_, node)| node.inputs[0] == x)
 }
 
-/// `v` without what keeps it from 0, and that.
-fn floored(walk: &mut Walk, v: ValueId) -> (ValueId, f32) {
-    if let Some(found) = walk.with_number(v, is_sum) {
-        return found;
-    }
-    at_least(walk, v)
-}
-
-/// `v` without a lower limit, and that.
-fn at_least(walk: &mut Walk, v: ValueId) -> (ValueId, f32) {
-    let lo = |op: &Op| match op {
-        Op::Clip(clip) if clip.hi == f32::INFINITY => Some(clip.lo),
-        _ => None,
-    };
-    match walk.plain(v).and_then(|(_, node)| lo(&node.op)) {
-        Some(lo) => match walk.back(v, |_| true) {
-            Some(&[x, ..]) => (x, lo),
-            _ => (v, 0.0),
-        },
-        None => (v, 0.0),
-    }
-}
-
 /// `normalize(x) · scale` or `normalize(x) + offset` → `normalize(x)` with both.
 fn fuse_affine(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usize> {
     let later = &graph.nodes[node];
@@ -502,9 +535,14 @@ fn fuse_affine(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usiz
     }
     let numbers = &*numbers;
     let has_offset = !op.offset.is_empty();
+    // The one factor of all elements.
+    let factor = match &op.scale[..] {
+        [] => Some(1.0),
+        [first, rest @ ..] => rest.iter().all(|x| x == first).then_some(*first),
+    };
     let may_add = matches!(op.kind, Kind::Layer { .. } | Kind::Groups(_));
     let sum = match &later.op {
-        Op::Mul(_) if op.scale.is_empty() && !has_offset && !matches!(op.kind, Kind::L2 { .. }) => {
+        Op::Mul(_) if factor.is_some() && !has_offset && !matches!(op.kind, Kind::L2 { .. }) => {
             false
         }
         other if is_sum(other) && !has_offset && may_add => true,
@@ -512,7 +550,7 @@ fn fuse_affine(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usiz
     };
     // Scales of channels make what has none yet a normalization of each channel.
     let by_channel = match op.kind {
-        Kind::Layer { axis: 2 } if op.scale.is_empty() => Some(Kind::Groups(shape[1])),
+        Kind::Layer { axis: 2 } if op.scale.is_empty() || !sum => Some(Kind::Groups(shape[1])),
         _ => None,
     };
     let mut kinds = [Some(op.kind), by_channel].into_iter().flatten();
@@ -526,7 +564,7 @@ fn fuse_affine(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usiz
     let mut op = Normalize { kind, ..op.clone() };
     match sum {
         true => op.offset = numbers,
-        false => op.scale = numbers,
+        false => op.scale = numbers.into_iter().map(|x| x * factor.unwrap_or(1.0)).collect(),
     }
     let op = op.reduced();
     let clamp = later.clamp;

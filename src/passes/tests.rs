@@ -516,7 +516,9 @@ struct Spelled {
     twice: bool,
     /// Numerator first.
     first: bool,
-    length: bool,
+    /// What the mean is multiplied by; with 8 it is a sum.
+    factor: f32,
+    epsilon: f32,
     floor: Floor,
 }
 
@@ -524,8 +526,12 @@ struct Spelled {
 #[derive(Clone, Copy, Debug)]
 enum Floor {
     None,
-    Sum,
+    Sum(f32),
     Clip(f32),
+    /// A limit below the root.
+    Inner(f32),
+    /// The root is multiplied.
+    Times(f32),
 }
 
 const LAYER: Spelled = Spelled {
@@ -533,7 +539,8 @@ const LAYER: Spelled = Spelled {
     centered: true,
     twice: false,
     first: true,
-    length: false,
+    factor: 1.0,
+    epsilon: 1e-3,
     floor: Floor::None,
 };
 
@@ -548,18 +555,27 @@ fn spell(net: &mut Net, x: usize, how: Spelled) -> usize {
     }
     let square = net.node(MUL, &[again, again]);
     let mut inner = net.node(mean(), &[square]);
-    let (op, with) = if how.length { (MUL, 8.0) } else { (ADD, 1e-3) };
-    let with = number(net, with);
-    inner = net.node(op, &[inner, with]);
+    for (op, with, neutral) in [(MUL, how.factor, 1.0), (ADD, how.epsilon, 0.0)] {
+        if with != neutral {
+            let with = number(net, with);
+            inner = net.node(op, &[inner, with]);
+        }
+    }
+    let clip = |lo| Op::Clip(Clip { lo, hi: f32::INFINITY });
+    if let Floor::Inner(lo) = how.floor {
+        inner = net.node(clip(lo), &[inner]);
+    }
     let mut root = net.node(Op::Unary(Unary::Sqrt), &[inner]);
     match how.floor {
-        Floor::None => {}
-        Floor::Sum => {
-            let floor = number(net, 1e-12);
+        Floor::None | Floor::Inner(_) => {}
+        Floor::Sum(floor) => {
+            let floor = number(net, floor);
             root = net.node(ADD, &[root, floor]);
         }
-        Floor::Clip(lo) => {
-            root = net.node(Op::Clip(Clip { lo, hi: f32::INFINITY }), &[root]);
+        Floor::Clip(lo) => root = net.node(clip(lo), &[root]),
+        Floor::Times(factor) => {
+            let factor = number(net, factor);
+            root = net.node(MUL, &[root, factor]);
         }
     }
     let factor = net.node(Op::Unary(Unary::Reciprocal), &[root]);
@@ -571,7 +587,7 @@ const TOKENS: &[usize] = &[2, 3, 8];
 #[test]
 fn normalizations_that_are_spelled_out_become_one_node() {
     let rms = Spelled { centered: false, ..LAYER };
-    let l2 = Spelled { length: true, ..rms };
+    let l2 = Spelled { factor: 8.0, epsilon: 0.0, ..rms };
     let layer = |axis| Kind::Layer { axis };
     for (how, kind) in [
         (LAYER, layer(2)),
@@ -580,13 +596,57 @@ fn normalizations_that_are_spelled_out_become_one_node() {
         (Spelled { reduced: [false, true, true], ..LAYER }, layer(1)),
         (rms, Kind::Rms { axis: 2 }),
         (l2, Kind::L2 { axis: 2 }),
-        (Spelled { floor: Floor::Sum, ..l2 }, Kind::L2 { axis: 2 }),
+        (Spelled { floor: Floor::Sum(1e-12), ..l2 }, Kind::L2 { axis: 2 }),
         (Spelled { floor: Floor::Clip(1e-12), ..l2 }, Kind::L2 { axis: 2 }),
+        (Spelled { floor: Floor::Inner(1e-12), ..l2 }, Kind::L2 { axis: 2 }),
+        (
+            Spelled {
+                floor: Floor::Inner(1e-12),
+                reduced: [false, true, false],
+                factor: 3.0,
+                ..l2
+            },
+            Kind::L2 { axis: 1 },
+        ),
     ] {
         let mut graph = net(TOKENS, |net, x| vec![spell(net, x, how)]);
         assert_eq!(names_after(fuse_normalization, &mut graph), "Normalize", "{how:?}");
-        let epsilon = if how.length { 0.0 } else { 1e-3 };
-        assert_eq!(graph.nodes[0].op, Op::Normalize(Normalize::plain(kind, epsilon)), "{how:?}");
+        let plain = Normalize::plain(kind, how.epsilon);
+        assert_eq!(graph.nodes[0].op, Op::Normalize(plain), "{how:?}");
+    }
+}
+
+/// Lengths with any epsilon, deviations of one element less, along any axes: in the end there is a factor.
+#[test]
+fn multiples_of_a_deviation_are_one_with_a_scale() {
+    let rms = Spelled { centered: false, ..LAYER };
+    for (how, names) in [
+        (Spelled { factor: 8.0, ..rms }, "Normalize"),
+        (Spelled { factor: 8.0, epsilon: 1e-7, ..rms }, "Normalize"),
+        (
+            Spelled { factor: 3.0, reduced: [false, true, false], ..rms },
+            "Transpose Normalize Transpose Mul",
+        ),
+        (Spelled { factor: 24.0, reduced: [false, true, true], epsilon: 0.0, ..rms }, "Normalize"),
+        (Spelled { factor: 8.0 / 7.0, ..LAYER }, "Normalize"),
+        (
+            Spelled { factor: 8.0 / 7.0, epsilon: 0.0, floor: Floor::Sum(1e-6), ..LAYER },
+            "Normalize",
+        ),
+        (Spelled { factor: 8.0, epsilon: 0.0, floor: Floor::Times(0.5), ..rms }, "Normalize"),
+    ] {
+        let mut graph = net(TOKENS, |net, x| {
+            let y = spell(net, x, how);
+            let scale = net.random(&[8]);
+            vec![net.node(MUL, &[y, scale])]
+        });
+        let x = random_inputs(&graph, &mut Rng(3), 1.0);
+        let (expected, _) = run_float(&graph, &x);
+        assert_eq!(names_after(fuse_normalization, &mut graph), names, "{how:?}");
+        let (y, _) = run_float(&graph, &x);
+        for (y, expected) in y[0].data().iter().zip(expected[0].data()) {
+            assert!((y - expected).abs() <= 1e-5 * expected.abs(), "{how:?}: {y}, not {expected}");
+        }
     }
 }
 
@@ -608,7 +668,7 @@ fn scale_and_offset_become_part_of_a_normalization() {
         (LAYER, [&[8], &[3, 1]], "Normalize Add"),
         (LAYER, [&[3, 8], &[8]], "Normalize Mul Add"),
         (rms, [&[8], &[8]], "Normalize Add"), // ONNX has no offset there
-        (Spelled { length: true, ..rms }, [&[8], &[8]], "Normalize Mul Add"),
+        (Spelled { factor: 8.0, epsilon: 0.0, ..rms }, [&[8], &[8]], "Normalize Mul Add"),
     ] {
         let mut graph = by(how, shapes[0], shapes[1]);
         assert_eq!(names_after(fuse_normalization, &mut graph), expected, "{how:?} {shapes:?}");
@@ -778,8 +838,8 @@ fn normalizations_with_other_users_stay_spelled_out() {
 /// What divides by something else: another mean, another root, not the same axes.
 #[test]
 fn what_is_no_normalization_stays() {
-    let rms = Spelled { centered: false, length: true, floor: Floor::Clip(0.5), ..LAYER };
-    for how in [rms, Spelled { floor: Floor::Sum, ..LAYER }] {
+    let l2 = Spelled { centered: false, factor: 8.0, floor: Floor::Clip(0.5), ..LAYER };
+    for how in [l2, Spelled { floor: Floor::Sum(1e-3), ..LAYER }] {
         let mut graph = net(TOKENS, |net, x| vec![spell(net, x, how)]);
         let before = graph.nodes.len();
         names_after(fuse_normalization, &mut graph);

@@ -11,6 +11,7 @@ use crate::ops::clip::Clip;
 use crate::ops::concat::Concat;
 use crate::ops::conv::Conv;
 use crate::ops::linear::Linear;
+use crate::ops::matmul::MatMul;
 use crate::ops::normalize::{Kind, Normalize};
 use crate::ops::pad::{Mode, Pad};
 use crate::ops::reshape::Reshape;
@@ -72,7 +73,7 @@ fn more(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
         let other = &net.graph.values[v].shape;
         (0..4).all(|a| a == axis || other[a] == shape[a])
     };
-    match net.rng.pick(&[0, 1, 1, 1, 2, 2, 3, 4, 5, 6]) {
+    match net.rng.pick(&[0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7]) {
         0 => (Op::Softmax(Softmax { axis }), vec![x]),
         1 => {
             let others: Vec<ValueId> = images.iter().copied().filter(|v| fits(v, net)).collect();
@@ -110,6 +111,13 @@ fn more(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<ValueId>) {
                 _ => Normalize { epsilon: 1e-3, scale: affine, ..plain },
             };
             (Op::Normalize(op), vec![x])
+        }
+        6 => {
+            let (of_each, n) = (net.rng.pick(&[1, c]), net.rng.pick(&[1, 4, 17]));
+            match net.rng.pick(&[false, true]) {
+                true => (Op::MatMul(MatMul), vec![net.random(&[of_each, n, shape[2]]), x]),
+                false => (Op::MatMul(MatMul), vec![x, net.random(&[of_each, shape[3], n])]),
+            }
         }
         _ => (
             Op::Clip(net.rng.pick(&[Clip { lo: 0.0, hi: 0.3 }, Clip { lo: -0.1, hi: 9.0 }])),

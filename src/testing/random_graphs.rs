@@ -1,7 +1,7 @@
 //! Random networks of all operators: each integer result is within the derived bound of the real one,
 //! and the exported file is the identical integer network.
 
-use super::{Net, Rng, SCHEMES, random_inputs};
+use super::{Net, Rng, SCHEMES, random_inputs, run_float};
 use crate::calibrate::{Calibrator, Observer};
 use crate::exec::float::FloatExecutor;
 use crate::exec::int::IntExecutor;
@@ -25,9 +25,9 @@ use crate::ops::slice::{Part, Slice};
 use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
-use crate::ops::{Op, Window};
-use crate::quant::Width;
-use crate::quantize::{quantize, quantize_corrected};
+use crate::ops::{Op, Window, image};
+use crate::quant::{Scheme, Width};
+use crate::quantize::{export_checked, quantize, quantize_corrected};
 use crate::tensor::Tensor;
 use crate::{onnx, passes};
 
@@ -122,6 +122,66 @@ pub fn random_node(net: &mut Net, x: ValueId, images: &[ValueId]) -> (Op, Vec<Va
             let constant = net.random(&[c, 1, 1]);
             (Op::Add(Add { subtract: false }), vec![x, constant])
         }
+    }
+}
+
+/// Means, pools of one pixel, moves and convolutions, on images and sequences that soon have but one.
+fn shrinking_network(seed: u64) -> Graph {
+    let mut net = Net::new(seed);
+    let mut shape = net.rng.pick(&[&[1, 3, 4, 5][..], &[1, 3, 10], &[1, 1, 1, 4]]).to_vec();
+    let mut x = net.input(&shape);
+    for _ in 0..net.rng.pick(&[2, 4, 6]) {
+        let [_, c, h, w] = image(&shape).unwrap();
+        let all = net.rng.pick(&[false, true]);
+        let stride = [if h > 1 { net.rng.pick(&[1, 2]) } else { 1 }, net.rng.pick(&[1, 2])];
+        let window = Window { stride, ..Window::new(if all { [h, w] } else { [1, 1] }) };
+        let count_include_pad = net.rng.pick(&[false, true]);
+        let pool = Op::AveragePool(AveragePool { window, count_include_pad });
+        let (op, inputs) = match net.rng.pick(&[0, 1, 2, 3, 4, 5, 6, 7]) {
+            0 | 1 => (pool, vec![x]),
+            2 => (Op::MaxPool(MaxPool(window)), vec![x]),
+            3 => {
+                let first = net.rng.pick(&[1, 2]);
+                (
+                    Op::Mean(Mean { reduced: (0..shape.len()).map(|i| i >= first).collect() }),
+                    vec![x],
+                )
+            }
+            4 => {
+                let weight: Vec<usize> =
+                    [2, c].into_iter().chain(shape[2..].iter().map(|_| 1)).collect();
+                let (window, constants) =
+                    (Window::new([1, 1]), [net.random(&weight), net.random(&[2])]);
+                (Op::Conv(Conv { window, group: 1 }), vec![x, constants[0], constants[1]])
+            }
+            5 => {
+                let perm =
+                    (0..shape.len()).map(|i| if i == 0 { 0 } else { shape.len() - i }).collect();
+                (Op::Transpose(Transpose { perm }), vec![x])
+            }
+            6 => {
+                let other = if shape.len() == 3 { vec![1, c, 1, w] } else { vec![1, c * h, w] };
+                (Op::Reshape(Reshape { shape: other }), vec![x])
+            }
+            _ => (Op::Clip(Clip::RELU), vec![x]),
+        };
+        x = net.node(op, &inputs);
+        shape = net.graph.values[x].shape.clone();
+    }
+    net.finish(&[x])
+}
+
+#[test]
+fn what_has_one_pixel_is_read_again_as_it_was_written() {
+    for seed in 0..300 {
+        let mut float = shrinking_network(seed);
+        passes::prepare(&mut float);
+        if float.nodes.is_empty() {
+            continue;
+        }
+        let (_, ranges) = run_float(&float, &random_inputs(&float, &mut Rng(seed), 1.0));
+        let quantized = quantize(&float, &ranges, Scheme::default()).unwrap();
+        export_checked(&quantized).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     }
 }
 

@@ -43,7 +43,7 @@ fn run(model: &ModelProto) -> (Tensor<f32>, Vec<Tensor<f32>>) {
     assert_eq!(names, expected);
     passes::prepare(&mut graph);
     let again = import(&export(&graph), None).unwrap();
-    assert_eq!(compute(&again), y, "after export");
+    compute(&again).iter().zip(&y).for_each(|(again, y)| close(again, &y.map(|&y| y as f64)));
     (x, y)
 }
 
@@ -396,9 +396,78 @@ fn normalizations_of_other_kinds() {
     let length = node("LpNormalization", &["x"], "y");
     let (_, y) = run(&of(&[4, 3], length, vec![], 13));
     close(&y[0], &tabulate(&[4, 3], |p| at(&x, p) / square(p, 1.0).sqrt()));
+    let squares =
+        node("ReduceSumSquare", &["x"], "y").with(ints("axes", &[1])).with(int("keepdims", 0));
+    let (x, y) = run(&of(&[4, 3], squares, vec![], 13));
+    let x = x.map(|&x| x as f64);
+    close(&y[0], &tabulate(&[4], |p| (0..3).map(|i| at(&x, &[p[0], i]).powi(2)).sum()));
     let length = node("ReduceL2", &["x"], "y").with(ints("axes", &[1])).with(int("keepdims", 0));
     let (_, y) = run(&of(&[4, 3], length, vec![], 13));
     close(&y[0], &tabulate(&[4], |p| square(p, 1.0).sqrt()));
+}
+
+/// Constants of any rank on either side, and transposed ones, are factors.
+#[test]
+fn products_with_constants() {
+    let product = |a: &Tensor<f64>, b: &Tensor<f64>, position: &[usize]| -> f64 {
+        let (lead, at_end) = position.split_at(position.len() - 2);
+        let k = a.shape()[a.shape().len() - 1];
+        let one = |x: &Tensor<f64>, last: [usize; 2]| {
+            let own = x.shape().len() - 2;
+            let lead = lead[lead.len().saturating_sub(own)..].iter().zip(x.shape());
+            at(x, &[lead.map(|(&p, &d)| p % d).collect::<Vec<_>>(), last.to_vec()].concat())
+        };
+        (0..k).map(|i| one(a, [at_end[0], i]) * one(b, [i, at_end[1]])).sum()
+    };
+    let weight = |shape: &[usize]| Rng(9).reals(shape, 1.0);
+    for (x, w, first, shape) in [
+        (&[2, 3, 4][..], &[2, 4, 5][..], false, &[2, 3, 5][..]),
+        (&[2, 3, 4], &[1, 4, 5], false, &[2, 3, 5]),
+        (&[2, 4], &[1, 1, 4, 5], false, &[1, 1, 2, 5]),
+        (&[3, 4], &[2, 4, 5], false, &[2, 3, 5]),
+        (&[2, 3, 4], &[5, 3], true, &[2, 5, 4]),
+        (&[3, 4], &[2, 1, 5, 3], true, &[2, 1, 5, 4]),
+        (&[2, 3, 4], &[4], false, &[2, 3]),
+        (&[2, 3, 4], &[3], true, &[2, 4]),
+    ] {
+        let dims: Vec<i64> = w.iter().map(|&d| d as i64).collect();
+        let constant = real("w", &dims, weight(w).data());
+        let inputs = if first { ["w", "x"] } else { ["x", "w"] };
+        let x: Vec<i64> = x.iter().map(|&d| d as i64).collect();
+        let (x, y) = run(&of(&x, node("MatMul", &inputs, "y"), vec![constant], 13));
+        let (x, mut w) = (x.map(|&x| x as f64), weight(w).map(|&x| x as f64));
+        let mut whole = shape.to_vec();
+        if let &[k] = w.shape() {
+            w = w.reshape(if first { [1, k] } else { [k, 1] }).unwrap();
+            whole.insert(shape.len() - first as usize, 1);
+        }
+        let (a, b) = if first { (&w, &x) } else { (&x, &w) };
+        close(&y[0], &tabulate(&whole, |p| product(a, b, p)).reshape(shape).unwrap());
+    }
+    for (transposed, first) in [(0, true), (1, true), (1, false), (2, true), (3, false)] {
+        let [of_a, of_b] = [transposed & 1, transposed >> 1];
+        let attributes = vec![
+            int("transA", of_a),
+            int("transB", of_b),
+            float("alpha", 0.5),
+            float("beta", -2.0),
+        ];
+        let inputs = if first { ["w", "x", "c"] } else { ["x", "w", "c"] };
+        let gemm = NodeProto { attribute: attributes, ..node("Gemm", &inputs, "y") };
+        let turned = |turn: i64, m: usize, n: usize| if turn == 1 { [n, m] } else { [m, n] };
+        let [a, b] = [turned(of_a, 3, 4), turned(of_b, 4, 5)];
+        let (x, w) = if first { (b, a) } else { (a, b) };
+        let constants = vec![
+            real("w", &w.map(|d| d as i64), weight(&w).data()),
+            real("c", &[3, 1], &[1.0, 2.0, 3.0]),
+        ];
+        let (x, y) = run(&of(&x.map(|d| d as i64), gemm, constants, 13));
+        let (x, w) = (x.map(|&x| x as f64), weight(&w).map(|&x| x as f64));
+        let (a, b) = if first { (&w, &x) } else { (&x, &w) };
+        let [a, b] = [(a, of_a), (b, of_b)]
+            .map(|(m, turn)| if turn == 1 { m.transpose(&[1, 0]) } else { m.clone() });
+        close(&y[0], &tabulate(&[3, 5], |p| 0.5 * product(&a, &b, p) - 2.0 * (p[0] + 1) as f64));
+    }
 }
 
 /// A sum is a mean times its count; the larger one of a value and a number is a clamp.

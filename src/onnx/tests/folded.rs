@@ -1,7 +1,9 @@
 //! What other tools write around weights and biases disappears into them.
 
 use super::*;
+use crate::tensor::Tensor;
 use crate::testing::Rng;
+use crate::testing::exec::float::FloatExecutor;
 use crate::testing::exec::int::IntExecutor;
 use crate::testing::lower::IntGraph;
 use crate::testing::quantize::{export_checked, prepare};
@@ -247,4 +249,96 @@ fn moved_weights_keep_their_scales() {
     prepare(&mut torn).unwrap();
     let error = lower(&torn).unwrap_err().to_string();
     assert!(error.contains("needs 8 or 16 bits and one scale"), "{error}");
+}
+
+/// Constant factors of any rank and width, on either side: each code is the exact result, rounded once.
+#[test]
+fn constants_of_any_rank_are_factors() {
+    let bytes = |wide: bool, codes: &[i64]| -> Vec<u8> {
+        codes.iter().flat_map(|c| c.to_le_bytes()[..1 + wide as usize].to_vec()).collect()
+    };
+    let halves = |codes: &[i64]| -> Vec<u8> {
+        codes.chunks(2).map(|pair| (pair[0] & 15 | pair.get(1).unwrap_or(&0) << 4) as u8).collect()
+    };
+    for (data_type, lo, hi, zero) in [
+        (dt::INT8, -128, 127, 0),
+        (dt::UINT8, 0, 255, 7),
+        (dt::INT16, -0x8000, 0x7FFF, 0),
+        (dt::INT4, -8, 7, 0),
+        (dt::UINT4, 0, 15, 3),
+    ] {
+        let pack = |codes: &[i64]| match data_type {
+            dt::INT4 | dt::UINT4 => halves(codes),
+            _ => bytes(data_type == dt::INT16, codes),
+        };
+        for (x, w, first, rows) in [
+            (&[2, 3, 4][..], &[2, 4, 2][..], false, false),
+            (&[2, 3, 4], &[1, 4, 2], false, false),
+            (&[2, 3, 4], &[5, 3], true, false),
+            (&[2, 3, 4], &[5, 3], true, zero == 0),
+            (&[2, 3, 4], &[4], false, false),
+        ] {
+            let len: i64 = w.iter().product();
+            let codes: Vec<i64> = (0..len).map(|i| lo + i * 37 % (hi - lo + 1)).collect();
+            let scales = vec![0.4 / (hi - lo) as f32; if rows { w[0] as usize } else { 1 }];
+            let dims: &[i64] = if rows { &w[..1] } else { &[] };
+            let inputs = if first { ["w", "xd"] } else { ["xd", "w"] };
+            let nodes = vec![
+                node("DequantizeLinear", &["wq", "ws", "wz"], "w").with(int("axis", 0)),
+                node("MatMul", &inputs, "r"),
+            ];
+            let constants = vec![
+                tensor("wq", data_type, w, pack(&codes)),
+                real("ws", dims, &scales),
+                tensor("wz", data_type, dims, pack(&vec![zero; scales.len()])),
+            ];
+            let mut model = between(x, nodes, constants);
+            model.opset_import = vec![opset("", 21)];
+            let mut graph = read(&model).unwrap();
+            prepare(&mut graph).unwrap();
+            let (_, integer) = export_checked(&graph).unwrap();
+            let shape: Vec<usize> = x.iter().map(|&d| d as usize).collect();
+            let x = Rng(1).reals(&shape, 5.0).map(|x| (x / 0.05).round_ties_even() * 0.05);
+            let y = IntExecutor::new(&integer).run(std::slice::from_ref(&x)).unwrap();
+            let real = codes.iter().map(|&c| (c - zero) as f32 * scales[0]).collect();
+            let w = Tensor::new(w.iter().map(|&d| d as usize).collect::<Vec<_>>(), real).unwrap();
+            let plain = node("MatMul", &[["x", "w"], ["w", "x"]][first as usize], "r");
+            let dims: Vec<i64> = w.shape().iter().map(|&d| d as i64).collect();
+            let plain =
+                edited(super::model(vec![plain], vec![super::real("w", &dims, w.data())]), |g| {
+                    g.input =
+                        vec![value("x", &shape.iter().map(|&d| d as i64).collect::<Vec<_>>())];
+                    g.output = vec![output("r")];
+                });
+            let expected =
+                FloatExecutor::new(read(&plain).unwrap()).run(&[x], |_, _| Ok(())).unwrap();
+            assert_eq!(y[0].shape(), expected[0].shape());
+            for (y, expected) in y[0].data().iter().zip(expected[0].data()) {
+                let clipped = expected.clamp(-131.0 * 0.05, 124.0 * 0.05);
+                assert!((y - clipped).abs() <= 0.5001 * 0.05, "{y}, not {expected}");
+            }
+        }
+    }
+}
+
+/// A number that is dequantized is a number.
+#[test]
+fn numbers_between_pairs() {
+    let pads: Vec<u8> = [0, 1, 0, 2].iter().flat_map(|i: &i64| i.to_le_bytes()).collect();
+    for node_of in
+        [|c: &str| node("Pad", &["xd", "p", c], "r"), |c: &str| node("Clip", &["xd", "", c], "r")]
+    {
+        let with = |c: &str| {
+            let constants = vec![
+                int8("cq", &[], &[23]),
+                real("c", &[], &[1.0]),
+                tensor("p", dt::INT64, &[4], pads.clone()),
+            ];
+            let nodes = vec![node("DequantizeLinear", &["cq", "s", "z"], "cd"), node_of(c)];
+            let mut graph = read(&between(&[2, 3], nodes, constants)).unwrap();
+            prepare(&mut graph).unwrap();
+            export_checked(&graph).unwrap().1
+        };
+        assert_eq!(with("cd"), with("c"));
+    }
 }

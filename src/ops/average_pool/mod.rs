@@ -68,7 +68,8 @@ impl Operator for AveragePool {
     }
 
     fn export(&self, inputs: &[&[usize]], _: i64) -> OnnxNode {
-        if image(inputs[0]).is_some_and(|[_, _, h, w]| self.window == Window::new([h, w])) {
+        let global = image(inputs[0]).map(|[_, _, h, w]| Window::new([h, w]));
+        if global == Some(self.window) && !self.count_include_pad {
             return OnnxNode::new("GlobalAveragePool");
         }
         let mut node = self.window.export(OnnxNode::new("AveragePool"), inputs[0].len());

@@ -47,7 +47,7 @@ impl Operator for Linear {
                     let scaled = t.map(|&x| x * factor);
                     node.replaced.insert(index, scaled);
                 }
-                Some(Some(Input::Codes(_))) if factor != 1.0 => {
+                Some(Some(Input::Codes(..))) if factor != 1.0 => {
                     node.scaled.insert(index, factor);
                 }
                 Some(Some(_)) if factor != 1.0 => {

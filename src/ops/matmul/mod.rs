@@ -1,5 +1,5 @@
-//! Matrix product of two activations, over any leading axes. With a constant it is a
-//! [`linear`](super::linear) layer.
+//! Matrix product over any leading axes, of two activations or of one and a constant. With a constant matrix behind
+//! the activation it is a [`linear`](super::linear) layer.
 //!
 //! ONNX: <https://onnx.ai/onnx/operators/onnx__MatMul.html>.
 
@@ -44,9 +44,14 @@ impl Operator for MatMul {
     const ONNX: &'static [&'static str] = &["MatMul"];
     type Int = MatMulInt;
 
+    /// Any but an activation times a constant matrix.
     fn accepts(node: &OnnxNode) -> bool {
-        let constant = |input: &Option<Input>| !matches!(input, Some(Input::Activation(_)));
-        node.inputs.len() == 2 && !node.inputs.iter().any(constant)
+        let is_activation = |input: &Input| matches!(input, Input::Activation(_));
+        match &node.inputs[..] {
+            [Some(a), Some(b)] if is_activation(a) => is_activation(b) || b.shape().len() > 2,
+            [Some(a), Some(b)] => a.shape().len() > 1 && b.shape().len() > 1,
+            _ => false,
+        }
     }
 
     fn import(_: &mut OnnxNode) -> Result<Self> {

@@ -43,6 +43,8 @@ fn equals_the_definition() {
         matmul(&[1, 3, 4], &[5, 4, 2]),
         matmul(&[2, 1, 3, 4], &[1, 3, 4, 2]),
         matmul(&[3, 2, 4], &[2, 1, 4, 5]),
+        matmul(&[2, 3, 4], &[2, 4, 5]).constant(1),
+        matmul(&[3, 4], &[2, 4, 5]).constant(0),
         matmul(&[2, 3, 4, 5], &[5, 2]).channels_last(0),
         matmul(&[2, 3, 4, 5], &[2, 3, 5, 4]).channels_last(1),
         matmul(&[2, 3, 4, 5], &[2, 1, 5, 4]).channels_last(0).channels_last(1),
