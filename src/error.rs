@@ -43,6 +43,36 @@ pub enum Error {
         /// What happened there.
         error: Box<Error>,
     },
+    /// Everything that stops a network.
+    Many {
+        /// Those that differ, each with the number of nodes of which it is true.
+        errors: Vec<(Error, usize)>,
+        /// How many more there are.
+        others: usize,
+    },
+}
+
+/// Length of a text to which no further error is added.
+const LONG: usize = 1500;
+
+/// The errors one after the other, as many as are no long text.
+fn write_many(f: &mut fmt::Formatter, errors: &[(Error, usize)], others: usize) -> fmt::Result {
+    let (mut written, mut left) =
+        (0, others + errors.iter().map(|(_, nodes)| nodes).sum::<usize>());
+    for (error, nodes) in errors {
+        let text = match nodes {
+            1 => error.to_string(),
+            2 => format!("{error}, and in 1 more node"),
+            _ => format!("{error}, and in {} more nodes", nodes - 1),
+        };
+        if written > 0 && written + text.len() > LONG {
+            break;
+        }
+        f.write_str(if written > 0 { "; " } else { "" })?;
+        f.write_str(&text)?;
+        (written, left) = (written + text.len(), left - nodes);
+    }
+    if left > 0 { write!(f, "; and {left} others") } else { Ok(()) }
 }
 
 impl Display for Error {
@@ -60,6 +90,7 @@ impl Display for Error {
                 write!(f, "{}: {error}", escaped(&path.to_string_lossy()))
             }
             Self::InSample { sample, error } => write!(f, "sample {sample}: {error}"),
+            Self::Many { errors, others } => write_many(f, errors, *others),
         }
     }
 }

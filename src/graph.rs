@@ -138,11 +138,12 @@ pub struct Node {
 pub struct Folding {
     elements: usize,
     work: u64,
+    spent: bool,
 }
 
 impl Default for Folding {
     fn default() -> Self {
-        Self { elements: 1 << 26, work: 1 << 28 }
+        Self { elements: 1 << 26, work: 1 << 28, spent: false }
     }
 }
 
@@ -161,12 +162,20 @@ impl Folding {
         let elements = self.elements.checked_sub(checked_len(shape)?);
         match (elements, self.work.checked_sub(work)) {
             (Some(elements), Some(work)) => (self.elements, self.work) = (elements, work),
-            _ => bail!(
-                Unsupported,
-                "a constant of shape {shape:?}: all of them are too large to compute"
-            ),
+            _ => {
+                self.spent = true;
+                bail!(
+                    Unsupported,
+                    "a constant of shape {shape:?}: all of them are too large to compute"
+                )
+            }
         }
         Ok(())
+    }
+
+    /// Whether more was asked for than was left.
+    pub fn is_spent(&self) -> bool {
+        self.spent
     }
 }
 

@@ -255,6 +255,103 @@ def constant_cases():
     case("constant_limit", IMAGE, node("Clip", inputs="xc"), opsets=(12, 99), extra=minimum)
 
 
+def recurrent_cases():
+    """Three steps, from `[n, steps, values]` to `[steps, n, values]`; ONNX Runtime wants the steps first."""
+    time_first, x = node("Transpose", perm=[1, 0, 2]), (3, 4)
+    for op, gates in {"RNN": 1, "GRU": 3, "LSTM": 4}.items():
+        weights = {d: [real(d, gates * 5, 4) / 2, real(d, gates * 5, 5) / 2, real(d, 2 * gates * 5) / 4] for d in (1, 2)}
+        for name, directions, attributes in [
+            ("", 1, {}),
+            ("_reverse", 1, dict(direction="reverse")),
+            ("_both", 2, dict(direction="bidirectional")),
+            *([("_linear", 1, dict(linear_before_reset=1))] if op == "GRU" else []),
+        ]:
+            layer = node(op, *weights[directions], hidden_size=5, **attributes)
+            case(f"{op.lower()}{name}", x, time_first, layer, node("Transpose", perm=[2, 0, 1, 3]))
+            for output, last in enumerate(["state", "cell"][: 2 if op == "LSTM" else 1], 1):
+                layer = node(op, *weights[directions], hidden_size=5, skip=output, **attributes)
+                case(f"{op.lower()}{name}_{last}", x, time_first, layer, node("Transpose", perm=[1, 0, 2]))
+        case(f"{op.lower()}_no_bias", x, time_first, node(op, *weights[1][:2], hidden_size=5), node("Transpose", perm=[2, 0, 1, 3]))
+    weights = real(1, 15, 4) / 2, real(1, 15, 5) / 2
+    relu = node("GRU", *weights, hidden_size=5, activations=["Sigmoid", "Relu"])
+    case("gru_relu", x, time_first, relu, node("Transpose", perm=[2, 0, 1, 3]))
+
+
+def einsum_cases():
+    heads = (2, 4, 3)
+    for name, shape, equation, inputs, constants in [
+        ("scores", heads, "bhid,bhjd->bhij", "xi", []),
+        ("values", (2, 3, 3), "bhij,bhjd->bhid", "xi", []),
+        ("outer", (4,), "bi,bj->bij", "xi", []),
+        ("rows", (3, 4), "bij,bij->bij", "xi", []),
+        ("linear", (3, 4), "bij,jk->bik", "x", [real(4, 5)]),
+        ("turned", (3, 4), "bij,kj->bik", "x", [real(5, 4)]),
+        ("heads", (3, 4), "bic,chd->bhid", "x", [real(4, 2, 3)]),
+        ("transposed", (3, 4), "bij->bji", "x", []),
+        ("dots", heads, "...ij,jk->...ik", "x", [real(3, 5)]),
+    ]:
+        product = node("Einsum", *constants, inputs=inputs, equation=equation)
+        case(f"einsum_{name}", shape, product, opsets=(12, 99))
+
+
+def idiom(name, shape, lines, opsets=(13, 99), **constants):
+    """The nodes "type inputs -> output" from `input` to `d`; an integer list is one of int64."""
+    made = []
+    for constant_name, value in constants.items():
+        array = value if isinstance(value, np.ndarray) else np.array(value, np.int64)
+        made.append(helper.make_node("Constant", [], [constant_name], value=numpy_helper.from_array(array)))
+    for line in lines:
+        line, attributes = (line, {}) if isinstance(line, str) else line
+        left, output = line.split(" -> ")
+        op, *inputs = left.split()
+        made.append(helper.make_node(op, inputs, [output], **attributes))
+    case(name, shape, node("Abs", inputs="d"), extra=made, opsets=opsets)
+
+
+def idiom_cases():
+    """What exporters write around attention, windows, masks and anchors: all of it but the input is constant."""
+    one = numpy_helper.from_array(np.array([1], np.int64))
+    scores = (2, 4, 4)
+    y, x = np.mgrid[:2, :2].reshape(2, -1)
+    index = (y[:, None] - y + 1) * 3 + x[:, None] - x + 1
+    idiom("position_bias", scores, ["Reshape index flat -> i", ("Gather table i -> rows", dict(axis=0)),
+          "Reshape rows square -> r", ("Transpose r -> t", dict(perm=[2, 0, 1])), "Unsqueeze t zero -> b",
+          "Add input b -> a", ("Softmax a -> d", dict(axis=-1))],
+          index=index, flat=[-1], table=real(9, 2), square=[4, 4, 2], zero=[0])  # fmt: skip
+    idiom("attention_biases", scores, [("Gather table index -> b", dict(axis=1)), "Add input b -> d"],
+          index=index, table=real(2, 9))  # fmt: skip
+    idiom("windows", (4, 4, 3), ["Shape input -> s", ("Gather s one -> h", dict(axis=0)), "Div h two -> n", "Unsqueeze n zero -> n1", ("Concat batch n1 pair n1 pair channels -> to", dict(axis=0)),
+             "Reshape input to -> r", ("Transpose r -> t", dict(perm=[0, 1, 3, 2, 4, 5])),
+             ("Concat some pair pair channels -> parts", dict(axis=0)), "Reshape t parts -> w", "Add w w -> w2",
+             ("Concat batch n1 n1 pair pair channels -> back", dict(axis=0)), "Reshape w2 back -> b",
+             ("Transpose b -> u", dict(perm=[0, 1, 3, 2, 4, 5])), "Reshape u s -> d"],
+          one=np.array(1), two=np.array(2), zero=[0], batch=[-1], pair=[2], channels=[3], some=[-1])  # fmt: skip
+    idiom("shift_mask", (4, 4, 4), [("ConstantOfShape size -> z", {}),
+          "ScatterND z places ones -> m", "Reshape m split -> r", ("Transpose r -> t", dict(perm=[0, 1, 3, 2, 4, 5])),
+          "Reshape t flat -> w", "Unsqueeze w one -> a", "Unsqueeze w two -> b", "Sub a b -> s", "Equal s zero -> e",
+          "Where e zero far -> mask", "Unsqueeze mask first -> q", "Add input q -> v", ("Softmax v -> d", dict(axis=-1))],
+          size=[1, 4, 4, 1], places=[[0, i, j, 0] for i in range(4) for j in (2, 3)], ones=np.ones(8, np.float32),
+          split=[1, 2, 2, 2, 2, 1], flat=[4, 4], one=[1], two=[2], first=[0], zero=np.array(0, np.float32),
+          far=np.array(-100, np.float32))  # fmt: skip
+    idiom("causal_mask", scores, ["Shape input -> s", ("Slice s start end -> size"), ("ConstantOfShape size -> o", dict(value=one)),
+          ("Trilu o -> t", dict(upper=0)), ("Cast t -> c", dict(to=TensorProto.BOOL)), "Where c zero far -> m",
+          "Add input m -> v", ("Softmax v -> d", dict(axis=-1))],
+          opsets=(14, 99), start=[2], end=[4], zero=np.array(0, np.float32), far=np.array(-1e4, np.float32))  # fmt: skip
+    idiom("anchors", (2, 12), ["Range begin width step -> xs", "Range begin height step -> ys", "Add xs half -> xc", "Add ys half -> yc",
+          "Reshape yc column -> col", "Expand col size -> gy", "Reshape xc row -> r", "Expand r size -> gx",
+          "Unsqueeze gx last -> ux", "Unsqueeze gy last -> uy", ("Concat ux uy -> g", dict(axis=-1)), "Reshape g pairs -> p",
+          ("Transpose p -> anchors", dict(perm=[1, 0])), "Unsqueeze anchors first -> a", "Sub a input -> v",
+          ("Tile stride times -> st"), "Mul v st -> d"],
+          begin=np.array(0, np.float32), width=np.array(4, np.float32), height=np.array(3, np.float32), step=np.array(1, np.float32),
+          half=np.array(0.5, np.float32), column=[-1, 1], row=[1, -1], size=[3, 4], last=[-1], pairs=[-1, 2], first=[0],
+          stride=np.array([[8]], np.float32), times=[1, 12])  # fmt: skip
+    idiom("fourier_positions", (4, 3), [("ConstantOfShape size -> o", dict(value=numpy_helper.from_array(np.ones(1, np.float32)))), ("CumSum o first -> y"), "Range begin limit step -> r",
+          "Pow base r -> p", "Unsqueeze y last -> u", "Div u p -> v", "Sin v -> s", "Cos v -> c", ("Concat s c -> both", dict(axis=-1)),
+          "Greater both zero -> g", "Not g -> n", "Where n both zero -> low", ("ReduceSum low last -> sum", dict(keepdims=1)), "Add input sum -> d"],
+          size=[4], first=np.array(0), begin=np.array(0, np.float32), limit=np.array(1.5, np.float32), step=np.array(0.5, np.float32),
+          base=np.array(100, np.float32), last=[-1], zero=np.array(0, np.float32))  # fmt: skip
+
+
 def byte_cases():
     cast, conv = node("Cast", to=1), node("Conv", real(4, 3, 3, 3), pads=[1, 1, 1, 1])
     bare, image = node("Conv", real(4, 3, 3, 3)), (3, 7, 6)
@@ -305,7 +402,9 @@ def model(shape, nodes, extra, opset, of=np.float32):
             known = {"x": last, "i": "input", "d": "d"}
             arguments.append(known.get(letter) or (names.pop(0) if names else letter))
         output = f"y{index}"
-        made.append(helper.make_node(op, arguments + names, [output], f"{op}{index}", **attributes))
+        others = {name: value for name, value in attributes.items() if name != "skip"}
+        outputs = [""] * attributes.get("skip", 0) + [output]
+        made.append(helper.make_node(op, arguments + names, outputs, f"{op}{index}", **others))
         last = output
     value = helper.make_tensor_value_info
     inputs = [value("input", helper.np_dtype_to_tensor_dtype(np.dtype(of)), ["N", *shape])]
@@ -343,7 +442,7 @@ def make(folder):
     for build in (
         conv_cases, batch_norm_cases, limit_cases, pool_cases, sequence_cases, shape_cases,
         sum_cases, linear_cases, softmax_cases, argmax_cases, constant_cases,
-        byte_cases,
+        recurrent_cases, einsum_cases, idiom_cases, byte_cases,
     ):  # fmt: skip
         build()
     index = []

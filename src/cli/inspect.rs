@@ -1,9 +1,8 @@
 //! `naive-ptq inspect`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use naive_ptq::analyze::{Inspection, LayerReport, LoweredReport, QuantReport, ValueReport};
 use naive_ptq::onnx;
 use naive_ptq::text::printable;
@@ -29,27 +28,13 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let graph = match onnx::load_with(&args.model, &args.shapes.options(None)?) {
-        Ok(graph) => graph,
-        Err(error) => bail!("{error}{}", unknown(&args.model)),
-    };
+    let graph = onnx::load_with(&args.model, &args.shapes.options(None)?)?;
     let inspection = Inspection::new(&graph)?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&inspection)?),
         false => say!("{}", text(&inspection)),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// All operator types that are not known: an import stops at the first one.
-fn unknown(model: &Path) -> String {
-    let types = std::fs::read(model).map(|bytes| onnx::unknown_types(&bytes)).unwrap_or_default();
-    let types: Vec<String> =
-        types.iter().map(|(name, n)| format!("{} ({n} nodes)", printable(name))).collect();
-    match types[..] {
-        [] => String::new(),
-        _ => format!("\noperator types that are not supported: {}", types.join(", ")),
-    }
 }
 
 fn text(facts: &Inspection) -> String {

@@ -1,5 +1,8 @@
 //! Operators that are others in disguise: each becomes a few nodes of the graph.
 
+mod contraction;
+mod recurrent;
+
 use super::fold::squeezed;
 use super::importer::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
@@ -47,6 +50,7 @@ const TABLE: &[(&str, Decompose)] = &[
     ("Cast", cast),
     ("DepthToSpace", depth),
     ("Div", divide),
+    ("Einsum", contraction::einsum),
     ("Expand", expand),
     ("Gather", gather),
     ("Gemm", gemm),
@@ -147,9 +151,10 @@ impl<'a> Importer<'a> {
             None => steps.value(0),
         };
         let Ok(Some(x)) = x else { return Ok(false) };
-        if proto.op_type == "Split" {
-            split(&mut steps, x)?;
-            return Ok(true);
+        match proto.op_type.as_str() {
+            "Split" => return split(&mut steps, x).map(|()| true),
+            "GRU" | "LSTM" | "RNN" => return recurrent::recurrent(&mut steps, x).map(|()| true),
+            _ => {}
         }
         let row = TABLE.iter().find(|(op_type, _)| *op_type == proto.op_type);
         let Some((_, decompose)) = row.filter(|_| !is_whole(steps.node)) else { return Ok(false) };

@@ -330,6 +330,10 @@ fn write_attribute(name: String, attribute: Attribute) -> AttributeProto {
             proto.ints = ints;
             (at::INTS, None, None, None)
         }
+        Attribute::Strings(strings) => {
+            proto.strings = strings.into_iter().map(String::into_bytes).collect();
+            (at::STRINGS, None, None, None)
+        }
         Attribute::Floats(floats) => {
             proto.floats = floats;
             (at::FLOATS, None, None, None)

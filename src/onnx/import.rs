@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::sync::LazyLock;
 
+use super::control::OF_LISTS;
 use super::cut::{before, cut, declaration, open_inputs};
 use super::external::Folder;
 use super::importer::{ImportOptions, Importer, Known, Rounded, check_size};
@@ -16,9 +18,10 @@ use super::proto::{
 use super::reader;
 
 use super::fold::{self, Args, fold, needs_numbers};
+use super::obstacles::Obstacles;
 use super::signature::{self, OPSETS};
 use super::tensors::{Numbers, widened};
-use crate::error::{Context, Result, bail};
+use crate::error::{Context, Error, Result, bail};
 use crate::graph::{Constant, Folding, Graph, Names, Part, Value, ValueId};
 use crate::ops::reshape::Reshape;
 use crate::ops::{Attribute, Input, OnnxNode, Op, OutputParams};
@@ -31,13 +34,18 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 1..=14;
 /// and those that are others in disguise.
 const IMPORTED_ONLY: &[&str] = &[
     "Cast",
+    "ConcatFromSequence",
     "Constant",
     "DepthToSpace",
     "DequantizeLinear",
     "Dropout",
+    "Einsum",
     "Gather",
+    "GRU",
     "GlobalMaxPool",
     "Identity",
+    "If",
+    "LSTM",
     "Max",
     "Min",
     "QGemm",
@@ -52,11 +60,16 @@ const IMPORTED_ONLY: &[&str] = &[
     "QLinearSigmoid",
     "QLinearSoftmax",
     "QuantizeLinear",
+    "RNN",
     "ReduceL2",
     "ReduceSum",
     "ReduceSumSquare",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceLength",
     "SpaceToDepth",
     "Split",
+    "SplitToSequence",
     "Squeeze",
     "Sum",
     "Unsqueeze",
@@ -65,18 +78,6 @@ const IMPORTED_ONLY: &[&str] = &[
 /// All operator types that are imported, those that are only computed on constants and shapes among them.
 pub fn imported_types() -> BTreeSet<&'static str> {
     Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).chain(fold::types()).collect()
-}
-
-/// Operator types of a model that are not known at all, with the number of their nodes.
-pub fn unknown_types(bytes: &[u8]) -> BTreeMap<String, usize> {
-    let (mut unknown, known) = (BTreeMap::new(), imported_types());
-    let nodes = reader::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default().node;
-    for node in nodes {
-        if !known.contains(node.op_type.as_str()) {
-            *unknown.entry(node.op_type).or_default() += 1;
-        }
-    }
-    unknown
 }
 
 /// The key of [`Graph::metadata`] whose value is the [`Preprocess`](crate::Preprocess), as JSON, that a quantized network
@@ -126,7 +127,40 @@ pub fn import_with(bytes: &[u8], dir: Option<&Path>, options: &ImportOptions) ->
     import_model(reader::decode(bytes)?, dir, options)
 }
 
+/// Sizes that open axes of inputs may have, to look at what else stops a network.
+const GUESSES: [usize; 3] = [224, 640, 64];
+
+/// The error of the guess that makes the least of them, where axes are open.
 fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) -> Result<Graph> {
+    let inputs = model.graph.iter().flat_map(|graph| &graph.input);
+    let types = inputs.filter_map(|input| input.r#type.as_ref()?.tensor_type.as_ref());
+    let is_open = |dim: &Dimension| !matches!(dim.value, Some(DimensionValue::DimValue(0..)));
+    let mut shapes = types.filter_map(|tensor| tensor.shape.as_ref());
+    if !shapes.any(|shape| shape.dim.iter().skip(1).any(is_open)) {
+        return import_guessing(model, dir, options, GUESSES[0]);
+    }
+    let count =
+        |error: &Error| if let Error::Many { errors, .. } = error { errors.len() } else { 1 };
+    let mut best = None;
+    for guess in GUESSES {
+        match (import_guessing(model.clone(), dir, options, guess), &best) {
+            (Err(error), Some(known)) if count(&error) >= count(known) => {}
+            (Err(error), _) => best = Some(error),
+            (graph, _) => return graph,
+        }
+    }
+    match best {
+        Some(error) => Err(error),
+        None => bail!(Invalid, "no size of an open axis"),
+    }
+}
+
+fn import_guessing(
+    model: ModelProto,
+    dir: Option<&Path>,
+    options: &ImportOptions,
+    guess: usize,
+) -> Result<Graph> {
     let opset = check_model(&model)?;
     let computed = shapes_before(&model, dir, options)?;
     let metadata = by_key(model.metadata_props);
@@ -155,6 +189,9 @@ fn import_model(model: ModelProto, dir: Option<&Path>, options: &ImportOptions) 
         open_axes: false,
         folding: Folding::default(),
         part: None,
+        declared: HashMap::new(),
+        obstacles: Obstacles::default(),
+        guess,
     };
     let inputs: HashSet<&str> = proto.input.iter().map(|i| i.name.as_str()).collect();
     let missing = |name: &&String| !inputs.contains(name.as_str());
@@ -259,26 +296,31 @@ impl<'a> Importer<'a> {
         let mut folder = Folder::new(dir);
         for tensor in initializers {
             let name = tensor.name.clone();
-            let numbers = Numbers::read(tensor, &mut folder)?;
-            self.define_stored(&name, numbers)?;
+            let read = Numbers::read(tensor, &mut folder);
+            if let Err(error) = read.and_then(|numbers| self.define_stored(&name, numbers)) {
+                self.obstacles.add(error);
+                self.known.entry(name).or_insert(Known::Stopped);
+            }
         }
+        let types = proto.value_info.iter().filter_map(|info| {
+            Some((info.name.as_str(), info.r#type.as_ref()?.tensor_type.as_ref()?))
+        });
+        self.declared = types.collect();
         // Until IR version 3 initializers were listed among the inputs.
         let inputs = proto.input.iter().filter(|input| !self.known.contains_key(&input.name));
         for input in inputs.collect::<Vec<_>>() {
-            self.input(input)?;
+            if let Err(error) = self.input(input) {
+                self.obstacles.add(error);
+                self.known.entry(input.name.clone()).or_insert(Known::Stopped);
+            }
         }
         let inputs = self.graph.inputs.len();
         self.graph.dynamic_batch = inputs > 0 && self.open_batches == inputs;
         let read = proto.node.iter().flat_map(|n| &n.input);
         self.read = read.chain(proto.output.iter().map(|o| &o.name)).map(String::as_str).collect();
-        for (index, node) in proto.node.iter().enumerate() {
-            let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
-            let part = match node.name.is_empty() {
-                true => node.output.first().cloned().unwrap_or_default(),
-                false => node.name.clone(),
-            };
-            self.part = Some(Part { name: part, op_type: node.op_type.clone() });
-            self.node(node, &name).in_node(&name, &node.op_type)?;
+        self.nodes(&proto.node);
+        if let Some(error) = std::mem::take(&mut self.obstacles).into_error() {
+            return Err(error);
         }
         for declared in proto.input.iter().chain(&proto.output) {
             self.check_declared(declared, self.open_batches > 0)?;
@@ -303,6 +345,35 @@ impl<'a> Importer<'a> {
         self.settle()
     }
 
+    /// Reads nodes in their order. Behind one that stops the network, what can be told without its result is.
+    pub(super) fn nodes(&mut self, nodes: &'a [NodeProto]) {
+        for (index, node) in nodes.iter().enumerate() {
+            let name = if node.name.is_empty() { format!("#{index}") } else { node.name.clone() };
+            let part = match node.name.is_empty() {
+                true => node.output.first().cloned().unwrap_or_default(),
+                false => node.name.clone(),
+            };
+            self.part = Some(Part { name: part, op_type: node.op_type.clone() });
+            let lacks_argument = self.lacks_argument(node);
+            let read = match lacks_argument {
+                true => self.check_type(node),
+                false => self.node(node, &name),
+            };
+            let read = read.in_node(&name, &node.op_type);
+            if lacks_argument || read.is_err() {
+                self.stop(node);
+            }
+            if let Err(error) = read {
+                self.obstacles.add(error);
+                // What was done for it counts, too: there may be many.
+                let done = self.constants_of(node);
+                if self.folding.take(&[], done).is_err() || self.folding.is_spent() {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Compares type and shape that the file gives a value with what it is. A size that the file leaves
     /// open, or calls 0, contradicts none, nor do sizes that follow from an open axis: they are those of one
     /// run. With `any_batch` this is true of the first axis.
@@ -312,12 +383,15 @@ impl<'a> Importer<'a> {
             return Ok(());
         };
         let Some(tensor) = &r#type.tensor_type else {
+            if let Known::List(_) = known {
+                return Ok(());
+            }
             bail!(Invalid, "\"{name}\" is a tensor, but not declared as one");
         };
         let constant = match known {
             Known::Value(v) | Known::Codes(v, _) => self.graph.values[*v].constant.is_some(),
             Known::Ints(..) | Known::Narrow(..) => true,
-            Known::Index(..) => false,
+            Known::Index(..) | Known::List(_) | Known::Stopped => false,
         };
         let (shape, fits) = match known {
             Known::Value(v) => {
@@ -329,6 +403,9 @@ impl<'a> Importer<'a> {
             Known::Narrow(t, data_type) => (t.shape(), tensor.elem_type == *data_type),
             Known::Codes(v, data_type) => {
                 (&self.graph.values[*v].shape[..], tensor.elem_type == *data_type)
+            }
+            Known::List(_) | Known::Stopped => {
+                bail!(Invalid, "\"{name}\" is a sequence, but declared as a tensor")
             }
             Known::Index(v, data_type) => {
                 let kind = |data_type| if data_type == dt::INT32 { dt::INT64 } else { data_type };
@@ -404,10 +481,18 @@ impl<'a> Importer<'a> {
                     self.open_axes = true;
                     size
                 }
-                (_, None) => bail!(
-                    Unsupported,
-                    "axis {axis} of input \"{name}\" is open: give its shape (--input-shape {name}=1,...)"
-                ),
+                (_, None) => {
+                    let open = || -> Result<()> {
+                        bail!(
+                            Unsupported,
+                            "axis {axis} of input \"{name}\" is open: give its shape (--input-shape {name}=1,...)"
+                        )
+                    };
+                    if let Err(error) = open() {
+                        self.obstacles.add(error);
+                    }
+                    self.guess
+                }
             });
         }
         check_size(name, &sizes)?;
@@ -421,12 +506,12 @@ impl<'a> Importer<'a> {
     }
 
     /// Of the file: it may be computed with once at the least.
-    fn define_stored(&mut self, name: &str, numbers: Numbers) -> Result<()> {
+    pub(super) fn define_stored(&mut self, name: &str, numbers: Numbers) -> Result<()> {
         self.folding.allow(numbers.len());
         self.define_constant(name, numbers)
     }
 
-    fn define_constant(&mut self, name: &str, numbers: Numbers) -> Result<()> {
+    pub(super) fn define_constant(&mut self, name: &str, numbers: Numbers) -> Result<()> {
         let known = match numbers {
             Numbers::Real(t) => Known::Value(self.add_value(Value::real(name, t))),
             Numbers::Ints(t, data_type) => Known::Ints(t, data_type),
@@ -435,19 +520,58 @@ impl<'a> Importer<'a> {
         self.define(name, known)
     }
 
-    fn node(&mut self, proto: &'a NodeProto, name: &str) -> Result<()> {
-        let on_codes = proto.op_type.starts_with('Q') || proto.op_type == "DequantizeLinear";
+    /// What can be said of a node without its arguments.
+    fn check_type(&self, proto: &NodeProto) -> Result<()> {
+        let on_codes = is_on_codes(proto);
         if !(is_onnx_domain(&proto.domain) || proto.domain == "com.microsoft" && on_codes) {
             bail!(Unsupported, "operators of domain \"{}\"", proto.domain);
         }
         if !proto.overload.is_empty() {
             bail!(Unsupported, "overload \"{}\"", proto.overload);
         }
-        signature::check(proto, self.opset)?;
-        let Some(output) = proto.output.first().filter(|o| !o.is_empty()) else {
+        static KNOWN: LazyLock<BTreeSet<&str>> = LazyLock::new(imported_types);
+        if !KNOWN.contains(&*proto.op_type) {
+            bail!(Unsupported, "operator type \"{}\"", proto.op_type);
+        }
+        signature::check(proto, self.opset)
+    }
+
+    fn node(&mut self, proto: &'a NodeProto, name: &str) -> Result<()> {
+        self.check_type(proto)?;
+        let Some(output) = proto.output.first().filter(|o| !o.is_empty() || is_recurrent(proto))
+        else {
             bail!(Invalid, "the node has no output");
         };
+        match proto.op_type.as_str() {
+            "Identity" | "Dropout" => {
+                self.first_only(proto)?;
+                let (mut node, _) = self.describe(proto, false)?;
+                self.identity(proto, output, &mut node)?;
+                all_taken(&node)
+            }
+            "If" => self.branch(proto),
+            _ => self.computed(proto, name, is_on_codes(proto)),
+        }
+    }
+
+    /// Refuses outputs behind the first one that somebody reads.
+    fn first_only(&self, proto: &NodeProto) -> Result<()> {
+        let used = |o: &&String| !o.is_empty() && self.read.contains(o.as_str());
+        match proto.output.iter().skip(1).find(used) {
+            Some(second) => {
+                bail!(Unsupported, "its output \"{second}\" is used, only the first one is known")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a node that is no name for something else.
+    pub(super) fn computed(&mut self, proto: &NodeProto, name: &str, on_codes: bool) -> Result<()> {
+        let output = &proto.output[0];
         let (mut node, types) = self.describe(proto, on_codes)?;
+        if OF_LISTS.contains(&&*proto.op_type) {
+            return self.list(proto, node);
+        }
         if let Some(results) = self.fold(proto, &mut node, types) {
             for (numbers, name) in results?.into_iter().zip(&proto.output) {
                 if !name.is_empty() {
@@ -456,14 +580,11 @@ impl<'a> Importer<'a> {
             }
             return all_taken(&node);
         }
-        let used = |o: &String| !o.is_empty() && self.read.contains(o.as_str());
-        let second = proto.output[1..].iter().find(|o| used(o) && proto.op_type != "Split");
-        if let Some(second) = second {
-            bail!(Unsupported, "its output \"{second}\" is used, only the first one is known");
+        if proto.op_type != "Split" && !is_recurrent(proto) {
+            self.first_only(proto)?;
         }
         match proto.op_type.as_str() {
             "Constant" => self.constant(proto, output, &mut node)?,
-            "Identity" | "Dropout" => self.identity(proto, output, &mut node)?,
             "QuantizeLinear" => self.quantize(proto, output, &mut node)?,
             "DequantizeLinear" => self.dequantize(proto, output, &mut node)?,
             _ if self.decompose(proto, name, &mut node)? => {}
@@ -509,6 +630,12 @@ impl<'a> Importer<'a> {
             node.inputs.push(match name.as_str() {
                 "" => None,
                 _ => Some(match self.get(name)? {
+                    Known::List(_) if OF_LISTS.contains(&&*proto.op_type) => {
+                        Input::Activation(Vec::new())
+                    }
+                    Known::List(_) | Known::Stopped => {
+                        bail!(Unsupported, "input \"{name}\" is a sequence")
+                    }
                     Known::Ints(t, _) => Input::Ints(t.clone()),
                     Known::Narrow(t, _) if on_codes => Input::Codes(t.shape().to_vec(), None),
                     Known::Narrow(t, data_type) => {
@@ -590,6 +717,14 @@ impl<'a> Importer<'a> {
             }
         }
         let Some(x) = proto.input.first() else { bail!(Invalid, "expected an input") };
+        if let ("Identity", [output, ..]) = (proto.op_type.as_str(), &proto.output[..]) {
+            self.copies.insert(output, if proto.name.is_empty() { output } else { &proto.name });
+        }
+        self.alias(x, output)
+    }
+
+    /// Another name for what is called `x`.
+    pub(super) fn alias(&mut self, x: &str, output: &str) -> Result<()> {
         let known = self.get(x)?.clone();
         let known = match known {
             // An output has a name of its own, so it is a value of its own.
@@ -599,9 +734,6 @@ impl<'a> Importer<'a> {
             }
             known => known,
         };
-        if let ("Identity", [output, ..]) = (proto.op_type.as_str(), &proto.output[..]) {
-            self.copies.insert(output, if proto.name.is_empty() { output } else { &proto.name });
-        }
         self.define(output, known)
     }
 
@@ -680,6 +812,15 @@ impl<'a> Importer<'a> {
     }
 }
 
+fn is_on_codes(proto: &NodeProto) -> bool {
+    proto.op_type.starts_with('Q') || proto.op_type == "DequantizeLinear"
+}
+
+/// Whether it is a layer of which any output may be absent.
+fn is_recurrent(proto: &NodeProto) -> bool {
+    matches!(proto.op_type.as_str(), "GRU" | "LSTM" | "RNN")
+}
+
 /// Refuses what of a node nobody has understood.
 fn all_taken(node: &OnnxNode) -> Result<()> {
     match node.attributes.keys().next() {
@@ -704,6 +845,13 @@ fn read_attribute(proto: &AttributeProto) -> Result<Attribute> {
         (at::TENSOR, _, _, _, Some(t)) => {
             Attribute::Tensor(Numbers::read((**t).clone(), &mut Folder::none())?.into())
         }
+        (at::STRINGS, ..) => {
+            let text = |s: &Vec<u8>| String::from_utf8(s.clone());
+            match proto.strings.iter().map(text).collect() {
+                Ok(all) => Attribute::Strings(all),
+                Err(_) => bail!(Invalid, "attribute \"{name}\" is not text"),
+            }
+        }
         (at::FLOATS, ..) => Attribute::Floats(proto.floats.clone()),
         (at::INTS, ..) => Attribute::Ints(proto.ints.clone()),
         (other, ..) => bail!(Unsupported, "attribute \"{name}\" holds {}", at::name(other)),
@@ -717,6 +865,7 @@ fn check_kind(proto: &AttributeProto) -> Result<()> {
         (at::INT, proto.i.is_some_and(|i| i != 0)),
         (at::STRING, proto.s.as_ref().is_some_and(|s| !s.is_empty())),
         (at::TENSOR, proto.t.is_some()),
+        (at::STRINGS, !proto.strings.is_empty()),
         (at::FLOATS, !proto.floats.is_empty()),
         (at::INTS, !proto.ints.is_empty()),
     ];

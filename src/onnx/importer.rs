@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::obstacles::Obstacles;
+use super::proto::TensorTypeProto;
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, Folding, Graph, Names, Node, Part, Parts, Value, ValueId};
@@ -51,6 +53,10 @@ pub(super) enum Known {
     Codes(ValueId, i32),
     /// A value of the graph that is made of integers of this type in the file: an index, or what is given so.
     Index(ValueId, i32),
+    /// A sequence of values.
+    List(Vec<Known>),
+    /// Nothing, as what computes it could not be read.
+    Stopped,
 }
 
 /// The value that something is computed of, and how its codes are read.
@@ -99,6 +105,12 @@ pub(super) struct Importer<'a> {
     pub(super) folding: Folding,
     /// The node that is being read.
     pub(super) part: Option<Part>,
+    /// What the file says of values between nodes.
+    pub(super) declared: HashMap<&'a str, &'a TensorTypeProto>,
+    /// What stops the network so far.
+    pub(super) obstacles: Obstacles,
+    /// Takes the place of open axes, only to look at the rest.
+    pub(super) guess: usize,
 }
 
 impl Importer<'_> {
@@ -134,7 +146,11 @@ impl Importer<'_> {
                 Some((CodeTensor::I32(t.map(|&code| code as i32)), *data_type))
             }
             Known::Narrow(t, data_type) => Some((t.clone(), *data_type)),
-            Known::Value(_) | Known::Codes(..) | Known::Index(..) => None,
+            Known::Value(_)
+            | Known::Codes(..)
+            | Known::Index(..)
+            | Known::List(_)
+            | Known::Stopped => None,
         }
     }
 

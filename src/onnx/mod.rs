@@ -1,5 +1,6 @@
 //! ONNX files: a float network in, a quantized one out and in again. There is no format of our own.
 
+mod control;
 mod cut;
 mod decompose;
 mod einsum;
@@ -8,6 +9,7 @@ mod external;
 mod fold;
 mod import;
 mod importer;
+mod obstacles;
 pub mod proto;
 mod quantized;
 mod reader;
@@ -21,6 +23,5 @@ mod tests;
 pub use export::export;
 pub use import::{
     PREPROCESS, RAW_INPUT, import, import_with, imported_types, load, load_with, metadata,
-    unknown_types,
 };
 pub use importer::{ImportOptions, InputShapes};

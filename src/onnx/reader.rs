@@ -12,6 +12,8 @@ use prost::{DecodeError, Message};
 use super::proto::{MetadataProto, ModelProto};
 use crate::error::{Result, bail};
 
+/// Most messages within each other, as where they are decoded.
+const MAX_DEPTH: usize = 100;
 /// Most messages and texts of a file: two bytes there make some hundred in memory.
 const MAX_PARTS: usize = 1 << 21;
 
@@ -71,7 +73,7 @@ static OPSET: Parts = Parts(&[(1, &LEAF)]);
 static GRAPH: Parts =
     Parts(&[(1, &NODE), (5, &TENSOR), (11, &VALUE), (12, &VALUE), (13, &VALUE), (15, &LEAF)]);
 static NODE: Parts = Parts(&[(1, &LEAF), (2, &LEAF), (3, &LEAF), (4, &LEAF), (5, &ATTRIBUTE)]);
-static ATTRIBUTE: Parts = Parts(&[(1, &LEAF), (5, &TENSOR)]);
+static ATTRIBUTE: Parts = Parts(&[(1, &LEAF), (5, &TENSOR), (6, &GRAPH), (9, &LEAF)]);
 static TENSOR: Parts = Parts(&[(6, &LEAF), (13, &ENTRY)]);
 static ENTRY: Parts = Parts(&[(1, &LEAF), (2, &LEAF)]);
 static VALUE: Parts = Parts(&[(1, &LEAF), (2, &TYPE)]);
@@ -82,16 +84,16 @@ static SHAPE: Parts = Parts(&[(1, &LEAF)]);
 /// Refuses a model with more than [`MAX_PARTS`]. What is malformed is left to be decoded.
 fn check_parts(model: &mut impl Buf) -> Result<()> {
     let mut left = MAX_PARTS;
-    match count(model, 0, &MODEL, &mut left) {
+    match count(model, [0, 0], &MODEL, &mut left) {
         Ok(None) => bail!(Unsupported, "a model of more than {MAX_PARTS} parts"),
         Ok(Some(())) | Err(_) => Ok(()),
     }
 }
 
-/// Subtracts from `left` the parts of a message that ends where `end` bytes remain; `None` if they are more.
+/// Subtracts from `left` the parts of a message at this depth that ends where `end` bytes remain; `None` if they are more.
 fn count(
     buf: &mut impl Buf,
-    end: usize,
+    [depth, end]: [usize; 2],
     parts: &Parts,
     left: &mut usize,
 ) -> Result<Option<()>, DecodeError> {
@@ -111,7 +113,8 @@ fn count(
                 Some(rest) => *left = rest,
                 None => return Ok(None),
             }
-            if !parts.0.is_empty() && count(buf, end, parts, left)?.is_none() {
+            let inside = !parts.0.is_empty() && depth < MAX_DEPTH;
+            if inside && count(buf, [depth + 1, end], parts, left)?.is_none() {
                 return Ok(None);
             }
         }

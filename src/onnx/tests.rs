@@ -2,6 +2,7 @@
 
 mod budgets;
 mod codes;
+mod control;
 mod cut;
 mod damaged;
 mod decompose;
@@ -10,6 +11,7 @@ mod folded;
 mod four_bits;
 mod ignored;
 mod numbers;
+mod obstacles;
 mod quantized;
 mod rounded;
 

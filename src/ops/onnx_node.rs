@@ -14,6 +14,7 @@ pub enum Attribute {
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     String(String),
+    Strings(Vec<String>),
     Tensor(Input),
 }
 
@@ -26,6 +27,7 @@ impl Attribute {
             Self::Ints(_) => "integers",
             Self::Floats(_) => "numbers",
             Self::String(_) => "a text",
+            Self::Strings(_) => "texts",
             Self::Tensor(_) => "a tensor",
         }
     }
@@ -140,6 +142,17 @@ impl OnnxNode {
             Some(Attribute::String(s)) => Ok(Some(s)),
             Some(other) => {
                 bail!(Invalid, "attribute \"{name}\": expected a text, got {}", other.kind())
+            }
+        }
+    }
+
+    /// Takes a list of texts.
+    pub fn take_strings(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        match self.attributes.remove(name) {
+            None => Ok(None),
+            Some(Attribute::Strings(all)) => Ok(Some(all)),
+            Some(other) => {
+                bail!(Invalid, "attribute \"{name}\": expected texts, got {}", other.kind())
             }
         }
     }
