@@ -29,6 +29,15 @@ pub enum Error {
         /// What happened there.
         error: Box<Error>,
     },
+    /// The place of an error: a value or a constant of the graph.
+    InValue {
+        /// Its name.
+        value: String,
+        /// What it is.
+        kind: &'static str,
+        /// What happened there.
+        error: Box<Error>,
+    },
     /// The place of an error: a file.
     InFile {
         /// The file.
@@ -86,6 +95,9 @@ impl Display for Error {
             Self::InNode { node, op, error } => {
                 write!(f, "in node \"{}\" ({}): {error}", printable(node), printable(op))
             }
+            Self::InValue { value, kind, error } => {
+                write!(f, "{kind} \"{}\": {error}", printable(value))
+            }
             Self::InFile { path, error } => {
                 write!(f, "{}: {error}", escaped(&path.to_string_lossy()))
             }
@@ -116,6 +128,7 @@ impl Error {
         match self {
             Self::Io(error) => Some(error),
             Self::InNode { error, .. }
+            | Self::InValue { error, .. }
             | Self::InFile { error, .. }
             | Self::InSample { error, .. } => error.io(),
             _ => None,
@@ -128,8 +141,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Adds the place to an error.
 pub trait Context<T> {
-    /// The error happened in the node named `node` of operator type `op`.
+    /// The error happened in the node named `node` of operator type `op`, unless it names one already.
     fn in_node(self, node: &str, op: &str) -> Result<T>;
+    /// The error happened with the `kind`, a value or a constant, named `value`.
+    fn in_value(self, value: &str, kind: &'static str) -> Result<T>;
     /// The error happened while reading or writing `path`.
     fn in_file(self, path: &Path) -> Result<T>;
     /// The error happened with sample number `sample`.
@@ -138,11 +153,14 @@ pub trait Context<T> {
 
 impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     fn in_node(self, node: &str, op: &str) -> Result<T> {
-        self.map_err(|e| Error::InNode {
-            node: node.into(),
-            op: op.into(),
-            error: Box::new(e.into()),
+        self.map_err(|e| match e.into() {
+            error @ Error::InNode { .. } => error,
+            error => Error::InNode { node: node.into(), op: op.into(), error: Box::new(error) },
         })
+    }
+
+    fn in_value(self, value: &str, kind: &'static str) -> Result<T> {
+        self.map_err(|e| Error::InValue { value: value.into(), kind, error: Box::new(e.into()) })
     }
 
     fn in_file(self, path: &Path) -> Result<T> {
@@ -179,6 +197,9 @@ mod tests {
             assert!(!text.contains(['\n', '\r', '\x1b', '\u{202e}', '\u{2028}']), "{text}");
             assert!(text.len() < 4000, "{}", text.len());
         }
+        let twice = fail("x").in_value("v", "value").in_node("a", "Conv").in_node("b", "Add");
+        let text = twice.unwrap_err().to_string();
+        assert_eq!(text, "in node \"a\" (Conv): value \"v\": tensor \"x\" is \"x\"");
         let own = Error::Shape("made\nelsewhere".into());
         assert_eq!(own.to_string(), "made\\nelsewhere");
     }

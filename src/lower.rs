@@ -97,6 +97,13 @@ pub struct Accumulator {
     pub bits: u32,
 }
 
+impl Accumulator {
+    /// What part of its limit the bound is.
+    pub fn share(&self) -> f64 {
+        self.bound as f64 / 2f64.powi(self.bits as i32 - 1)
+    }
+}
+
 impl IntGraph {
     /// Names and shapes of the inputs.
     pub fn named_inputs(&self) -> Vec<(&str, &[usize])> {
@@ -121,15 +128,15 @@ impl IntGraph {
         self.inputs.iter_mut().chain(&mut self.outputs).chain(nodes).for_each(|v| *v = new[*v]);
     }
 
-    /// The accumulator that can grow largest; without sums that always have 64 bits.
+    /// The accumulator that can come nearest to its limit.
     pub fn widest_accumulator(&self) -> Option<Accumulator> {
-        let nodes = self.nodes.iter().filter(|n| !n.op.sums_are_64_bits());
-        let bounds = nodes.filter_map(|n| Some((&n.origin, n.op.acc_bound()?)));
-        bounds.max_by_key(|&(_, bound)| bound).map(|(node, bound)| Accumulator {
-            node: node.clone(),
-            bound,
-            bits: if is_wide(bound) { 64 } else { 32 },
-        })
+        let of_node = |node: &IntNode| {
+            let bound = node.op.acc_bound()?;
+            let bits = if is_wide(bound) || node.op.sums_are_64_bits() { 64 } else { 32 };
+            Some(Accumulator { node: node.origin.clone(), bound, bits })
+        };
+        let of_nodes = self.nodes.iter().filter_map(of_node);
+        of_nodes.max_by(|a, b| a.share().total_cmp(&b.share()))
     }
 }
 

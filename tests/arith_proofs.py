@@ -38,8 +38,8 @@ def rounded(floor, is_whole, shift):
     return If(up, result + 1, result)
 
 
-def is_multiplier(m):
-    return And(between(1 << 23, m["significand"], (1 << 24) - 1), between(1, m["shift"], 62))
+def is_multiplier(m, longest=62):
+    return And(between(1 << 23, m["significand"], (1 << 24) - 1), between(1, m["shift"], longest))
 
 
 def is_rescaled(result, acc, m):
@@ -123,7 +123,7 @@ CONTRACTS = {
         is_ratio),
     "rescale": (lambda acc, m: is_multiplier(m), is_rescaled),
     "rescale_wide": (
-        lambda acc, m: And(is_multiplier(m), Or(between(1 - (1 << 38), acc, (1 << 38) - 1),
+        lambda acc, m: And(is_multiplier(m, 78), Or(between(1 - (1 << 38), acc, (1 << 38) - 1),
                                                 And(m["shift"] >= 17, between(1 - (1 << 53), acc, (1 << 53) - 1)))),
         is_rescaled_wide),
     "clamp": (lambda q, lo, hi: lo <= hi, is_clamped),

@@ -10,6 +10,7 @@ use crate::emit::{self, C, Rust, TARGETS, Target};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::lower::{Accumulator, IntGraph, IntNode, lower_all};
+use crate::ops::Role;
 use crate::quant::{QuantParams, Scheme};
 use crate::quantize::prepare;
 
@@ -45,7 +46,7 @@ pub struct Inspection {
     pub nodes: Vec<LayerReport>,
     /// The nodes as integers compute them, in a quantized network.
     pub lowered: Option<Vec<LoweredReport>>,
-    /// The accumulator that can grow largest; without sums that always have 64 bits.
+    /// The accumulator that can come nearest to its limit.
     pub accumulator: Option<Accumulator>,
 }
 
@@ -209,7 +210,9 @@ fn lowered(graph: &Graph, integer: &IntGraph) -> Vec<LoweredReport> {
     let report = |node: &IntNode| {
         let value = &integer.values[node.output];
         let original = originals.get(node.name.as_str());
-        let weight = original.and_then(|n| graph.values[*n.inputs.get(1)?].quant.as_ref());
+        let is_weight = |n: &&&Node| matches!(n.op.role(1), Role::Weight { .. });
+        let weight = original.filter(is_weight);
+        let weight = weight.and_then(|n| graph.values[*n.inputs.get(1)?].quant.as_ref());
         LoweredReport {
             name: node.name.clone(),
             origin: node.origin.clone(),

@@ -155,7 +155,7 @@ impl Observer {
     /// The value, if a number in it is not finite.
     pub fn see(&mut self, v: ValueId, tensor: &Tensor<f32>) -> Result<()> {
         match self.seen.get_mut(v) {
-            Some(Some(seen)) => seen.add(tensor).in_node(&self.names[v], "value"),
+            Some(Some(seen)) => seen.add(tensor).in_value(&self.names[v], "value"),
             _ => Ok(()),
         }
     }

@@ -66,7 +66,7 @@ fn text(facts: &Inspection) -> String {
     };
     if let Some(widest) = &facts.accumulator {
         let (node, bound, bits) = (printable(&widest.node), widest.bound, widest.bits);
-        let share = bound as f64 / 2f64.powi(bits as i32 - 1);
+        let share = widest.share();
         text += &format!(
             "\nlargest accumulator: ±{bound} in \"{node}\", {share:.4} of the limit of {bits} bits\n"
         );

@@ -7,10 +7,13 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{Dataset, Preprocess, check_outputs, write_atomic};
+use naive_ptq::emit;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::Scheme;
-use naive_ptq::quantize::{Data, Defaults, Quantizer, Recipe};
+use naive_ptq::quantize::{
+    Data, DeadChannels, Defaults, Quantized, Quantizer, Recipe, Summary, ValueSqnr,
+};
 use naive_ptq::text::printable;
 
 use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, warn};
@@ -321,8 +324,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("--strict: nothing is written because of the warnings above");
     }
     let summary = quantized.write(output)?;
+    let constants = emit::constant_bytes(&quantized.integer);
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&summary)?);
+        let mut facts = serde_json::to_value(&summary)?;
+        facts["constant_bytes"] = constants.into();
+        say!("{facts:#}");
     }
     if !is_said {
         return Ok(ExitCode::SUCCESS);
@@ -345,7 +351,38 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let node = printable(node);
         say!("largest accumulator: ±{bound} ({bits:.1} of {of} bits) in node \"{node}\"");
     }
+    say_exactness(&summary, &quantized)?;
     let (bytes, was) = (summary.bytes, summary.float_bytes);
-    say!("wrote {}: {bytes} bytes, from {was}", output.display());
+    let output = output.display();
+    say!("wrote {output}: {bytes} bytes, from {was}; {constants} bytes of constants on a device");
     Ok(ExitCode::SUCCESS)
 }
+
+/// How much is left of the float network, and where least.
+fn say_exactness(summary: &Summary, quantized: &Quantized) -> anyhow::Result<()> {
+    let list = |values: &[&ValueSqnr]| {
+        let one = |it: &&ValueSqnr| format!("\"{}\" {:.1}", printable(&it.value), it.sqnr_db);
+        values.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    let graph = &quantized.graph;
+    let is_output =
+        |it: &&ValueSqnr| graph.outputs.iter().any(|&v| graph.values[v].name == it.value);
+    let outputs: Vec<_> = summary.values.iter().filter(is_output).take(SHOWN).collect();
+    let mut worst: Vec<_> = summary.values.iter().collect();
+    worst.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
+    worst.truncate(SHOWN);
+    if !worst.is_empty() {
+        let (samples, outputs, worst) = (summary.judged, list(&outputs), list(&worst));
+        say!("on {samples} of the samples: {outputs} dB; least exact: {worst} dB");
+    }
+    if !summary.dead.is_empty() {
+        let sum = |of: fn(&DeadChannels) -> usize| summary.dead.iter().map(of).sum::<usize>();
+        let (dead, channels) = (sum(|it| it.dead), sum(|it| it.channels));
+        let layers = summary.dead.len();
+        say!("{dead} of {channels} channels of {layers} layers are one number in all of them");
+    }
+    Ok(())
+}
+
+/// Values that are named.
+const SHOWN: usize = 3;

@@ -32,13 +32,14 @@ use crate::tensor::Tensor;
 pub use complete::complete_params;
 pub use correct_bias::BiasCorrection;
 pub use export::export_checked;
-pub use losses::{Loss, LossKind};
+pub use losses::{DeadChannels, Loss, LossKind, ValueSqnr};
 pub use outputs::split_outputs;
 pub use params::{Params, choose_params};
 pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};
 pub use raw_input::raw_input;
 pub use recipe::{Data, Defaults, Part, Recipe, Rule, Settings};
+use session::limits;
 pub use session::{Change, Report, Session, Step, default_steps, step};
 
 /// Everything that has to happen between import and calibration or lowering, in order.

@@ -100,7 +100,7 @@ fn calibrated(
     scheme: Scheme,
 ) -> Result<QuantParams> {
     let range = range_of(graph, ranges, v)?;
-    scheme.check_range(range).in_node(&graph.values[v].name, "value")?;
+    scheme.check_range(range).in_value(&graph.values[v].name, "value")?;
     Ok(scheme.activation(range))
 }
 
@@ -130,14 +130,14 @@ fn constant_params(
                 let step = output_scale(params, graph, node)? / 65536.0;
                 range.hi = range.hi.max(step * (1u32 << width.bits()) as f32);
             }
-            scheme.check_range(range).in_node(name, "constant")?;
+            scheme.check_range(range).in_value(name, "constant")?;
             scheme.activation(range)
         }
         Role::Weight { axis } => {
             // Weights that are all but nothing have the scale that their node needs.
             let max = extent(real.data()).max_abs();
             let range = Range { lo: 0.0, hi: max.max(1.0) };
-            scheme.check_range(range).in_node(name, "constant")?;
+            scheme.check_range(range).in_value(name, "constant")?;
             let bias = node.inputs.get(2).and_then(|&v| graph.values[v].to_real());
             let scales = [of(0)?.scale[0], output_scale(params, graph, node)?];
             weight_params(real, axis, bias.as_deref(), scales, scheme)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::losses::{Loss, losses};
+use super::losses::{DeadChannels, Findings, Loss, ValueSqnr, losses};
 use super::{
     Data, Defaults, Plan, Recipe, Report, Session, Settings, Step, choose_params, default_steps,
     export_checked, prepare, raw_input, split_outputs,
@@ -328,10 +328,15 @@ impl Quantizer {
         let mut graph = session.quantized()?;
         self.keep_preprocess(&mut graph);
         let (bytes, integer) = export_checked(&graph)?;
-        let losses = losses(&session.graph, &session.params, &self.observer, &integer)?;
+        let Session { graph: float, params, .. } = &session;
+        let Findings { losses, values, judged, dead } =
+            losses(float, params, &self.observer, &integer, self.threads)?;
         Ok(Quantized {
             graph,
             losses,
+            values,
+            judged,
+            dead,
             widened,
             idle_rules,
             integer: Arc::new(integer),
@@ -382,6 +387,12 @@ pub struct Quantized {
     pub idle_rules: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
+    /// How exact each value is on `judged` of the samples.
+    pub values: Vec<ValueSqnr>,
+    /// Samples that calibration has kept, and both networks have run.
+    pub judged: usize,
+    /// Channels that are one number in all of these samples.
+    pub dead: Vec<DeadChannels>,
     bytes: Vec<u8>,
     float: Option<PathBuf>,
 }
@@ -400,7 +411,7 @@ pub struct Summary {
     pub float_bytes: u64,
     /// The bound of `accumulator`.
     pub acc_bound: Option<i64>,
-    /// The accumulator that can grow largest, without sums that always have 64 bits.
+    /// The accumulator that can come nearest to its limit.
     pub accumulator: Option<Accumulator>,
     /// What each step changed.
     pub steps: Vec<Report>,
@@ -410,6 +421,12 @@ pub struct Summary {
     pub idle_rules: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
+    /// How exact each value is on `judged` of the samples.
+    pub values: Vec<ValueSqnr>,
+    /// Samples that calibration has kept, and both networks have run.
+    pub judged: usize,
+    /// Channels that are one number in all of these samples.
+    pub dead: Vec<DeadChannels>,
 }
 
 impl Quantized {
@@ -438,6 +455,9 @@ impl Quantized {
             widened: self.widened.clone(),
             idle_rules: self.idle_rules.clone(),
             losses: self.losses.clone(),
+            values: self.values.clone(),
+            judged: self.judged,
+            dead: self.dead.clone(),
         })
     }
 }

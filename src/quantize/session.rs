@@ -164,7 +164,7 @@ fn with_room(graph: &Graph, widths: &[Width], observer: &Observer, ranges: &mut 
 }
 
 /// What the result of `node` lies in, whatever the data.
-fn limits(node: &Node) -> Clip {
+pub(super) fn limits(node: &Node) -> Clip {
     let own = match &node.op {
         Op::Clip(limits) => *limits,
         Op::Unary(function) => function.limits(),

@@ -92,6 +92,22 @@ impl Ratio {
         Self { numerator, denominator, exponent: (of_x - of_y).clamp(-FAR, FAR) }
     }
 
+    /// The codes of `x` that may lie halfway between two codes of the result. A factor of 44 bits decides all others:
+    /// with `a / b · 2^−k` in lowest terms, none that is not clamped is nearer to a tie than `2^−k / b`, and the
+    /// product errs by less, as a difference of codes has 17 bits and `a` and `b` have 24; a shorter factor makes nothing
+    /// but zeros. It decides these, too, if `b` is 1.
+    fn ties(self, x: &QuantParams) -> impl Iterator<Item = i32> {
+        let denominator = self.denominator / divisor(self.numerator, self.denominator);
+        let half = match self.exponent {
+            ..=-1 if denominator > 1 => denominator << (-self.exponent - 1).min(20),
+            _ => 1 << 20,
+        };
+        let (zero, (first, last)) = (x.zero_point as i64, x.code_range());
+        let many = (1 << 17) / half;
+        let codes = (-many..=many).map(move |i| zero + (2 * i + 1) * half);
+        codes.filter(move |&q| (first as i64..=last as i64).contains(&q)).map(|q| q as i32)
+    }
+
     /// The code for code `q`.
     fn code(self, q: i32, x: &QuantParams, y: &QuantParams, (lo, hi): (i32, i32)) -> i32 {
         let numerator = (q - x.zero_point) as i128 * self.numerator as i128;
@@ -101,6 +117,14 @@ impl Ratio {
         let up = 2 * rest > denominator || (2 * rest == denominator && floor % 2 != 0);
         (floor + up as i128 + y.zero_point as i128).clamp(lo as i128, hi as i128) as i32
     }
+}
+
+/// The greatest common one.
+fn divisor(mut a: i64, mut b: i64) -> i64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// `x = significand · 2^exponent` with an odd significand, for a finite `x > 0`.
@@ -133,12 +157,12 @@ fn scaled(x: &QuantParams, y: &QuantParams, clamp: (i32, i32)) -> Params {
     };
     let shift = (1..=62).rev().find(|&shift| factor(shift) < LARGEST).unwrap_or(1);
     let product = params(factor(shift).min(LARGEST) as i64, 1, shift);
-    let (first, last) = x.code_range();
-    let codes: Vec<i16> = (first..=last).map(|q| q as i16).collect();
-    let mut got = vec![0_i16; codes.len()];
-    int::recode(&codes, &product, &mut got);
-    let exact = |(&q, &got): (&i16, &i16)| ratio.code(q.into(), x, y, clamp) == i32::from(got);
-    if codes.iter().zip(&got).all(exact) {
+    let is_exact = |q: i32| {
+        let mut got = [0_i16];
+        int::recode(&[q as i16], &product, &mut got);
+        ratio.code(q, x, y, clamp) == i32::from(got[0])
+    };
+    if ratio.ties(x).all(is_exact) {
         return product;
     }
     // Some code lies halfway between two others, and the quotient is no multiple of a power of two.

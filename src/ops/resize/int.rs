@@ -1,9 +1,12 @@
 //! Integer reference of linear `resize`. `core` only: it can be deployed as it is.
 
-use crate::arith::{Code, Multiplier, round_shift};
+use crate::arith::{Code, Multiplier, rescale_wide};
 
-/// Weights of an interpolation are multiples of `2^-WEIGHT_BITS`.
-pub const WEIGHT_BITS: u32 = 11;
+/// Weights of an interpolation between codes `X` are multiples of `2^-weight_bits`: the mean of two of 16 bits is then
+/// off by less than a step.
+pub const fn weight_bits<X: Code>() -> u32 {
+    if size_of::<X>() == 1 { 11 } else { 18 }
+}
 
 /// An output position between two input positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +15,7 @@ pub struct Between {
     pub low: u32,
     /// Index of the upper neighbour.
     pub high: u32,
-    /// Weight of the upper neighbour, in units of `2^-WEIGHT_BITS`.
+    /// Weight of the upper neighbour, in units of `2^-weight_bits`.
     pub weight: i64,
 }
 
@@ -25,7 +28,7 @@ pub struct Params<'a> {
     pub rows: &'a [Between],
     /// For each output column.
     pub columns: &'a [Between],
-    /// `x_scale / y_scale`.
+    /// `x_scale / y_scale`; its shift is at most 40.
     pub multiplier: Multiplier,
     /// Code of real 0 in the input.
     pub x_zero_point: i32,
@@ -35,10 +38,12 @@ pub struct Params<'a> {
     pub clamp: (i32, i32),
 }
 
-/// Both interpolations are summed exactly (30 bits for 8-bit codes, 38 for 16), rescaled and rounded once.
+/// Both interpolations are summed exactly (30 bits for 8-bit codes, 52 for 16), rescaled and rounded once.
 pub fn resize_linear<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
     let [_, h, w, c] = p.x_shape;
-    let one = 1i64 << WEIGHT_BITS;
+    let one = 1i64 << weight_bits::<X>();
+    let Multiplier { significand, shift } = p.multiplier;
+    let multiplier = Multiplier { significand, shift: shift + 2 * weight_bits::<X>() };
     let (oh, ow) = (p.rows.len(), p.columns.len());
     for (i, y) in y.iter_mut().enumerate() {
         let (pixel, channel) = (i / c, i % c);
@@ -52,8 +57,6 @@ pub fn resize_linear<X: Code, Y: Code>(x: &[X], p: &Params, y: &mut [Y]) {
         let across =
             |iy| at(iy, column.low) * (one - column.weight) + at(iy, column.high) * column.weight;
         let sum = across(row.low) * (one - row.weight) + across(row.high) * row.weight;
-        let product = sum * p.multiplier.significand as i64;
-        let q = round_shift(product, p.multiplier.shift + 2 * WEIGHT_BITS);
-        *y = Y::code(q, p.y_zero_point, p.clamp);
+        *y = Y::code(rescale_wide(sum, multiplier), p.y_zero_point, p.clamp);
     }
 }

@@ -19,8 +19,9 @@ use super::{
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
+use crate::quant::Width;
 use crate::tensor::{Shape, Tensor};
-use int::{Between, WEIGHT_BITS};
+use int::{Between, weight_bits};
 
 /// How an output position becomes an input position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,12 +311,16 @@ impl Operator for Resize {
         }
         let (x, y) = (node.inputs[0], node.output);
         let multiplier = multiplier(x.scale() / y.scale())?;
-        if multiplier.shift + 2 * WEIGHT_BITS > 62 {
+        if multiplier.shift > 40 {
             bail!(Range, "scales {:e} and {:e} are too far apart", x.scale(), y.scale());
         }
+        let weight_bits = match x.quant.width {
+            Width::W4 | Width::W8 => weight_bits::<i8>(),
+            Width::W16 | Width::W32 => weight_bits::<i16>(),
+        };
         let between = |from_last: usize| {
             let neighbours = self.neighbours(x.shape, from_last);
-            let one = (1 << WEIGHT_BITS) as f32;
+            let one = (1 << weight_bits) as f32;
             let between = neighbours.into_iter().map(move |(low, high, weight)| Between {
                 low: low as u32,
                 high: high as u32,
@@ -331,7 +336,8 @@ impl Operator for Resize {
             x_zero_point: x.zero_point(),
             y_zero_point: y.zero_point(),
             clamp: node.clamp,
-            bound: x.widest() << (2 * WEIGHT_BITS),
+            weight_bits,
+            bound: x.widest() << (2 * weight_bits),
         }))
     }
 }
@@ -356,6 +362,8 @@ pub struct LinearInt {
     pub x_zero_point: i32,
     pub y_zero_point: i32,
     pub clamp: (i32, i32),
+    /// Of the weights of [`Between`].
+    pub weight_bits: u32,
     pub bound: i64,
 }
 

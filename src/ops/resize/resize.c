@@ -6,8 +6,8 @@
  *
  * The includer has included arith.h. y is not x.
  *
- * Along a row there are X_BITS + 11 bits, in all X_BITS + 22 (30 or 38), and a sign; times
- * the significand at most 62.
+ * Along a row there are X_BITS + RESIZE_WEIGHT_BITS bits (19 or 34), in all 30 or 52, and a sign; times
+ * the significand of the smaller ones at most 54.
  */
 #ifndef KERNEL
 #define KERNEL static inline
@@ -17,7 +17,18 @@
 #endif
 
 /* Weights of an interpolation are multiples of 2^-RESIZE_WEIGHT_BITS. */
+#undef RESIZE_WEIGHT_BITS
+#undef RESIZE_RESCALE
+#undef resize_sum_t
+#if X_BITS == 8
 #define RESIZE_WEIGHT_BITS 11
+#define RESIZE_RESCALE rescale
+#define resize_sum_t int32_t
+#else
+#define RESIZE_WEIGHT_BITS 18
+#define RESIZE_RESCALE rescale_wide
+#define resize_sum_t int64_t
+#endif
 
 /* An output position between two input positions. */
 struct T(between) {
@@ -46,7 +57,7 @@ struct T(resize_linear) {
     int32_t clamp[2];
     /* Number of `rows` and of `columns`. */
     int32_t y_size[2];
-    /* The largest |x - zx| * 2^22; it need not fit acc_t. */
+    /* The largest |x - zx| * 2^(2 * RESIZE_WEIGHT_BITS); it need not fit acc_t. */
     int64_t bound;
 };
 
@@ -54,6 +65,8 @@ KERNEL void T(resize_linear)(const struct T(resize_linear) *p, const x_t *x, y_t
 {
     int32_t h = p->x_shape[1], w = p->x_shape[2], c = p->x_shape[3], one = 1 << RESIZE_WEIGHT_BITS;
     int32_t image, oy, ox, i;
+    struct multiplier multiplier = p->multiplier;
+    multiplier.shift += 2 * RESIZE_WEIGHT_BITS;
     for (image = 0; image < p->x_shape[0]; image++) {
         for (oy = 0; oy < p->y_size[0]; oy++) {
             struct T(between) row = p->rows[oy];
@@ -64,19 +77,13 @@ KERNEL void T(resize_linear)(const struct T(resize_linear) *p, const x_t *x, y_t
                 const x_t *x10 = x + ((int32_t)row.high * w + (int32_t)column.low) * c;
                 const x_t *x11 = x + ((int32_t)row.high * w + (int32_t)column.high) * c;
                 for (i = 0; i < c; i++) {
-                    int32_t low = (x00[i] - p->x_zero_point) * (one - column.weight)
-                                  + (x01[i] - p->x_zero_point) * column.weight;
-                    int32_t high = (x10[i] - p->x_zero_point) * (one - column.weight)
-                                   + (x11[i] - p->x_zero_point) * column.weight;
-#if X_BITS == 8
-                    int32_t sum = low * (one - row.weight) + high * row.weight;
-#else
-                    int64_t sum = (int64_t)low * (one - row.weight) + (int64_t)high * row.weight;
-#endif
-                    int64_t q;
+                    resize_sum_t low = (resize_sum_t)(x00[i] - p->x_zero_point) * (one - column.weight)
+                                       + (resize_sum_t)(x01[i] - p->x_zero_point) * column.weight;
+                    resize_sum_t high = (resize_sum_t)(x10[i] - p->x_zero_point) * (one - column.weight)
+                                        + (resize_sum_t)(x11[i] - p->x_zero_point) * column.weight;
+                    resize_sum_t sum = low * (one - row.weight) + high * row.weight;
+                    int64_t q = RESIZE_RESCALE(sum, multiplier);
                     ASSERT_BOUND(sum, p->bound);
-                    q = round_shift((int64_t)sum * p->multiplier.significand,
-                                    p->multiplier.shift + 2 * RESIZE_WEIGHT_BITS);
                     *y++ = (y_t)clamp(q + p->y_zero_point, p->clamp[0], p->clamp[1]);
                 }
             }

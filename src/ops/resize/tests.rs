@@ -1,6 +1,6 @@
 use super::*;
 use crate::ops::Op;
-use crate::quant::Range;
+use crate::quant::{Range, Width};
 use crate::testing::lower::lower;
 use crate::testing::quantize::quantize;
 use crate::testing::*;
@@ -79,14 +79,14 @@ fn real(op: &Op, inputs: &[Tensor<f64>]) -> Fractions<f64> {
     }
 }
 
-/// Weights are rounded to multiples of `2^-11`; everything else is exact.
-fn exact(op: &Op, inputs: &[Tensor<i128>]) -> Fractions<i128> {
+/// Weights are rounded to multiples of `1 / ONE`; everything else is exact.
+fn exact<const ONE: i128>(op: &Op, inputs: &[Tensor<i128>]) -> Fractions<i128> {
     let Op::Resize(op) = op else { unreachable!() };
     match op.mode {
         Mode::Nearest(_) => nearest(op, &inputs[0]),
         Mode::Linear => linear(op, &inputs[0], |n, d| {
-            let high = rounded(n * 2048, d);
-            [2048 - high, high, 2048]
+            let high = rounded(n * ONE, d);
+            [ONE - high, high, ONE]
         }),
     }
 }
@@ -121,7 +121,7 @@ fn nearest_equals_the_definition() {
                 of(&[2, 3, 4, 8], &[1.5, 2.0, 0.75, 0.25]).channels_last(0),
             ]
         });
-        check(&cases.collect::<Vec<_>>(), real, exact);
+        check(&cases.collect::<Vec<_>>(), real, exact::<1>);
     }
 }
 
@@ -149,7 +149,9 @@ fn linear_equals_the_definition() {
         let scales = [1.0, 1.0, 1.5, 0.6875];
         cases.push(resize(Mode::Linear, coordinates, &[1, 2, 3, 5], &scales));
     }
-    check(&cases, real, exact);
+    check_real(&cases, real);
+    check_exact_from(&[Width::W8], &cases, real, exact::<2048>);
+    check_exact_from(&[Width::W16], &cases, real, exact::<{ 1 << 18 }>);
 }
 
 /// Sizes that no scale gives exactly survive the way to the file and back, too.

@@ -10,13 +10,22 @@ use crate::quantize::LossKind::*;
 
 /// What is found where samples `x` calibrate `net` with the result `y`.
 fn found(net: Net, y: ValueId, samples: Vec<Vec<f32>>, scheme: Scheme) -> Vec<Loss> {
-    let graph = net.finish(&[y]);
+    let as_asked = |quantizer: Quantizer| {
+        let quantizer = quantizer.scheme(scheme).calibrator(Calibrator::Percentile(99.9));
+        quantizer.output_width(scheme.activation_width)
+    };
+    quantized(net.finish(&[y]), samples, as_asked).losses
+}
+
+fn quantized(
+    graph: Graph,
+    samples: Vec<Vec<f32>>,
+    as_asked: impl Fn(Quantizer) -> Quantizer,
+) -> Quantized {
     let shape = graph.values[graph.inputs[0]].shape.clone();
     let samples = samples.into_iter().map(|x| vec![Tensor::new(&shape[..], x).unwrap()]);
-    let quantizer = Quantizer::from_graph(graph).unwrap().scheme(scheme);
-    let quantizer = quantizer.calibrator(Calibrator::Percentile(99.9));
-    let quantizer = quantizer.output_width(scheme.activation_width);
-    quantizer.calibrate_stream(samples).unwrap().quantize().unwrap().losses
+    let quantizer = as_asked(Quantizer::from_graph(graph).unwrap());
+    quantizer.calibrate_stream(samples).unwrap().quantize().unwrap()
 }
 
 fn samples(len: usize, largest: impl Fn(usize) -> f32) -> Vec<Vec<f32>> {
@@ -120,4 +129,106 @@ fn a_value_that_is_much_less_exact_than_its_arguments_is_named() {
     assert_eq!(kinds(&found), [(name.as_str(), Noise)], "{found:?}");
     assert!(found[0].number < 20.0, "{found:?}");
     assert!(found[0].to_string().contains(" dB, what it is computed from "));
+}
+
+/// Boxes up to 1000, scores up to 1/8, joined; behind that codes may be moved.
+fn head(moved: bool) -> Graph {
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 4, 4, 4]);
+    let large = net.constant(Tensor::new([4, 1, 1], vec![1000.0; 4]).unwrap());
+    let boxes = net.node(Op::Mul(crate::ops::mul::Mul), &[x, large]);
+    let small = net.constant(Tensor::new([1], vec![-3.0]).unwrap());
+    let logits = net.node(ADD, &[x, small]);
+    let scores = net.node(Op::Unary(Unary::Sigmoid), &[logits]);
+    let scores = net.node(Op::Reshape(Reshape { shape: vec![1, 4, 4, 4] }), &[scores]);
+    let mut y = net.node(Op::Concat(Concat { axis: 1 }), &[boxes, scores]);
+    if moved {
+        y = net.node(Op::Transpose(Transpose { perm: vec![0, 2, 3, 1] }), &[y]);
+    }
+    net.finish(&[y])
+}
+
+/// The remedy is none that is taken already, and helps.
+#[test]
+fn scores_beside_boxes_are_named_once_and_split_from_them() {
+    let of = |moved, as_asked: &dyn Fn(Quantizer) -> Quantizer| {
+        quantized(head(moved), samples(64, |_| 1.0), as_asked).losses
+    };
+    for (moved, remedies) in [(false, ["--split-outputs"; 2]), (true, ["--outputs"; 2])] {
+        for (width, remedy) in [(None, remedies[0]), (Some(Width::W8), remedies[1])] {
+            let width = |quantizer: Quantizer| match width {
+                Some(width) => quantizer.output_width(width),
+                None => quantizer,
+            };
+            let found = of(moved, &width);
+            assert_eq!(found.len(), 1, "{found:?}");
+            let is_wide = width(Quantizer::from_graph(head(moved)).unwrap());
+            let narrow = is_wide.full_recipe().unwrap().defaults.output_bits == Some(8);
+            assert!(found[0].remedy.contains(remedy), "{}", found[0]);
+            assert_eq!(found[0].remedy.contains("16 bits"), narrow, "{}", found[0]);
+        }
+    }
+    assert_eq!(of(false, &|quantizer| quantizer.split_outputs()), []);
+}
+
+/// Of what is computed from 16 bits, 16 bits are no remedy.
+#[test]
+fn a_remedy_is_one_that_is_left() {
+    let remedies = |scheme: Scheme| {
+        let mut net = Net::new(0);
+        let x = net.input(&[1, 64]);
+        // Sums of numbers that cancel but for a thousandth.
+        let rows = (0..64)
+            .flat_map(|i| [1.0, 1.0 + i as f32 / 1e4].map(|x| if i % 2 == 0 { x } else { -x }));
+        let w = net.constant(Tensor::new([64, 2], rows.collect()).unwrap());
+        let y = net.node(Op::Linear(Linear { transposed: false }), &[x, w]);
+        let found = found(
+            net,
+            y,
+            vec![vec![1.0; 64]; 2]
+                .into_iter()
+                .chain(
+                    samples(64, |_| 1e-3).into_iter().map(|x| x.iter().map(|x| x + 1.0).collect()),
+                )
+                .collect(),
+            scheme,
+        );
+        found.into_iter().map(|loss| loss.remedy).collect::<Vec<_>>()
+    };
+    for (activations, weights, remedy) in [
+        (Width::W8, Width::W4, "8 bits"),
+        (Width::W8, Width::W8, "16 bits"),
+        (Width::W16, Width::W8, "give its weights 16 bits"),
+    ] {
+        let found = remedies(SCALE.with_widths(activations, weights));
+        assert!(found.iter().any(|r| r.contains(remedy)), "{activations} {weights}: {found:?}");
+    }
+}
+
+/// In the float network they are constants: that is said, but is no loss. One that varies and becomes one code is.
+#[test]
+fn dead_channels_are_losses_if_quantization_made_them() {
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 4, 4, 4]);
+    let w = [1.0, 0.0, -1.0, 0.5]
+        .iter()
+        .enumerate()
+        .flat_map(|(o, w)| (0..4).map(move |i| if i == o { *w } else { 0.0 }));
+    let w = net.constant(Tensor::new([4, 4, 1, 1], w.collect()).unwrap());
+    let y = net.node(POINTWISE, &[x, w]);
+    let name = net.graph.values[y].name.clone();
+    let quantized = quantized(net.finish(&[y]), samples(64, |_| 1.0), |quantizer| quantizer);
+    assert_eq!(quantized.losses, []);
+    let dead: Vec<_> = quantized.dead.iter().map(|it| (&it.value, it.dead, it.channels)).collect();
+    assert_eq!(dead, [(&name, 1, 4)]);
+
+    // Of the second channel all weights become 0, though together they are a fifth of the only one of the first.
+    let mut net = Net::new(0);
+    let x = net.input(&[1, 64]);
+    let w = (0..64).flat_map(|i| [if i == 0 { 1.0 } else { 0.0 }, 0.003]);
+    let w = net.constant(Tensor::new([64, 2], w.collect()).unwrap());
+    let y = net.node(Op::Linear(Linear { transposed: false }), &[x, w]);
+    let samples = samples(1, |_| 1.0).into_iter().map(|x| x.repeat(64)).collect();
+    let found = found(net, y, samples, SCALE.per_tensor());
+    assert_eq!(kinds(&found), [("c1", SmallChannels), ("v2", Dead)], "{found:?}");
 }

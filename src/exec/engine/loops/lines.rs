@@ -13,7 +13,7 @@ use crate::ops::IntOp;
 use crate::ops::argmax::int::Params as ArgMax;
 use crate::ops::normalize::NormalizeInt;
 use crate::ops::prelu::PReluInt;
-use crate::ops::resize::int::{Between, WEIGHT_BITS};
+use crate::ops::resize::int::Between;
 use crate::ops::resize::{LinearInt, ResizeInt};
 use crate::quant::Width;
 
@@ -104,19 +104,19 @@ fn normalization(op: &NormalizeInt) -> (Normalize, usize) {
 }
 
 fn interpolation(op: &LinearInt) -> Resize {
-    let one = 1i64 << WEIGHT_BITS;
+    let one = 1i64 << op.weight_bits;
     let neighbours = |list: &[Between]| {
         let both = |b: &Between| {
             ([b.low as usize, b.high as usize], [(one - b.weight) as f64, b.weight as f64])
         };
         list.iter().map(both).collect()
     };
-    let shift = op.multiplier.shift + 2 * WEIGHT_BITS;
+    let shift = op.multiplier.shift + 2 * op.weight_bits;
     Resize {
         x_shape: op.x_shape,
         rows: neighbours(&op.rows),
         columns: neighbours(&op.columns),
-        factor: op.multiplier.significand as f64 / (1u64 << shift) as f64,
+        factor: op.multiplier.significand as f64 / 2f64.powi(shift as i32),
         x_zero_point: op.x_zero_point,
         y: Target::new(op.y_zero_point, op.clamp),
     }

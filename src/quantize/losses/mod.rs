@@ -1,27 +1,34 @@
 //! Where a quantized network has lost what the float network has.
 
+mod remedy;
+mod seen;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-use super::Params;
+use super::{Params, limits};
 use crate::calibrate::Observer;
 use crate::calibrate::histogram::Histogram;
+use crate::data::Workers;
 use crate::error::Result;
 use crate::exec::engine::{Engine, Options};
 use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, Node, ValueId};
 use crate::lower::IntGraph;
+use crate::ops::clip::Clip;
 use crate::ops::{Op, OutputParams, Role};
-use crate::quant::{QuantParams, Range, Sqnr, Width};
+use crate::quant::{QuantParams, Range, Width};
 use crate::tensor::Tensor;
 use crate::text::printable;
+use remedy::Remedies;
+use seen::{Seen, Share};
 
 /// Fewer codes hold next to nothing.
 const FEW: f64 = 8.0;
-/// Of the samples that calibration keeps so many are run.
-const SAMPLES: usize = 4;
+/// Of the samples that calibration keeps at most so many are run.
+const SAMPLES: usize = 32;
 /// What a value may lose against its arguments, and what it must have left to be as good as others, in dB.
 const DROP_DB: f64 = 10.0;
 const ENOUGH_DB: f64 = 20.0;
@@ -46,6 +53,28 @@ pub struct Loss {
     pub remedy: &'static str,
 }
 
+/// How exact a value is on the samples that calibration has kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ValueSqnr {
+    /// Name of the value.
+    pub value: String,
+    /// Its ratio of signal to noise.
+    pub sqnr_db: f64,
+}
+
+/// Channels of a float network that are one number in all samples that calibration has kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DeadChannels {
+    /// Name of the result of a convolution or linear layer.
+    pub value: String,
+    /// How many of its channels never change,
+    pub dead: usize,
+    /// of how many.
+    pub channels: usize,
+}
+
 /// In what way a value has lost something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,6 +90,8 @@ pub enum LossKind {
     Bias,
     /// It never changes.
     Constant,
+    /// Some of its channels vary, and have one code.
+    Dead,
     /// It is much less exact than what it is computed from.
     Noise,
 }
@@ -71,37 +102,131 @@ impl Display for Loss {
     }
 }
 
-const WIDER: &str = "give it 16 bits, or calibrate by another --calibrator";
-const WIDER_RESULT: &str = "give the result 16 bits, or make its arguments outputs of their own";
+/// What is found of a quantization.
+pub(super) struct Findings {
+    pub losses: Vec<Loss>,
+    pub values: Vec<ValueSqnr>,
+    pub judged: usize,
+    pub dead: Vec<DeadChannels>,
+}
 
-/// All that can be told from a network and its quantization, at most one for each value: `float` with `params`
+/// All that can be told from a network and its quantization, at most one loss for each value: `float` with `params`
 /// has become `integer`.
 ///
 /// # Errors
-/// Those of the engine, which runs a few of the samples that calibration has kept.
+/// Those of the engine, which runs the samples that calibration has kept.
 pub(super) fn losses(
     float: &Graph,
     params: &Params,
     observer: &Observer,
     integer: &IntGraph,
-) -> Result<Vec<Loss>> {
-    let mut losses = Losses { float, params, observer, found: BTreeMap::new() };
+    workers: Workers,
+) -> Result<Findings> {
+    let remedies = Remedies::new(float, params);
+    let mut made_of: Vec<&[ValueId]> = vec![&[]; float.values.len()];
+    for node in &float.nodes {
+        made_of[node.output] = match (&node.op, node.op.output_params()) {
+            (Op::Concat(_), _) => &node.inputs,
+            (_, OutputParams::SameAsInput) => &node.inputs[..1],
+            _ => &[],
+        };
+    }
+    let (named, found) = (vec![false; float.values.len()], BTreeMap::new());
+    let mut losses = Losses { float, params, observer, remedies, made_of, named, found };
     float.nodes.iter().enumerate().for_each(|(index, node)| losses.look_at_constants(index, node));
     float.nodes.iter().for_each(|node| losses.look_at_arguments(node));
-    float.activations().for_each(|v| losses.look_at_range(v));
-    losses.look_at_samples(integer)?;
-    Ok(losses.found.into_values().collect())
+    float.inputs.iter().for_each(|&v| losses.look_at_range(v, None));
+    float.nodes.iter().for_each(|node| losses.look_at_range(node.output, Some(node)));
+    let seen = samples_seen(float, observer, integer, workers)?;
+    losses.look_at_channels(&seen);
+    losses.look_at_noise(&seen);
+    let name = |v: ValueId| float.values[v].name.clone();
+    let sqnr = |v| Some(ValueSqnr { value: name(v), sqnr_db: seen.get(&v)?.sqnr.db() });
+    let has_weights = |node: &&Node| {
+        (0..node.inputs.len()).any(|i| matches!(node.op.role(i), Role::Weight { .. }))
+    };
+    let dead = |node: &Node| {
+        let Share { channels, of } = seen.get(&node.output)?.constant();
+        (channels > 0).then(|| DeadChannels {
+            value: name(node.output),
+            dead: channels,
+            channels: of,
+        })
+    };
+    Ok(Findings {
+        values: float.activations().filter_map(sqnr).collect(),
+        judged: observer.kept().len().min(SAMPLES),
+        dead: float.nodes.iter().filter(has_weights).filter_map(dead).collect(),
+        losses: losses.found.into_values().collect(),
+    })
+}
+
+/// Runs the kept samples through both networks: what is seen of each activation of `float`.
+fn samples_seen(
+    float: &Graph,
+    observer: &Observer,
+    integer: &IntGraph,
+    workers: Workers,
+) -> Result<BTreeMap<ValueId, Seen>> {
+    let samples: Vec<&[Tensor<f32>]> = observer.kept().take(SAMPLES).collect();
+    let named = float.activations().map(|v| (float.values[v].name.as_str(), v));
+    let named: HashMap<&str, ValueId> = named.collect();
+    let network = FloatExecutor::new(float);
+    let engine = Engine::new(integer, Options::default())?;
+    let seen_in = |inputs: &[Tensor<f32>]| {
+        let mut computed: HashMap<ValueId, Tensor<f32>> = HashMap::new();
+        let mut result = Ok(());
+        engine.run_observed(&mut engine.session()?, inputs, |v, codes| {
+            let value = &integer.values[v];
+            if let Some(&v) = named.get(value.name.as_str()) {
+                match value.to_onnx_order(&codes()) {
+                    Ok(codes) => {
+                        computed.insert(v, codes.map(|&code| value.quant.dequantize(code, 0)));
+                    }
+                    Err(error) => result = Err(error),
+                }
+            }
+        })?;
+        result?;
+        let mut seen = BTreeMap::new();
+        network.run(inputs, |v, real| {
+            if let Some(computed) = computed.remove(&v) {
+                seen.insert(v, Seen::new(real, &computed));
+            }
+            Ok(())
+        })?;
+        Ok(seen)
+    };
+    let parts = workers.map(samples.len(), |i| seen_in(samples[i]))?;
+    let mut parts = parts.into_iter();
+    let mut all: BTreeMap<ValueId, Seen> = parts.next().unwrap_or_default();
+    for part in parts {
+        for (v, seen) in part {
+            all.entry(v).and_modify(|all| all.merge(&seen)).or_insert(seen);
+        }
+    }
+    Ok(all)
 }
 
 struct Losses<'a> {
     float: &'a Graph,
     params: &'a Params,
     observer: &'a Observer,
+    remedies: Remedies<'a>,
+    /// What the result of a node that only moves or joins codes is made of.
+    made_of: Vec<&'a [ValueId]>,
+    named: Vec<bool>,
     /// The first that was found of each value.
     found: BTreeMap<ValueId, Loss>,
 }
 
 impl Losses<'_> {
+    /// Whether the value, or one that it is made of, is named; asked of one after the other.
+    fn is_named(&mut self, v: ValueId) -> bool {
+        self.named[v] |= self.made_of[v].iter().any(|&v| self.named[v]);
+        self.named[v]
+    }
+
     fn found(
         &mut self,
         v: ValueId,
@@ -110,8 +235,11 @@ impl Losses<'_> {
         what: String,
         remedy: &'static str,
     ) {
-        let value = self.float.values[v].name.clone();
-        self.found.entry(v).or_insert(Loss { value, kind, number, what, remedy });
+        if !self.is_named(v) {
+            self.named[v] = true;
+            let value = self.float.values[v].name.clone();
+            self.found.insert(v, Loss { value, kind, number, what, remedy });
+        }
     }
 
     fn range(&self, v: ValueId) -> Option<Range> {
@@ -140,9 +268,7 @@ impl Losses<'_> {
                             LossKind::Bias,
                             "its bias is too large beside it: scale them in the model",
                         ),
-                        false => {
-                            (LossKind::SmallChannels, "use --granularity channel, or --weights 16")
-                        }
+                        false => (LossKind::SmallChannels, Remedies::of_weights(params.width)),
                     };
                     self.found(v, kind, few as f64, what, remedy);
                 }
@@ -166,7 +292,10 @@ impl Losses<'_> {
     fn look_at_arguments(&mut self, node: &Node) {
         let (Op::Add(_) | Op::Concat(_)) = node.op else { return };
         let Some(y) = self.params.values[node.output].clone() else { return };
-        for &v in &node.inputs {
+        for &(mut v) in &node.inputs {
+            while let &[from] = self.made_of[v] {
+                v = from;
+            }
             let Some(Range { lo, hi }) = self.range(v) else { continue };
             let codes = (hi as f64 - lo as f64) / y.scale[0] as f64;
             if hi > lo && codes + 1.0 < FEW {
@@ -176,13 +305,23 @@ impl Losses<'_> {
                     node.op.name(),
                     self.float.values[node.output].name,
                 );
-                self.found(v, LossKind::FewCodes, codes, what, WIDER_RESULT);
+                let remedy = self.remedies.of_argument(node, v);
+                self.found(v, LossKind::FewCodes, codes, what, remedy);
             }
         }
     }
 
+    /// Whether a node has nothing but arguments that are the same in all samples.
+    fn is_of_constants(&self, node: Option<&Node>) -> bool {
+        let varies = |&v: &ValueId| self.range(v).is_some_and(|Range { lo, hi }| lo < hi);
+        node.is_some_and(|node| !node.inputs.iter().any(varies))
+    }
+
     /// Ranges that are empty, or cut off what counts.
-    fn look_at_range(&mut self, v: ValueId) {
+    fn look_at_range(&mut self, v: ValueId, producer: Option<&Node>) {
+        if self.is_named(v) {
+            return;
+        }
         let (Some(params), Some(seen)) = (&self.params.values[v], self.observer.histogram(v))
         else {
             return;
@@ -196,59 +335,45 @@ impl Losses<'_> {
             let what =
                 format!("({least}..{most}) loses {percent:.1} % of its energy beyond {lo}..{hi}");
             self.found(v, LossKind::Clipped, cut, what, "use --calibrator minmax");
-        } else if least == most && seen.total() > 1 {
+        } else if least == most && seen.total() > 1 && !self.is_of_constants(producer) {
             let what = format!("is {least} in all samples");
             let remedy = "calibrate on more varied samples";
             self.found(v, LossKind::Constant, least as f64, what, remedy);
         }
     }
 
-    /// Runs kept samples through both networks.
-    fn look_at_samples(&mut self, integer: &IntGraph) -> Result<()> {
-        let float = FloatExecutor::new(self.float);
-        let engine = Engine::new(integer, Options::default())?;
-        let mut session = engine.session()?;
-        let named = self.float.activations().map(|v| (self.float.values[v].name.as_str(), v));
-        let named: HashMap<&str, ValueId> = named.collect();
-        let mut seen: BTreeMap<ValueId, Seen> = BTreeMap::new();
-        for inputs in self.observer.kept().take(SAMPLES) {
-            let mut computed: HashMap<ValueId, Tensor<f32>> = HashMap::new();
-            let mut result = Ok(());
-            engine.run_observed(&mut session, inputs, |v, codes| {
-                let value = &integer.values[v];
-                if let Some(&v) = named.get(value.name.as_str()) {
-                    match value.to_onnx_order(&codes()) {
-                        Ok(codes) => {
-                            computed.insert(v, codes.map(|&code| value.quant.dequantize(code, 0)));
-                        }
-                        Err(error) => result = Err(error),
-                    }
-                }
-            })?;
-            result?;
-            float.run(inputs, |v, real| {
-                if let Some(computed) = computed.remove(&v) {
-                    seen.entry(v).or_insert_with(|| Seen::new(real.shape())).see(real, &computed);
-                }
-                Ok(())
-            })?;
+    /// Channels that have few codes, or one where there should be several.
+    fn look_at_channels(&mut self, seen: &BTreeMap<ValueId, Seen>) {
+        let mut limits_of = vec![Clip::NONE; self.float.values.len()];
+        for node in &self.float.nodes {
+            limits_of[node.output] = match node.op.output_params() {
+                OutputParams::Unit => Clip { lo: 0.0, hi: 1.0 },
+                OutputParams::SameAsInput => limits_of[node.inputs[0]],
+                _ => limits(node),
+            };
         }
-        self.look_at_noise(&seen);
-        Ok(())
+        for v in self.float.activations() {
+            if self.is_named(v) {
+                continue;
+            }
+            let (Some(seen), Some(params)) = (seen.get(&v), &self.params.values[v]) else {
+                continue;
+            };
+            let (few, silent) = (seen.few(params, limits_of[v]), seen.silenced(params));
+            let remedy = self.remedies.of_channels(v);
+            if 2 * few.channels > few.of {
+                let Share { channels, of } = few;
+                let what = format!("has fewer than 8 codes in {channels} of its {of} channels");
+                self.found(v, LossKind::SmallChannels, channels as f64, what, remedy);
+            } else if silent.channels > 0 {
+                let Share { channels, of } = silent;
+                let what = format!("has one code in {channels} of its {of} channels, which vary");
+                self.found(v, LossKind::Dead, channels as f64, what, remedy);
+            }
+        }
     }
 
     fn look_at_noise(&mut self, seen: &BTreeMap<ValueId, Seen>) {
-        // Shares of one are small where others are large.
-        let shares = self.float.nodes.iter().filter(|n| n.op.output_params() == OutputParams::Unit);
-        let shares: Vec<ValueId> = shares.map(|node| node.output).collect();
-        for (&v, seen) in seen {
-            let Some(params) = &self.params.values[v] else { continue };
-            let (few, varied) = seen.few(params.scale[0]);
-            if 2 * few > varied && !shares.contains(&v) {
-                let what = format!("has fewer than 8 codes in {few} of its {varied} channels");
-                self.found(v, LossKind::SmallChannels, few as f64, what, WIDER);
-            }
-        }
         let db = |v: &ValueId| seen.get(v).map(|seen| seen.sqnr.db());
         for (index, node) in self.float.nodes.iter().enumerate() {
             let (Some(own), Some(params)) = (db(&node.output), &self.params.values[node.output])
@@ -262,15 +387,13 @@ impl Losses<'_> {
             let is_index = node.op.output_params() == OutputParams::Index;
             if !is_index && own < ENOUGH_DB.min(before - DROP_DB) {
                 let what = format!("has {own:.1} dB, what it is computed from {before:.1}");
-                let mut constants = self.params.constants[index].iter().flatten();
-                let narrow = constants.any(|params| params.width == Width::W4);
-                let remedy = if narrow { "give its weights 8 bits" } else { WIDER };
+                let remedy = self.remedies.of_noise(index, node);
                 self.found(node.output, LossKind::Noise, own, what, remedy);
             }
         }
         for &v in &self.float.outputs {
             if let Some(own) = db(&v).filter(|&own| own < LEAST_DB) {
-                let remedy = "give what it is computed from, or its weights, more bits";
+                let remedy = self.remedies.of_output(self.float, v);
                 self.found(v, LossKind::Noise, own, format!("has {own:.1} dB"), remedy);
             }
         }
@@ -307,48 +430,4 @@ fn small_channels(
         raised += (codes(own) < FEW) as usize;
     }
     (few, raised)
-}
-
-/// One value on the samples that were run.
-struct Seen {
-    sqnr: Sqnr,
-    /// Smallest and largest number of each channel, along each axis that may be that of channels.
-    extents: Vec<(usize, Vec<(f32, f32)>)>,
-}
-
-impl Seen {
-    fn new(shape: &[usize]) -> Self {
-        let mut axes = vec![1, shape.len().saturating_sub(1)];
-        axes.dedup();
-        axes.retain(|&axis| shape.get(axis).is_some_and(|&size| size > 1));
-        let none = (f32::INFINITY, f32::NEG_INFINITY);
-        Self {
-            sqnr: Sqnr::default(),
-            extents: axes.into_iter().map(|axis| (axis, vec![none; shape[axis]])).collect(),
-        }
-    }
-
-    fn see(&mut self, real: &Tensor<f32>, computed: &Tensor<f32>) {
-        self.sqnr.add(real.data(), computed.data());
-        for (axis, extents) in &mut self.extents {
-            let inner: usize = real.shape()[*axis + 1..].iter().product();
-            for (i, part) in real.data().chunks(inner.max(1)).enumerate() {
-                let channel = i % extents.len();
-                let (lo, hi) = &mut extents[channel];
-                part.iter().for_each(|&x| (*lo, *hi) = (lo.min(x), hi.max(x)));
-            }
-        }
-    }
-
-    /// Channels of fewer than [`FEW`] codes, and channels that are no constants; of the axis where they are the
-    /// largest share.
-    fn few(&self, scale: f32) -> (usize, usize) {
-        let count = |extents: &Vec<(f32, f32)>| {
-            let spans = extents.iter().map(|(lo, hi)| hi - lo).filter(|&span| span > 0.0);
-            let few = spans.clone().filter(|&span| ((span / scale) as f64 + 1.0) < FEW);
-            (few.count(), spans.count())
-        };
-        let counts = self.extents.iter().map(|(_, extents)| count(extents));
-        counts.max_by_key(|&(few, all)| (1000 * few).checked_div(all)).unwrap_or((0, 0))
-    }
 }
