@@ -37,6 +37,21 @@ impl Kept {
         self.0.values().map(Vec::as_slice)
     }
 
+    /// Number of samples that were seen and differ, if all of them are here.
+    pub fn all(&self) -> Option<usize> {
+        let room = self.0.values().next().map(|inputs| room(inputs))?;
+        (self.0.len() < room).then_some(self.0.len())
+    }
+
+    /// Whether there are samples of `other` here, and all that have a lower hash than the last one here, or than any where
+    /// there is room for more.
+    pub fn holds(&self, other: &Self) -> bool {
+        let last = self.0.last_key_value().filter(|_| self.all().is_none());
+        let would_be = |hash: &u64| last.is_none_or(|(last, _)| hash <= last);
+        let mut hashes = other.0.keys().copied().filter(would_be).peekable();
+        hashes.peek().is_some() && hashes.all(|hash| self.0.contains_key(&hash))
+    }
+
     fn shrink(&mut self) {
         let room = self.0.values().next().map_or(0, |inputs| room(inputs));
         while self.0.len() > room {

@@ -149,6 +149,17 @@ impl Observer {
         self.kept.samples()
     }
 
+    /// How many samples differ; `None` if more than all that can be kept.
+    pub fn distinct(&self) -> Option<u64> {
+        self.kept.all().map(|all| all as u64)
+    }
+
+    /// Whether all samples of `other` seem to be among those that were seen: of those of the lowest hashes, all that
+    /// would be kept here are.
+    pub fn holds(&self, other: &Self) -> bool {
+        self.kept.holds(&other.kept)
+    }
+
     /// Records the tensor of value `v` in one sample; what is no activation is ignored.
     ///
     /// # Errors

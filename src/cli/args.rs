@@ -185,7 +185,12 @@ pub fn fitted<T>(
 
 /// One line on standard error.
 pub fn warn(what: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", plain(&format!("warning: {what}")));
+    note("warning", what);
+}
+
+/// One line on standard error, that says what `kind` it is of.
+pub fn note(kind: &str, what: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", plain(&format!("{kind}: {what}")));
 }
 
 /// Says which inputs the data are strange to.

@@ -16,7 +16,7 @@ use naive_ptq::quantize::{
 };
 use naive_ptq::text::printable;
 
-use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, warn};
+use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, note, warn};
 use crate::progress::Progress;
 
 /// Quantize a float network to integers of 8 or 16 bits
@@ -298,6 +298,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let [ours, theirs] = [ours, theirs].map(serde_json::to_string);
             bail!("{}: its samples were made by {}, others by {}", path.display(), theirs?, ours?);
         }
+        if quantizer.observer().holds(&stats) {
+            bail!("{}: its samples are among those that were seen before", path.display());
+        }
         quantizer = quantizer.merge(stats);
     }
     let samples = quantizer.observer().samples();
@@ -318,6 +321,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let quantized = quantizer.quantize()?;
+    quantized.hints.iter().for_each(|hint| note("hint", hint));
     quantized.idle_rules.iter().for_each(|rule| warn(rule));
     quantized.losses.iter().for_each(|loss| warn(&loss.to_string()));
     if args.strict && !quantized.losses.is_empty() {

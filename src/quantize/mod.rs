@@ -7,6 +7,7 @@ mod choose_ranges;
 mod complete;
 mod correct_bias;
 mod export;
+mod hints;
 mod losses;
 mod outputs;
 mod params;

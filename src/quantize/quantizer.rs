@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::hints::hints;
 use super::losses::{DeadChannels, Findings, Loss, ValueSqnr, losses};
 use super::{
     Data, Defaults, Plan, Recipe, Report, Session, Settings, Step, choose_params, default_steps,
@@ -14,7 +15,7 @@ use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Preprocess, Samples, Workers, write_atomic};
 use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
-use crate::graph::Graph;
+use crate::graph::{Copies, Graph};
 use crate::lower::{Accumulator, IntGraph};
 use crate::onnx::{self, ImportOptions, PREPROCESS, RAW_INPUT};
 use crate::quant::{Scheme, Width};
@@ -97,10 +98,14 @@ impl Quantizer {
     /// Takes an imported network.
     ///
     /// # Errors
-    /// A network that is quantized already; the node that adds a mask without codes.
+    /// A network that is quantized already; the node that adds a mask without codes, or reads a constant that too many
+    /// others read.
     pub fn from_graph(mut graph: Graph) -> Result<Self> {
         prepare(&mut graph)?;
         check_masks(&graph)?;
+        // Before calibration, which takes long.
+        let mut copies = Copies::new();
+        graph.nodes.iter().try_for_each(|node| copies.take(&graph, node))?;
         if graph.has_codes() && graph.activations().all(|v| graph.values[v].quant.is_some()) {
             bail!(Invalid, "the network is quantized already");
         }
@@ -333,6 +338,7 @@ impl Quantizer {
             losses(float, params, &self.observer, &integer, self.threads)?;
         Ok(Quantized {
             graph,
+            hints: hints(float, &self.observer),
             losses,
             values,
             judged,
@@ -385,6 +391,8 @@ pub struct Quantized {
     pub widened: Vec<String>,
     /// Rules of the recipe that are for something, but change nothing of it.
     pub idle_rules: Vec<String>,
+    /// What is strange about the samples.
+    pub hints: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
     /// How exact each value is on `judged` of the samples.
@@ -419,6 +427,8 @@ pub struct Summary {
     pub widened: Vec<String>,
     /// Rules of the recipe that are for something, but change nothing of it.
     pub idle_rules: Vec<String>,
+    /// What is strange about the samples.
+    pub hints: Vec<String>,
     /// Values that have lost much.
     pub losses: Vec<Loss>,
     /// How exact each value is on `judged` of the samples.
@@ -454,6 +464,7 @@ impl Quantized {
             steps: self.steps.clone(),
             widened: self.widened.clone(),
             idle_rules: self.idle_rules.clone(),
+            hints: self.hints.clone(),
             losses: self.losses.clone(),
             values: self.values.clone(),
             judged: self.judged,
