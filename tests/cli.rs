@@ -590,3 +590,57 @@ fn errors() {
     ];
     assert_eq!(names, expected);
 }
+
+/// Images for a network of one channel are gray, and become the arrays that they were.
+#[test]
+#[cfg(feature = "images")]
+fn a_folder_of_images_feeds_a_network_of_one_channel() {
+    let dir = scratch();
+    let data =
+        naive_ptq::Dataset::open(fashion("calib.npz"), &Default::default()).unwrap().take(20);
+    let folder = dir.path().join("photos");
+    fs::create_dir(&folder).unwrap();
+    for i in 0..data.len() {
+        let pixels = data.sample(i).unwrap().data().iter().map(|&x| x as u8).collect();
+        let image = image::GrayImage::from_raw(28, 28, pixels).unwrap();
+        image.save(folder.join(format!("{i:02}.png"))).unwrap();
+    }
+    run(dir.path(), &format!("quantize FLOAT --calib CALIB --samples 20 {SCALE} -o arrays.onnx"));
+    run(dir.path(), &format!("quantize FLOAT --calib photos {SCALE} -o photos.onnx"));
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(read("arrays.onnx"), read("photos.onnx"));
+    let eval = |data: &str| {
+        let eval = format!("eval photos.onnx --data {data} --samples 20 --reference FLOAT --json");
+        json(dir.path(), &eval)["output_sqnr_db"].clone()
+    };
+    assert_eq!(eval("photos"), eval("CALIB"));
+}
+
+/// What comes of calibration data that cannot be right, or say little.
+#[test]
+fn strange_samples_are_named() {
+    let dir = scratch();
+    let path = dir.path();
+    let said = |args: &str| {
+        let output = run(path, args);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let whole = format!("quantize FLOAT --calib CALIB {SCALE} -o whole.onnx");
+    assert_eq!(said(&whole), "");
+    let one = said(&format!("{whole} --samples 1"));
+    assert!(one.contains("hint: calibrated on 1 sample: 100 or more are advised"), "{one}");
+    let unscaled = said("quantize FLOAT --calib CALIB -o unscaled.onnx");
+    assert!(unscaled.contains("is --scale 1/255 missing?"), "{unscaled}");
+    for part in ["a", "b"] {
+        let samples = if part == "a" { 40 } else { 60 };
+        said(&format!(
+            "quantize FLOAT --calib CALIB {SCALE} --samples {samples} --calib-stats {part}.json"
+        ));
+    }
+    for merged in ["--merge a.json a.json", "--merge b.json a.json", "--calib CALIB --merge a.json"]
+    {
+        let twice = format!("quantize FLOAT {merged} {SCALE} -o twice.onnx");
+        fails(path, &twice, &["a.json: its samples were seen before: each part is merged once"]);
+    }
+}

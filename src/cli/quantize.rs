@@ -298,8 +298,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let [ours, theirs] = [ours, theirs].map(serde_json::to_string);
             bail!("{}: its samples were made by {}, others by {}", path.display(), theirs?, ours?);
         }
-        if quantizer.observer().holds(&stats) {
-            bail!("{}: its samples are among those that were seen before", path.display());
+        let seen = quantizer.observer();
+        if seen.holds(&stats) || stats.holds(seen) {
+            bail!("{}: its samples were seen before: each part is merged once", path.display());
         }
         quantizer = quantizer.merge(stats);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::images;
 use super::npy::{Array, read_npy};
-use super::preprocess::Preprocess;
+use super::preprocess::{Layout, Preprocess};
 use super::rows::Rows;
 use crate::error::{Context, Result, bail};
 use crate::tensor::{Shape, Tensor};
@@ -36,12 +36,12 @@ impl Column {
         }
     }
 
-    /// Row `i` as `[1, …]`; an image is cut and resized.
-    pub fn row(&self, i: usize, preprocess: &Preprocess) -> Result<Tensor<f32>> {
+    /// Row `i` as `[1, …]`; an image is cut and resized, and gray if that is asked for.
+    pub fn row(&self, i: usize, preprocess: &Preprocess, gray: bool) -> Result<Tensor<f32>> {
         match &self.kind {
             Kind::Array(rows) => Ok(rows.get(i)?.to_f32()),
             Kind::Files(paths) if is_npy(&paths[i]) => with_axis(read(&paths[i])?.to_f32()),
-            Kind::Files(paths) => images::read(&paths[i], preprocess).in_file(&paths[i]),
+            Kind::Files(paths) => images::read(&paths[i], preprocess, gray).in_file(&paths[i]),
         }
     }
 
@@ -66,8 +66,19 @@ impl Column {
                 ),
             },
             Kind::Files(paths) if paths.is_empty() => bail!(Invalid, "no samples"),
-            Kind::Files(_) => Ok(self.row(0, preprocess)?.shape()[1..].to_vec()),
+            Kind::Files(_) => Ok(self.row(0, preprocess, false)?.shape()[1..].to_vec()),
         }
+    }
+
+    /// What is left of the shape `row` if images have one channel.
+    pub fn gray_shape(&self, row: &[usize], preprocess: &Preprocess) -> Option<Shape> {
+        let channel = match preprocess.layout {
+            Layout::Nchw => 0,
+            Layout::Nhwc => row.len().checked_sub(1)?,
+        };
+        let mut gray = row.to_vec();
+        *gray.get_mut(channel).filter(|channels| **channels == 3)? = 1;
+        self.has_images().then_some(gray)
     }
 
     /// Whether a row is an image.

@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub batch: Option<usize>,
     /// The last axis becomes axis 1.
     pub channels_first: bool,
+    /// Images have one channel.
+    pub gray: bool,
     /// Whether numbers are scaled and shifted.
     pub prepared: bool,
 }
@@ -42,12 +44,12 @@ impl Place {
         preprocess: &Preprocess,
     ) -> Result<Tensor<f32>> {
         let rows = self.batch.unwrap_or(1);
-        let mut x = column.row(i * rows, preprocess)?;
+        let mut x = column.row(i * rows, preprocess, self.gray)?;
         if rows > 1 {
             let shape = [&[rows], &x.shape()[1..]].concat();
             let mut data = x.into_data();
             for k in 1..rows {
-                let next = column.row(i * rows + k, preprocess)?;
+                let next = column.row(i * rows + k, preprocess, self.gray)?;
                 if next.shape()[1..] != shape[1..] {
                     bail!(Shape, "{:?} and {:?} in one batch", &shape[1..], &next.shape()[1..]);
                 }
@@ -182,14 +184,33 @@ impl<'a> Offer<'a> {
         Ok(Fit { places, labels: labels.transpose()?, samples, batch })
     }
 
-    /// How the column becomes this input.
+    /// How the column becomes this input: with one channel, if images fit only so.
     fn place(&self, column: usize, name: &str, wanted: &[usize]) -> Result<Place> {
         let row = self.columns[column].row_shape(self.preprocess)?;
+        let placed = self.place_row(column, name, wanted, &row);
+        match (placed, self.columns[column].gray_shape(&row, self.preprocess)) {
+            (Err(error), Some(gray)) => match self.place_row(column, name, wanted, &gray) {
+                Ok(place) => Ok(Place { gray: true, ..place }),
+                Err(_) => Err(error),
+            },
+            (placed, _) => placed,
+        }
+    }
+
+    /// The same for rows of the shape `row`.
+    fn place_row(
+        &self,
+        column: usize,
+        name: &str,
+        wanted: &[usize],
+        row: &[usize],
+    ) -> Result<Place> {
         let batch = (row.len() + 1 == wanted.len()).then(|| wanted[0]);
-        let place = |channels_first| Place { column, batch, channels_first, prepared: false };
+        let place =
+            |channels_first| Place { column, batch, channels_first, gray: false, prepared: false };
         let (whole, got) = match batch {
-            Some(_) => (&wanted[1..], [&[1], &row[..]].concat()),
-            None => (wanted, row.clone()),
+            Some(_) => (&wanted[1..], [&[1], row].concat()),
+            None => (wanted, row.to_vec()),
         };
         let front = |axis: usize| {
             let (head, tail) = row.split_at(axis.min(row.len()));

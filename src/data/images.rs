@@ -12,8 +12,8 @@ use crate::tensor::Tensor;
 /// Of an image that is decoded: 400 MB.
 const MAX_PIXELS: u64 = 1 << 27;
 
-/// The image at `path` as a sample of values 0…255 in three channels, cut and resized.
-pub(super) fn read(path: &Path, preprocess: &Preprocess) -> Result<Tensor<f32>> {
+/// The image at `path` as a sample of values 0…255 in three channels, or one, cut and resized.
+pub(super) fn read(path: &Path, preprocess: &Preprocess, gray: bool) -> Result<Tensor<f32>> {
     let decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder().map_err(error)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
@@ -22,17 +22,26 @@ pub(super) fn read(path: &Path, preprocess: &Preprocess) -> Result<Tensor<f32>> 
     let image = DynamicImage::from_decoder(decoder).map_err(error)?;
     let image = preprocess.frame(image.into_rgb8())?;
     let (height, width) = (image.height() as usize, image.width() as usize);
-    let pixels = image.into_raw();
+    let (pixels, channels) = match gray {
+        false => (image.into_raw(), 3),
+        true => (image.pixels().map(|pixel| luma(pixel.0)).collect(), 1),
+    };
     match preprocess.layout {
         Layout::Nhwc => {
-            Tensor::new([1, height, width, 3], pixels.into_iter().map(f32::from).collect())
+            let data = pixels.into_iter().map(f32::from).collect();
+            Tensor::new([1, height, width, channels], data)
         }
         Layout::Nchw => {
-            let channel = |c| pixels.iter().skip(c).step_by(3).map(|&v| f32::from(v));
-            let data = channel(0).chain(channel(1)).chain(channel(2));
-            Tensor::new([1, 3, height, width], data.collect())
+            let channel = |c| pixels.iter().skip(c).step_by(channels).map(|&v| f32::from(v));
+            Tensor::new([1, channels, height, width], (0..channels).flat_map(channel).collect())
         }
     }
+}
+
+/// How bright a pixel is: `0.299·R + 0.587·G + 0.114·B`, rounded.
+fn luma([r, g, b]: [u8; 3]) -> u8 {
+    let [r, g, b] = [r, g, b].map(u32::from);
+    ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
 }
 
 /// The image at `path` as a map of classes, `[height, width]`: its gray values.
@@ -66,6 +75,21 @@ mod tests {
     use super::super::Dataset;
     use super::*;
 
+    /// As Pillow's `convert("L")`.
+    #[test]
+    fn gray_is_how_bright_a_pixel_is() {
+        assert_eq!([[10, 20, 30], [255, 0, 128]].map(luma), [18, 91]);
+        assert!((0..=255).all(|gray| luma([gray; 3]) == gray));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        RgbImage::from_pixel(3, 2, image::Rgb([10, 20, 30])).save(&path).unwrap();
+        for (layout, shape) in [(Layout::Nchw, [1, 1, 2, 3]), (Layout::Nhwc, [1, 2, 3, 1])] {
+            let preprocess = Preprocess { layout, ..Preprocess::default() };
+            let sample = read(&path, &preprocess, true).unwrap();
+            assert_eq!((sample.shape(), sample.data()), (&shape[..], &[18.0; 6][..]));
+        }
+    }
+
     #[test]
     fn huge_images_are_refused_before_they_are_decoded() {
         let dir = tempfile::tempdir().unwrap();
@@ -76,7 +100,7 @@ mod tests {
         let crc = crc(&bytes[12..29]).to_be_bytes();
         bytes[29..33].copy_from_slice(&crc);
         fs::write(&path, bytes).unwrap();
-        let error = read(&path, &Preprocess::default()).unwrap_err().to_string();
+        let error = read(&path, &Preprocess::default(), false).unwrap_err().to_string();
         assert!(error.starts_with("an image of 16384×16384 pixels; at most"), "{error}");
     }
 
@@ -106,6 +130,6 @@ mod tests {
         let path = dir.path().join("a.png");
         let image = RgbaImage::from_pixel(1, 1, image::Rgba([1, 2, 3, 0]));
         DynamicImage::from(image).save(&path).unwrap();
-        assert_eq!(read(&path, &Preprocess::default()).unwrap().data(), [1.0, 2.0, 3.0]);
+        assert_eq!(read(&path, &Preprocess::default(), false).unwrap().data(), [1.0, 2.0, 3.0]);
     }
 }

@@ -17,7 +17,8 @@
 //!
 //! A row of an array, or an image, is read and decoded when it is asked for; only a compressed array is held in
 //! memory, in the dtype of the file. An image always
-//! becomes RGB with 8 bits per channel: gray is repeated, transparency dropped. Its EXIF orientation is
+//! becomes RGB with 8 bits per channel: gray is repeated, transparency dropped. Of an input of one channel it becomes gray once it
+//! is cut and resized: `⌊(19595·R + 38470·G + 7471·B + 32768) / 65536⌋`, the luma of ITU-R BT.601. Its EXIF orientation is
 //! ignored.
 
 mod atomic;
@@ -187,7 +188,13 @@ impl Dataset {
             if self.channels_first && row.len() > 1 {
                 batch[1..].rotate_right(1);
             }
-            let both = vec![batch, row];
+            let mut both = vec![batch, row.clone()];
+            if let Some(mut gray) = column.gray_shape(&row, preprocess) {
+                if self.channels_first {
+                    gray.rotate_right(1);
+                }
+                both.extend([[&[1], &gray[..]].concat(), gray]);
+            }
             if matches!(self.fit.places[..], [Place { column, .. }] if column == i) {
                 shapes.insert(String::new(), both.clone());
             }

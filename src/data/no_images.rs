@@ -8,7 +8,7 @@ use crate::error::{Result, bail};
 use crate::tensor::Tensor;
 
 /// Refuses the image.
-pub(super) fn read(_: &Path, _: &Preprocess) -> Result<Tensor<f32>> {
+pub(super) fn read(_: &Path, _: &Preprocess, _: bool) -> Result<Tensor<f32>> {
     bail!(Unsupported, "an image, by a build without the feature \"images\"")
 }
 
