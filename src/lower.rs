@@ -12,6 +12,7 @@ use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
 use crate::ops::clip::code_limits;
 use crate::ops::product::is_wide;
 use crate::ops::recode::RecodeInt;
+use crate::ops::table::TableInt;
 use crate::ops::transpose::TransposeInt;
 use crate::ops::{
     IntOp, Lowering, Op, Operand, Order, OutputParams, Role, Wants, channels_first, image,
@@ -185,6 +186,7 @@ fn lower_with(
         ids: vec![None; graph.values.len()],
         moved: vec![None; graph.values.len()],
         recoded: HashMap::new(),
+        table_codes: MOST_CODES,
         int: IntGraph { name: graph.name.clone(), ..IntGraph::default() },
     };
     for &input in &graph.inputs {
@@ -229,6 +231,9 @@ fn spatial(graph: &Graph) -> Vec<bool> {
     spatial
 }
 
+/// Of all tables of functions: 1024 from codes of 16 bits.
+const MOST_CODES: usize = 1 << 26;
+
 struct Lowerer<'a> {
     graph: &'a Graph,
     index: Index,
@@ -241,6 +246,8 @@ struct Lowerer<'a> {
     moved: Vec<Option<ValueId>>,
     /// The copies of an integer value in other codes.
     recoded: HashMap<ValueId, Vec<ValueId>>,
+    /// How many codes tables may still have.
+    table_codes: usize,
     int: IntGraph,
 }
 
@@ -364,6 +371,12 @@ impl Lowerer<'_> {
         let moves_codes = node.op.output_params() == OutputParams::SameAsInput;
         if !moves_codes || (x == y.quant && clamp == y.quant.code_range()) {
             let op = self.lower_op(node, &inputs, output, clamp)?;
+            if let IntOp::Unary(TableInt(codes)) | IntOp::Function(TableInt(codes)) = &op {
+                match self.table_codes.checked_sub(codes.len()) {
+                    Some(left) => self.table_codes = left,
+                    None => bail!(Unsupported, "tables of more than {MOST_CODES} codes together"),
+                }
+            }
             self.push(name, &node.name, op, inputs, output);
             return Ok(());
         }

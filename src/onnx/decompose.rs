@@ -309,10 +309,14 @@ fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
     let mut start = 0;
     for (size, output) in sizes.into_iter().zip(&steps.proto.output) {
         let part = Op::Slice(Slice::of(&shape, axis, start, size));
+        start += size;
+        let Importer { read, outputs, .. } = &*steps.importer;
+        if !read.contains(output.as_str()) && !outputs.contains(output.as_str()) {
+            continue;
+        }
         let v = steps.importer.emit(output, part, vec![x], output)?;
         let known = integers.map_or(Known::Value(v), |(_, of)| Known::Index(v, of));
         steps.importer.define(output, known)?;
-        start += size;
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::tensor::{MAX_RANK, Shape, Tensor};
 
 /// Largest number of elements of an activation: 1 GiB as `f32`.
 const MAX_ELEMENTS: usize = 1 << 28;
+/// Of a network; a file may say many of them in few bytes.
+const MAX_NODES: usize = 1 << 18;
 
 /// Shapes of inputs whose axes the file leaves open, by name.
 pub type InputShapes = BTreeMap<String, Shape>;
@@ -178,6 +180,9 @@ impl Importer<'_> {
         inputs: Vec<ValueId>,
         output: &str,
     ) -> Result<ValueId> {
+        if self.graph.nodes.len() >= MAX_NODES {
+            bail!(Unsupported, "a network of more than {MAX_NODES} nodes");
+        }
         let shapes: Vec<&[usize]> =
             inputs.iter().map(|&v| self.graph.values[v].shape.as_slice()).collect();
         let shape = op.infer_shape(&shapes)?;

@@ -280,3 +280,23 @@ fn work_is_linear_in_the_number_of_nodes() {
     graph(&mut split).node.push(NodeProto { output: outputs.collect(), ..node });
     soon(&split).unwrap();
 }
+
+/// A Split of many results makes nodes of those that are used; a network has not too many nodes.
+#[test]
+fn results_of_a_split_are_taken_if_they_are_used() {
+    let count = 300_000;
+    let names: Vec<String> = (0..count).map(|i| format!("o{i}")).collect();
+    let split = |used: usize| {
+        let mut split = node("Split", &["x"], "o0");
+        split.output = names.clone();
+        let mut nodes = vec![split.with(int("axis", 1))];
+        nodes.extend((0..used).map(|i| node("Relu", &[&names[i]], &format!("r{i}"))));
+        nodes.push(node("Relu", &["o0"], "y"));
+        let mut model = model(nodes, vec![]);
+        graph(&mut model).input = vec![value("x", &[1, count as i64])];
+        model
+    };
+    assert_eq!(soon(&split(2)).unwrap().nodes.len(), 5);
+    let error = soon(&split(count)).unwrap_err().to_string();
+    assert!(error.contains("a network of more than 262144 nodes"), "{error}");
+}
