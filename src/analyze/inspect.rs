@@ -12,7 +12,7 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::lower::{Accumulator, IntGraph, IntNode, lower_all};
 use crate::ops::Role;
 use crate::quant::{QuantParams, Scheme};
-use crate::quantize::prepare;
+use crate::quantize::{RoundedBias, prepare, rounded_biases};
 
 /// The facts of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,6 +30,8 @@ pub struct Inspection {
     pub constant_bytes: Option<usize>,
     /// Constants that have 4 bits in the file and take 8 here.
     pub widened: Vec<String>,
+    /// Biases that are real in the file, and are off by a step of their result or more as integers.
+    pub rounded_biases: Vec<RoundedBias>,
     /// What the caller gives.
     pub inputs: Vec<ValueReport>,
     /// What the caller gets.
@@ -141,6 +143,7 @@ impl Inspection {
                 (coverage, whole.then_some(integer))
             }
         };
+        let file = graph;
         let graph = if integer.is_some() { &prepared } else { graph };
         let bounds = integer.iter().flat_map(|g| &g.nodes);
         let bounds: HashMap<&str, Option<i64>> =
@@ -160,6 +163,7 @@ impl Inspection {
             },
             constant_bytes: integer.as_ref().map(emit::constant_bytes),
             widened: graph.widened.clone(),
+            rounded_biases: rounded_biases(file, &prepared),
             inputs: graph.inputs.iter().map(value).collect(),
             outputs: graph.outputs.iter().map(value).collect(),
             parameters: graph.parameters(),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use naive_ptq::analyze::{Inspection, LayerReport, LoweredReport, QuantReport, ValueReport};
 use naive_ptq::onnx;
+use naive_ptq::quantize::RoundedBias;
 use naive_ptq::text::printable;
 
 use crate::args::ShapeArgs;
@@ -52,6 +53,10 @@ fn text(facts: &Inspection) -> String {
         (facts.ram_bytes.c, facts.ram_bytes.rust, facts.constant_bytes)
     {
         text += &format!("\nRAM {c} bytes in C, {rust} in Rust; constants {constants} bytes");
+    }
+    for RoundedBias { bias, result, steps, .. } in &facts.rounded_biases {
+        let (bias, result) = (printable(bias), printable(result));
+        text += &format!("\nbias \"{bias}\" is rounded by up to {steps:.1} steps of \"{result}\"");
     }
     for name in &facts.widened {
         text += &format!(

@@ -30,6 +30,7 @@ use crate::passes;
 use crate::quant::{QuantParams, Range};
 use crate::tensor::Tensor;
 
+pub use bias::{RoundedBias, rounded_biases};
 pub use complete::complete_params;
 pub use correct_bias::BiasCorrection;
 pub use export::export_checked;

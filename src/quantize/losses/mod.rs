@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
+use super::bias::rounded_by;
 use super::{Params, limits};
 use crate::calibrate::Observer;
 use crate::calibrate::histogram::Histogram;
@@ -86,7 +87,8 @@ pub enum LossKind {
     Clipped,
     /// Most of its channels have fewer than 8 codes.
     SmallChannels,
-    /// Codes of a bias are clipped, or scales of weights had to be raised for it, and the weights are lost.
+    /// Codes of a bias are clipped, or coarse beside those of the result, or scales of weights had to be raised for it, and
+    /// the weights are lost.
     Bias,
     /// It never changes.
     Constant,
@@ -281,6 +283,12 @@ impl Losses<'_> {
                         let what = format!("has {clipped} numbers beyond 32 bits");
                         let remedy = "its weights are too small beside it: scale them in the model";
                         self.found(v, LossKind::Bias, clipped as f64, what, remedy);
+                    }
+                    let steps = rounded_by(real, params, y.scale[0]);
+                    if clipped == 0 && steps >= FEW {
+                        let what = format!("is rounded by up to {steps:.0} steps of the result");
+                        let remedy = "give 16 bits to what its weights are multiplied with";
+                        self.found(v, LossKind::Bias, steps, what, remedy);
                     }
                 }
                 Role::Activation => {}

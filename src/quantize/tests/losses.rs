@@ -232,3 +232,37 @@ fn dead_channels_are_losses_if_quantization_made_them() {
     let found = found(net, y, samples, SCALE.per_tensor());
     assert_eq!(kinds(&found), [("c1", SmallChannels), ("v2", Dead)], "{found:?}");
 }
+
+/// What differs by little is a result of 16 bits that is finer than the products that it is made of.
+#[test]
+fn biases_that_are_coarse_beside_their_results_are_named() {
+    let net = || {
+        let mut net = Net::new(0);
+        let x = net.input(&[1, 2]);
+        let w = net.constant(Tensor::new([2, 1], vec![1.0, -1.0]).unwrap());
+        let b = net.constant(Tensor::from_vec(vec![0.002]));
+        let y = net.node(Op::Linear(Linear { transposed: false }), &[x, w, b]);
+        net.finish(&[y])
+    };
+    let pairs: Vec<_> =
+        samples(2, |_| 1.0).into_iter().map(|x| vec![x[0], x[0] + x[1] / 1000.0]).collect();
+    for (width, is_named) in [(Width::W8, false), (Width::W16, true)] {
+        let float = net();
+        let as_asked = |quantizer: Quantizer| quantizer.output_width(width);
+        let quantized = quantized(float.clone(), pairs.clone(), as_asked);
+        let of_bias = quantized.losses.iter().find(|loss| loss.kind == Bias);
+        assert_eq!(of_bias.is_some(), is_named, "{:?}", quantized.losses);
+        // The same of a file in which it is real.
+        let bias = quantized.graph.nodes[0].inputs[2];
+        let mut file = quantized.graph.clone();
+        let real = float.real_constant(float.nodes[0].inputs[2]).unwrap();
+        file.values[bias] = Value::real("b", real.clone());
+        let mut prepared = file.clone();
+        complete_params(&mut prepared).unwrap();
+        let rounded = rounded_biases(&file, &prepared);
+        assert_eq!(rounded.len(), is_named as usize, "{rounded:?}");
+        if let (Some(loss), [rounded]) = (of_bias, &rounded[..]) {
+            assert!(loss.number > 8.0 && (loss.number - rounded.steps).abs() < 1.0, "{rounded:?}");
+        }
+    }
+}
