@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::codes::Codes;
 use crate::error::{Context, Error, Result, bail};
 use crate::graph::{Constant, Graph, Index, Node, Value, ValueId};
+use crate::onnx::classes;
 use crate::ops::clip::code_limits;
 use crate::ops::product::is_wide;
 use crate::ops::recode::RecodeInt;
@@ -77,6 +78,8 @@ pub struct IntNode {
 pub struct IntGraph {
     /// Name of the network.
     pub name: String,
+    /// What the file calls the classes, if it does.
+    pub classes: Vec<String>,
     /// Activations, and constants that are arguments.
     pub values: Vec<IntValue>,
     /// Nodes; each comes after those whose results it uses.
@@ -187,7 +190,11 @@ fn lower_with(
         moved: vec![None; graph.values.len()],
         recoded: HashMap::new(),
         table_codes: MOST_CODES,
-        int: IntGraph { name: graph.name.clone(), ..IntGraph::default() },
+        int: IntGraph {
+            name: graph.name.clone(),
+            classes: classes(&graph.metadata),
+            ..IntGraph::default()
+        },
     };
     for &input in &graph.inputs {
         let order = if lowerer.spatial[input] { Order::ChannelsLast } else { Order::Plain };

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, Samples, check_folder, update_folder, write_folder};
-use naive_ptq::emit::{self, File, TARGETS, Target, TestVector};
+use naive_ptq::emit::{self, ByteOrder, Layout, Network, Project, TARGETS, Target, TestVector};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 use naive_ptq::model::Model;
@@ -22,26 +22,38 @@ use naive_ptq::quant::Width;
 /// Of all test vectors together, which are source code.
 const MAX_CODES: usize = 1 << 24;
 
-/// Write a quantized network as source code, C99 or no_std Rust, that computes the same bits
+/// Write quantized networks as source code, C99 or no_std Rust, that computes the same bits
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{DATA_HELP}
 
 Examples:
   naive-ptq deploy int8.onnx --target c -o net/ && make -C net test
   naive-ptq deploy int8.onnx --target rust -o net-rs/ --name keywords
+  naive-ptq deploy find.onnx tell.onnx --target c -o nets/ --name find,tell
+  naive-ptq deploy int8.onnx --target c -o net/ --project cmake --weights-blob
   naive-ptq deploy int8.onnx --target c -o net/ --test-vectors 10 --data test.npz"))]
 pub struct Args {
-    /// The quantized model
-    model: PathBuf,
+    /// The quantized model; several share one folder and their kernels
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
     /// The language
     #[arg(long, value_parser = target())]
     target: &'static dyn Target,
     /// The folder that is written
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// What names of files and functions begin with
-    #[arg(long, default_value = "net")]
-    name: String,
+    /// What names of files and functions begin with; of several models one for each, with commas
+    #[arg(long, default_value = "net", value_delimiter = ',')]
+    name: Vec<String>,
+    /// In C: one .c file that includes nothing but its header
+    #[arg(long)]
+    single_file: bool,
+    /// In C: long constants as one binary file, in this order of bytes
+    #[arg(long, value_name = "ORDER", num_args = 0..=1, require_equals = true, default_missing_value = "little", value_parser = order())]
+    weights_blob: Option<ByteOrder>,
+    /// In C: the files that a project of this kind expects
+    #[arg(long, value_name = "KIND", default_value = "make", value_parser = project())]
+    project: Project,
     /// How many inputs to write with the outputs that they must give
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=65_536))]
     test_vectors: u32,
@@ -72,49 +84,93 @@ fn target() -> impl TypedValueParser<Value = &'static dyn Target> {
         .try_map(|name| emit::target(&name).ok_or("no target"))
 }
 
+/// An order of bytes by its name.
+fn order() -> impl TypedValueParser<Value = ByteOrder> {
+    let find = |name: String| ByteOrder::ALL.into_iter().find(|(_, known)| *known == name);
+    PossibleValuesParser::new(ByteOrder::ALL.map(|(_, name)| name))
+        .try_map(move |name| find(name).map(|(order, _)| order).ok_or("no order"))
+}
+
+/// A kind of project by its name.
+fn project() -> impl TypedValueParser<Value = Project> {
+    let find = |name: String| Project::ALL.into_iter().find(|(_, known, _)| *known == name);
+    let values = Project::ALL.map(|(_, name, about)| PossibleValue::new(name).help(about));
+    PossibleValuesParser::new(values)
+        .try_map(move |name| find(name).map(|(project, ..)| project).ok_or("no project"))
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     check_folder(&args.output)?;
-    let count = args.test_vectors as usize;
-    let open = |path: &PathBuf| args.preprocess.open(path, None, &args.model);
-    let (graph, data) = match args.data.as_ref().map(open).transpose()? {
-        Some(data) => {
-            let (graph, data) = quantized_for(&args.model, &args.shapes, data)?;
-            (graph, Some(data))
-        }
-        None => (quantized(&args.model, &args.shapes, None)?, None),
-    };
-    let reference = IntExecutor::new(graph.clone());
-    let codes: usize =
-        graph.inputs.iter().chain(&graph.outputs).map(|&v| graph.values[v].len()).sum();
-    if count.saturating_mul(codes) > MAX_CODES {
-        bail!("--test-vectors {count}: each has {codes} codes, and all at most {MAX_CODES}");
+    let (models, names) = (&args.models, &args.name);
+    if models.len() != names.len() {
+        let (models, names) = (models.len(), names.len());
+        bail!("{models} models and {names} names: --name takes one for each, with commas between");
     }
-    let bar = Progress::new("computing test vectors", count);
-    let vector = |x: &[Tensor<f32>]| {
-        bar.inc();
-        TestVector::new(&reference, x)
-    };
-    let vectors = match &data {
-        Some(data) if data.len() < count => {
-            bail!("--test-vectors {count}: the data has {} samples", data.len())
-        }
-        Some(data) => {
-            (0..count).map(|i| vector(&data.get(i)?)).collect::<naive_ptq::Result<Vec<_>>>()?
-        }
-        None => (0..count)
-            .map(|i| vector(&random_inputs(&graph, i as u64)))
-            .collect::<naive_ptq::Result<Vec<_>>>()?,
-    };
-    drop(bar);
-    let files = args.target.files(&graph, &args.name, &vectors)?;
+    if models.len() > 1 && args.data.is_some() {
+        bail!("--data is for one model: the test vectors of several are random");
+    }
+    let nets = models.iter().map(|model| Net::read(args, model)).collect::<Result<Vec<_>, _>>()?;
+    let networks = nets.iter().zip(names);
+    let networks =
+        networks.map(|(net, name)| Network { graph: &net.graph, name, vectors: &net.vectors });
+    let networks: Vec<Network> = networks.collect();
+    let layout =
+        Layout { single_file: args.single_file, blob: args.weights_blob, project: args.project };
+    let files = args.target.package(&networks, &layout)?;
     match args.force {
         true => update_folder(&args.output, &files, &emit::written_files(&args.output))?,
         false => write_folder(&args.output, &files)?,
     }
-    report(args, &graph, &files)?;
-    data.iter().try_for_each(|data| warn_clipped(&Model::Int(graph.clone()), data))?;
+    report(args, &networks, &layout, &files)?;
+    for net in nets {
+        net.data.iter().try_for_each(|data| warn_clipped(&Model::Int(net.graph.clone()), data))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A network with its test vectors, and the data that they are of.
+struct Net {
+    graph: Arc<IntGraph>,
+    vectors: Vec<TestVector>,
+    data: Option<Dataset>,
+}
+
+impl Net {
+    fn read(args: &Args, model: &Path) -> anyhow::Result<Self> {
+        let count = args.test_vectors as usize;
+        let open = |path: &PathBuf| args.preprocess.open(path, None, model);
+        let (graph, data) = match args.data.as_ref().map(open).transpose()? {
+            Some(data) => {
+                let (graph, data) = quantized_for(model, &args.shapes, data)?;
+                (graph, Some(data))
+            }
+            None => (quantized(model, &args.shapes, None)?, None),
+        };
+        let reference = IntExecutor::new(graph.clone());
+        let codes: usize =
+            graph.inputs.iter().chain(&graph.outputs).map(|&v| graph.values[v].len()).sum();
+        if count.saturating_mul(codes) > MAX_CODES {
+            bail!("--test-vectors {count}: each has {codes} codes, and all at most {MAX_CODES}");
+        }
+        let bar = Progress::new("computing test vectors", count);
+        let vector = |x: &[Tensor<f32>]| {
+            bar.inc();
+            TestVector::new(&reference, x)
+        };
+        let vectors = match &data {
+            Some(data) if data.len() < count => {
+                bail!("--test-vectors {count}: the data has {} samples", data.len())
+            }
+            Some(data) => {
+                (0..count).map(|i| vector(&data.get(i)?)).collect::<naive_ptq::Result<Vec<_>>>()?
+            }
+            None => (0..count)
+                .map(|i| vector(&random_inputs(&graph, i as u64)))
+                .collect::<naive_ptq::Result<Vec<_>>>()?,
+        };
+        Ok(Self { graph, vectors, data })
+    }
 }
 
 /// The integer network of a quantized model, and the data as they fit it.
@@ -162,25 +218,45 @@ fn random_inputs(graph: &IntGraph, seed: u64) -> Vec<Tensor<f32>> {
     inputs.map(&mut random).collect()
 }
 
-fn report(args: &Args, graph: &IntGraph, files: &[File]) -> anyhow::Result<()> {
-    let (memory, constants) = (args.target.memory(graph), emit::constant_bytes(graph));
+fn report(
+    args: &Args,
+    networks: &[Network],
+    layout: &Layout,
+    files: &[(String, Vec<u8>)],
+) -> anyhow::Result<()> {
     if args.json {
-        let summary = json!({
-            "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>(),
-            "ram_bytes": memory.size, "ram_bound_bytes": memory.bound, "constant_bytes": constants,
-        });
+        let needs = |network: &Network| {
+            let memory = args.target.memory(network.graph);
+            let constants = emit::constant_bytes(network.graph);
+            json!({"ram_bytes": memory.size, "ram_bound_bytes": memory.bound, "constant_bytes": constants})
+        };
+        let mut summary = match networks {
+            [one] => needs(one),
+            _ => {
+                let all = networks.iter().map(|network| (network.name.to_owned(), needs(network)));
+                json!({"networks": all.collect::<serde_json::Map<_, _>>()})
+            }
+        };
+        summary["files"] = files.iter().map(|(name, _)| name.as_str()).collect();
         say!("{summary:#}");
         return Ok(());
     }
     say!("wrote {} files to {}", files.len(), args.output.display());
-    say!(
-        "RAM        {:8} bytes: inputs, outputs and everything between; no plan needs less than {}",
-        memory.size,
-        memory.bound
-    );
-    say!("constants  {constants:8} bytes of flash, and the code");
+    for network in networks {
+        if networks.len() > 1 {
+            say!("{}", network.name);
+        }
+        let memory = args.target.memory(network.graph);
+        say!(
+            "RAM        {:8} bytes: inputs, outputs and everything between; no plan needs less than {}",
+            memory.size,
+            memory.bound
+        );
+        let constants = emit::constant_bytes(network.graph);
+        say!("constants  {constants:8} bytes of flash, and the code");
+    }
     if args.test_vectors > 0 {
-        say!("next       {}", args.target.test(&args.output));
+        say!("next       {}", args.target.test(&args.output, layout));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 mod c;
 mod rust;
 
-pub use c::constant_bytes;
+pub use c::{ByteOrder, Layout, Network, Project, constant_bytes};
 #[cfg(test)]
 mod tests;
 mod written;
@@ -49,6 +49,24 @@ pub trait Target: fmt::Debug + Sync {
     /// A name that is no identifier; a node whose operator the target does not have.
     fn files(&self, graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>>;
 
+    /// The files of several networks in one folder, in another layout perhaps.
+    ///
+    /// # Errors
+    /// What [`files`](Self::files) refuses; more than one network, or a layout, that the target does not have.
+    fn package(&self, networks: &[Network], layout: &Layout) -> Result<Vec<(String, Vec<u8>)>> {
+        match networks {
+            [one] if *layout == Layout::default() => {
+                let files = self.files(one.graph, one.name, one.vectors)?.into_iter();
+                Ok(files.map(|(name, text)| (name, text.into_bytes())).collect())
+            }
+            _ => bail!(
+                Unsupported,
+                "target \"{}\" takes one network, and has one layout of its files",
+                self.name()
+            ),
+        }
+    }
+
     /// Beside the files, a program that reads inputs from standard input and writes outputs, and what each
     /// layer computed, to standard output.
     fn runner(&self, graph: &IntGraph, name: &str) -> File;
@@ -61,7 +79,7 @@ pub trait Target: fmt::Debug + Sync {
     fn builds(&self) -> &'static [Build];
 
     /// The command that runs the tests in `folder`.
-    fn test(&self, folder: &Path) -> String;
+    fn test(&self, folder: &Path, layout: &Layout) -> String;
 }
 
 /// A path as a word of a command line.
@@ -306,55 +324,85 @@ pub fn check_name(name: &str) -> Result<()> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_lowercase());
     let rest = chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    let taken = RESERVED.contains(&name) || Op::folders().any(|folder| folder == name);
+    let taken = RESERVED.contains(&name)
+        || name.starts_with("naive_ptq")
+        || Op::folders().any(|folder| folder == name);
     match first && rest && !taken {
         true => Ok(()),
         false => bail!(
             Invalid,
             "\"{name}\" cannot be a network's name in C and Rust: expected lower case letters, digits \
-             and _, a letter first, no keyword, no operator, no header of C"
+             and _, a letter first, no keyword, no operator, no header of C, no device of Windows, not naive_ptq…"
         ),
     }
 }
 
-/// Keywords of C99 and Rust, headers of the C library, and names of files that are written beside the network's.
+/// Keywords of C99 and Rust, crates of its toolchain, headers of the C library, of POSIX and of Arduino, names that Windows
+/// gives no file, and names of files that are written beside the network's.
 const RESERVED: &[&str] = &[
     "abstract",
+    "aio",
     "alloc",
+    "alloca",
+    "arduino",
     "arith",
     "as",
     "assert",
     "async",
     "auto",
+    "aux",
     "await",
     "become",
     "box",
     "break",
+    "byteswap",
     "case",
     "char",
+    "com1",
+    "com2",
+    "com3",
+    "com4",
+    "com5",
+    "com6",
+    "com7",
+    "com8",
+    "com9",
     "complex",
+    "con",
     "const",
     "continue",
     "core",
+    "cpio",
     "crate",
     "ctype",
     "default",
+    "dirent",
+    "dlfcn",
     "do",
     "double",
     "dsp",
     "dyn",
     "else",
+    "endian",
     "enum",
     "errno",
     "extern",
     "false",
+    "fcntl",
+    "features",
     "fenv",
     "final",
     "float",
     "fn",
+    "fnmatch",
     "for",
+    "ftw",
     "gen",
+    "getopt",
+    "glob",
     "goto",
+    "grp",
+    "iconv",
     "if",
     "impl",
     "in",
@@ -362,32 +410,60 @@ const RESERVED: &[&str] = &[
     "int",
     "inttypes",
     "iso646",
+    "langinfo",
     "let",
+    "libgen",
+    "libintl",
     "limits",
     "locale",
     "long",
     "loop",
+    "lpt1",
+    "lpt2",
+    "lpt3",
+    "lpt4",
+    "lpt5",
+    "lpt6",
+    "lpt7",
+    "lpt8",
+    "lpt9",
     "macro",
     "main",
+    "malloc",
     "match",
     "math",
     "mod",
     "move",
+    "mqueue",
     "mut",
+    "netdb",
+    "networks",
+    "nul",
     "override",
+    "poll",
     "priv",
+    "prn",
+    "proc_macro",
     "product",
+    "pthread",
     "pub",
+    "pwd",
+    "reent",
     "ref",
+    "regex",
     "register",
     "restrict",
     "return",
+    "sched",
+    "search",
     "self",
+    "semaphore",
     "setjmp",
     "short",
     "signal",
     "signed",
     "sizeof",
+    "spawn",
     "static",
     "std",
     "stdalign",
@@ -402,9 +478,13 @@ const RESERVED: &[&str] = &[
     "stdlib",
     "stdnoreturn",
     "string",
+    "strings",
     "struct",
     "super",
     "switch",
+    "syslog",
+    "tar",
+    "termios",
     "test",
     "tgmath",
     "threads",
@@ -416,11 +496,14 @@ const RESERVED: &[&str] = &[
     "typedef",
     "typeof",
     "uchar",
+    "ulimit",
     "union",
+    "unistd",
     "unsafe",
     "unsigned",
     "unsized",
     "use",
+    "utime",
     "vectors",
     "virtual",
     "void",
@@ -429,5 +512,6 @@ const RESERVED: &[&str] = &[
     "wctype",
     "where",
     "while",
+    "wordexp",
     "yield",
 ];

@@ -23,7 +23,7 @@ use crate::testing::{
     started,
 };
 
-use super::{C, Rust, TARGETS, Target, TestVector, check_name};
+use super::{C, Layout, Rust, TARGETS, Target, TestVector, check_name};
 
 fn quantized(seed: u64, scheme: Scheme) -> Graph {
     let mut float = random_network(seed, 9);
@@ -241,20 +241,95 @@ fn plans_keep_what_is_still_read() {
 
 #[test]
 fn a_path_is_one_word_of_a_command() {
-    let next = |folder: &str| C.test(folder.as_ref());
+    let next = |folder: &str| C.test(folder.as_ref(), &Layout::default());
     assert_eq!(next("out/net"), "make -C out/net test");
     assert_eq!(next("my net"), "make -C 'my net' test");
     assert_eq!(next("it's"), r"make -C 'it'\''s' test");
-    assert_eq!(Rust.test("a b".as_ref()), "cargo test --manifest-path 'a b/Cargo.toml'");
+    assert_eq!(
+        Rust.test("a b".as_ref(), &Layout::default()),
+        "cargo test --manifest-path 'a b/Cargo.toml'"
+    );
 }
 
+/// Whatever compilers, their libraries, build tools or file systems know by the name: it is refused, or is nothing that is
+/// written by itself.
 #[test]
 fn names_are_identifiers() {
-    for name in ["net", "keywords_2", "a", "memcpy", "linux"] {
+    for name in [
+        "net",
+        "keywords_2",
+        "a",
+        "memcpy",
+        "linux",
+        "unix",
+        "int8_t",
+        "int8",
+        "uint8_t",
+        "null",
+        "net_h",
+        "x_t",
+        "class",
+        "new",
+        "and",
+        "delete",
+        "this",
+        "template",
+        "printf",
+        "exit",
+        "all",
+        "install",
+        "clean",
+        "arena",
+    ] {
         check_name(name).unwrap();
     }
-    for name in ["", "9x", "Net", "a-b", "int", "fn", "main", "stddef", "time", "x y", "ä", "_a"] {
-        assert!(check_name(name).is_err(), "{name}");
+    for name in [
+        "",
+        "9x",
+        "Net",
+        "a-b",
+        "x y",
+        "ä",
+        "_a",
+        "_Bool",
+        "NULL",
+        "I",
+        "int",
+        "main",
+        "fn",
+        "crate",
+        "self",
+        "async",
+        "union",
+        "assert",
+        "errno",
+        "stddef",
+        "time",
+        "features",
+        "unistd",
+        "strings",
+        "pthread",
+        "sched",
+        "arduino",
+        "naive_ptq",
+        "naive_ptq_2",
+        "networks",
+        "vectors",
+        "test",
+        "arith",
+        "dsp",
+        "conv",
+        "product",
+        "aux",
+        "nul",
+        "com1",
+        "core",
+        "std",
+        "alloc",
+        "proc_macro",
+    ] {
+        let error = check_name(name).unwrap_err().to_string();
+        assert!(error.contains(&format!("\"{name}\"")), "{error}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// In `net.h` and `lib.rs`: there is a network in the folder.
 const NETWORK: &str = "written by naive-ptq";
 /// Each other file that is emitted has one of these near its beginning.
-const MARKS: [&str; 13] = [
+const MARKS: [&str; 14] = [
     NETWORK,
     "`int.rs`",
     "`arith.rs`",
@@ -19,25 +19,28 @@ const MARKS: [&str; 13] = [
     "# make         compiles the network",
     "Runs the test vectors",
     "Test vectors of",
+    "naiveptq",
     "The outputs of the reference.",
     "# No dependencies, and no part of any workspace around it.",
 ];
-/// Where emitted files lie.
-const FOLDERS: [&str; 4] = ["", "src", "test", "tests"];
+/// Where emitted files lie, and in folders of `test`.
+const FOLDERS: [&str; 6] = ["", "src", "test", "tests", "zephyr", "examples/run"];
 
 /// The files, as paths in `folder`, that belong to a network written there before; none if there is none.
 pub fn written_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut is_network = false;
-    for sub in FOLDERS {
-        for entry in fs::read_dir(folder.join(sub)).into_iter().flatten().flatten() {
+    let entries = fs::read_dir(folder.join("test")).into_iter().flatten().flatten();
+    let of_networks = entries.map(|entry| Path::new("test").join(entry.file_name()));
+    for sub in FOLDERS.map(PathBuf::from).into_iter().chain(of_networks) {
+        for entry in fs::read_dir(folder.join(&sub)).into_iter().flatten().flatten() {
             let text = match entry.file_type() {
                 Ok(kind) if kind.is_file() => beginning(&entry.path()),
                 _ => continue,
             };
             is_network |= text.contains(NETWORK);
             if MARKS.iter().any(|mark| text.contains(mark)) {
-                files.push(Path::new(sub).join(entry.file_name()));
+                files.push(sub.join(entry.file_name()));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! ONNX files: a float network in, a quantized one out and in again. There is no format of our own.
 
+mod classes;
 mod control;
 mod cut;
 mod decompose;
@@ -20,6 +21,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub use classes::classes;
 pub use export::export;
 pub use import::{
     PREPROCESS, RAW_INPUT, import, import_with, imported_types, load, load_with, metadata,

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::{Net, SCHEMES};
 use crate::analyze::coverage;
-use crate::emit::{Build, File, Operators, TARGETS, Target, TestVector, emitters, operators};
+use crate::emit::{
+    Build, File, Layout, Operators, TARGETS, Target, TestVector, emitters, operators,
+};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::lower::{IntGraph, lower};
@@ -87,7 +89,7 @@ impl Target for Listing {
         &[]
     }
 
-    fn test(&self, _: &Path) -> String {
+    fn test(&self, _: &Path, _: &Layout) -> String {
         String::new()
     }
 }

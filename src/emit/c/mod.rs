@@ -1,16 +1,22 @@
 //! C99: `net.h`, `net.c`, the code of the operators that this network uses, a Makefile, and a program with
-//! test vectors.
+//! test vectors; or the same in another [layout](Layout).
 
+mod blob;
+mod package;
 mod prefix;
+mod project;
 
 use std::fmt::Write;
 use std::path::Path;
 
-use prefix::deployed;
+pub use blob::ByteOrder;
+use blob::{Blob, HEAD, MAGIC, ORDER_MARK};
+pub use package::{Layout, Network};
+pub use project::Project;
 
 use super::{
-    Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, emitters,
-    fill, fnv1a, is_nothing, list, operators, word,
+    Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, fill,
+    fnv1a, is_nothing, list, operators, word,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
@@ -40,27 +46,19 @@ impl Target for C {
     }
 
     fn files(&self, graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
-        super::check(graph, name)?;
-        let emitter = Emitter::new(graph, name, emitters(graph, self)?);
-        let mut files = vec![
-            (format!("{name}.h"), emitter.header()),
-            (format!("{name}.c"), emitter.source()),
-            (ARITH.file.into(), deployed(&ARITH)),
-            ("Makefile".into(), emitter.fill(include_str!("Makefile.in"), &[])),
-        ];
-        let sources = emitter.sources();
-        files.extend(sources.into_iter().map(|source| (source.file.into(), deployed(source))));
-        if !vectors.is_empty() {
-            files.push(("test/main.c".into(), emitter.program(include_str!("main.c.in"))));
-            files.push(("test/vectors.h".into(), emitter.vectors(vectors)));
-        }
-        Ok(files)
+        package::sources(&[Network { graph, name, vectors }], &Layout::default())
+    }
+
+    fn package(&self, networks: &[Network], layout: &Layout) -> Result<Vec<(String, Vec<u8>)>> {
+        let files = package::sources(networks, layout)?;
+        let files = files.into_iter().map(|(name, text)| (name, text.into_bytes()));
+        Ok(files.chain(package::blobs(networks, layout)?).collect())
     }
 
     fn runner(&self, graph: &IntGraph, name: &str) -> File {
         let emitters = graph.nodes.iter().filter_map(|node| C::find(&node.op));
         let emitter = Emitter::new(graph, name, emitters.collect());
-        ("run.c".into(), emitter.program(include_str!("run.c.in")))
+        ("run.c".into(), emitter.program(include_str!("run.c.in"), &format!("{name}.h")))
     }
 
     fn memory(&self, graph: &IntGraph) -> Memory {
@@ -71,8 +69,8 @@ impl Target for C {
         &[CHECKED, PORTABLE_DSP]
     }
 
-    fn test(&self, folder: &Path) -> String {
-        format!("make -C {} test", word(folder))
+    fn test(&self, folder: &Path, layout: &Layout) -> String {
+        layout.project.test(&word(folder))
     }
 }
 
@@ -185,7 +183,13 @@ fn declaration(network: &str, name: &str, of: Element, types: Types, items: &[Va
     // Aligned, because some code reads several weights as one word.
     let align = if of == Element::Weight { "NAIVE_PTQ_ALIGNED " } else { "" };
     let section = named("@NAME_CONST_SECTION", network, &[]);
-    let of = match of {
+    let of = c_type(of, types);
+    format!("{align}{section} static const {of} {name}[] = {{\n    {items}\n}};\n")
+}
+
+/// The type of an element.
+fn c_type(of: Element, types: Types) -> String {
+    match of {
         Element::Code => code(types.y),
         Element::Weight => format!("int{}_t", 8 * types.weights.bytes()),
         Element::Acc => format!("int{}_t", types.acc_bits()),
@@ -194,8 +198,7 @@ fn declaration(network: &str, name: &str, of: Element, types: Types, items: &[Va
         Element::U32 => "uint32_t".into(),
         Element::Multiplier => "struct multiplier".into(),
         Element::Struct(name, _) => format!("struct {}", typed(name, types)),
-    };
-    format!("{align}{section} static const {of} {name}[] = {{\n    {items}\n}};\n")
+    }
 }
 
 /// What `T` of `arith.h` makes of `name`.
@@ -264,13 +267,39 @@ struct Emitter<'a> {
     emitters: Vec<&'a dyn Emit<C>>,
     needs: Vec<Needs>,
     memory: Memory,
+    blob: Option<Blob>,
 }
 
 impl<'a> Emitter<'a> {
     fn new(graph: &'a IntGraph, name: &'a str, emitters: Vec<&'a dyn Emit<C>>) -> Self {
         let needs = needs(graph);
         let memory = memory(graph, &needs);
-        Self { graph, name, emitters, needs, memory }
+        Self { graph, name, emitters, needs, memory, blob: None }
+    }
+
+    /// The same with long arrays in a file of their own.
+    fn with_blob(self, order: ByteOrder) -> Self {
+        let mut blob = Blob::new(order);
+        for i in 0..self.graph.nodes.len() {
+            self.print_and(i, |name, size, items| blob.add(name, size, items));
+        }
+        for (v, value) in self.graph.values.iter().enumerate() {
+            let codes = value.constant.iter().flat_map(|codes| codes.iter());
+            let items: Vec<Value> = codes.map(|code| Value::Int(code.into())).collect();
+            blob.add(&self.value_name(v), value.quant.width.bytes(), &items);
+        }
+        Self { blob: Some(blob), ..self }
+    }
+
+    /// What an array is called that is in the blob.
+    fn in_blob(&self, name: &str, of: &str) -> Option<String> {
+        let at = self.blob.as_ref()?.place(name)?;
+        Some(self.fill(&format!("(const {of} *)(const void *)(@NAME_BLOB + {at})"), &[]))
+    }
+
+    /// The array of a value that is a constant.
+    fn value_name(&self, v: ValueId) -> String {
+        format!("{}_value{v}_codes", self.name)
     }
 
     /// Types of the code of node `i`.
@@ -320,6 +349,11 @@ impl<'a> Emitter<'a> {
     }
 
     fn print(&self, i: usize) -> Printed {
+        self.print_and(i, |_, _, _| ())
+    }
+
+    /// `see` takes each array of constants: name, bytes of an element, items.
+    fn print_and(&self, i: usize, mut see: impl FnMut(&str, usize, &[Value])) -> Printed {
         let (node, name) = (&self.graph.nodes[i], format!("{}_layer{i}", self.name));
         let size = self.graph.values[node.output].len();
         let types = self.types(i);
@@ -339,8 +373,12 @@ impl<'a> Emitter<'a> {
                         let member = field.name.replace(['.', '['], "_").replace(']', "");
                         let array = format!("{name}{of_call}_{member}");
                         printed.bytes += items.len() * bytes(element, types);
-                        printed.constants += &declaration(self.name, &array, element, types, items);
-                        array
+                        see(&array, bytes(element, types), items);
+                        self.in_blob(&array, &c_type(element, types)).unwrap_or_else(|| {
+                            printed.constants +=
+                                &declaration(self.name, &array, element, types, items);
+                            array
+                        })
                     }
                     (_, value) => initializer(value),
                 };
@@ -412,11 +450,12 @@ impl<'a> Emitter<'a> {
     }
 
     /// A program around the network.
-    fn program(&self, template: &str) -> String {
+    fn program(&self, template: &str, header: &str) -> String {
         let buffer = "    static @name_@edge_t @edge[@NAME_@EDGE_SIZE];";
         let read = "fread(@edge, sizeof *@edge, @NAME_@EDGE_SIZE, stdin) == @NAME_@EDGE_SIZE";
         let write = "        fwrite(@edge, sizeof *@edge, @NAME_@EDGE_SIZE, stdout);";
         let compare = "        pass &= memcmp(@edge, @name_@edges[vector], sizeof @edge) == 0;";
+        let check = self.fill(include_str!("check.c.in"), &[]);
         let inputs_too = if template.contains("@READ") { buffer } else { "" };
         let values = [
             ("BUFFERS", &*(self.joined(inputs_too, buffer, "\n") + "\n")),
@@ -425,6 +464,8 @@ impl<'a> Emitter<'a> {
             ("BUFFER_NAMES", &*self.joined("@edge", "@edge", ", ")),
             ("VECTOR_NAMES", &*self.joined("@name_@edges[vector]", "@edge", ", ")),
             ("COMPARE", &*(self.joined("", compare, "\n") + "\n")),
+            ("HEADER", header),
+            ("CHECK", if self.blob.is_some() { &*check } else { "" }),
         ];
         self.fill(template, &values)
     }
@@ -451,8 +492,41 @@ impl<'a> Emitter<'a> {
             ("LAYERS", &*graph.nodes.len().to_string()),
             ("HASH", &*format!("{:016x}", self.hash())),
             ("VERSION", env!("CARGO_PKG_VERSION")),
+            ("CLASSES", &*self.classes()),
+            ("BLOB", &*self.of_blob(include_str!("blob.h.in"))),
         ];
         text + " */\n" + &self.fill(include_str!("net.h.in"), &values)
+    }
+
+    /// What the model calls the classes, if it does.
+    fn classes(&self) -> String {
+        let names = &self.graph.classes;
+        if names.is_empty() {
+            return String::new();
+        }
+        let quoted = list(names.iter().map(|name| format!("\"{}\"", quoted(name))));
+        let values =
+            [("COUNT", &*names.len().to_string()), ("NAMES", &*quoted.replace('\n', " \\\n"))];
+        self.fill(include_str!("classes.h.in"), &values)
+    }
+
+    /// `template` if there is a blob.
+    fn of_blob(&self, template: &str) -> String {
+        let Some(blob) = &self.blob else { return String::new() };
+        let (hash, size) = (self.hash(), blob.size());
+        let expected = [ORDER_MARK as u64, size as u64, hash >> 32, hash & 0xFFFF_FFFF];
+        let (order, other) = (blob.order.name(), blob.order.other().name());
+        let values = [
+            ("SIZE", &*size.to_string()),
+            ("order", order),
+            ("ORDER", &*order.to_uppercase()),
+            ("other", other),
+            ("EXPECTED", &*list(expected.iter().map(|word| format!("0x{word:08x}u")))),
+            ("CHECKSUM", &*format!("0x{:08x}u", blob.checksum())),
+            ("MAGIC", MAGIC),
+            ("HEAD", &*HEAD.to_string()),
+        ];
+        self.fill(template, &values)
     }
 
     /// FNV-1a of 64 bits of all constants, and of what is called with them, whatever the network is called.
@@ -476,6 +550,7 @@ impl<'a> Emitter<'a> {
         let nodes: Vec<Printed> = (0..self.graph.nodes.len()).map(|i| self.print(i)).collect();
         let groups = self.groups();
         let values = [
+            ("BLOB", &*self.of_blob(include_str!("blob.c.in"))),
             ("CODES", &*self.codes()),
             ("GROUPS", &*groups.iter().map(|group| self.group(group, &nodes)).collect::<String>()),
             ("ARGUMENTS", &*self.arguments()),
@@ -490,13 +565,14 @@ impl<'a> Emitter<'a> {
         let mut text = String::new();
         let section = self.fill("@NAME_CONST_SECTION", &[]);
         for (v, value) in self.graph.values.iter().enumerate() {
-            if let Some(codes) = &value.constant {
+            let place = self.in_blob(&self.value_name(v), "void");
+            if let Some(codes) = value.constant.as_ref().filter(|_| place.is_none()) {
                 let items = list(codes.iter().map(|code| code.to_string()));
                 let (what, code) = (describe(value), code(value.quant.width));
+                let name = self.value_name(v);
                 let _ = writeln!(
                     text,
-                    "\n/* {what} */\n{section} static const {code} {}_value{v}_codes[] = {{\n    {items}\n}};",
-                    self.name
+                    "\n/* {what} */\n{section} static const {code} {name}[] = {{\n    {items}\n}};"
                 );
             }
         }
@@ -578,7 +654,10 @@ impl<'a> Emitter<'a> {
     fn place(&self, v: ValueId) -> String {
         match self.memory.values[v] {
             Some(offset) => self.at(offset, self.graph.values[v].quant.width),
-            None => format!("{}_value{v}_codes", self.name),
+            None => {
+                let name = self.value_name(v);
+                self.in_blob(&name, &code(self.graph.values[v].quant.width)).unwrap_or(name)
+            }
         }
     }
 
@@ -618,14 +697,14 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// A name between the quotes of a string.
+/// A name between the quotes of a string: what is no ASCII is spelled in octal, as UTF-8.
 fn quoted(name: &str) -> String {
-    let escaped = |c: char| match c {
-        '"' | '\\' | '?' => format!("\\{c}"),
-        c if c.is_ascii_graphic() || c == ' ' => c.to_string(),
-        _ => "_".into(),
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'?' => format!("\\{}", byte as char),
+        b' '..=b'~' => (byte as char).to_string(),
+        _ => format!("\\{byte:03o}"),
     };
-    name.chars().map(escaped).collect()
+    name.bytes().map(escaped).collect()
 }
 
 /// Twenty numbers in a line.

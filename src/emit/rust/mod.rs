@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{
-    Build, Edge, File, Memory, Target, TestVector, comment, describe, edges, emitters, fill,
-    is_nothing, list, operators, word,
+    Build, Edge, File, Layout, Memory, Target, TestVector, comment, describe, edges, emitters,
+    fill, is_nothing, list, operators, word,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
@@ -91,7 +91,7 @@ impl Target for Rust {
         }]
     }
 
-    fn test(&self, folder: &Path) -> String {
+    fn test(&self, folder: &Path, _: &Layout) -> String {
         format!("cargo test --manifest-path {}", word(&folder.join("Cargo.toml")))
     }
 }

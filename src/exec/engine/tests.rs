@@ -65,7 +65,14 @@ fn graph_of(op: IntOp, values: Vec<IntValue>) -> IntGraph {
     let output = inputs.len();
     let node =
         IntNode { name: "node".into(), origin: "node".into(), op, inputs: inputs.clone(), output };
-    IntGraph { name: "one".into(), values, nodes: vec![node], inputs, outputs: vec![output] }
+    IntGraph {
+        name: "one".into(),
+        values,
+        nodes: vec![node],
+        inputs,
+        outputs: vec![output],
+        ..IntGraph::default()
+    }
 }
 
 /// Codes of each pattern, as real numbers.
