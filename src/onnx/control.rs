@@ -155,16 +155,22 @@ impl<'a> Importer<'a> {
         let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
         let keep = node.take_flag_or("keepdims", true)?;
         let one_for_all = node.input_shape(1).is_ok_and(<[usize]>::is_empty);
-        let sizes = match node.take_input_ints(1)?.as_deref() {
-            None => vec![1; size],
-            Some(&[chunk]) if one_for_all && chunk > 0 => {
+        let given = node.take_input_ints(1)?;
+        let chunk = match given.as_deref() {
+            None => 1,
+            Some(&[chunk]) if one_for_all && chunk > 0 => chunk,
+            Some(_) => size.max(1) as i64,
+        };
+        // Each part is a node, and has a name.
+        self.folding.take(&[size.div_ceil(chunk as usize), 64], 0)?;
+        let sizes: Vec<i64> = match given {
+            Some(list) if !one_for_all => list,
+            _ => {
                 let starts = (0..size as i64).step_by(chunk as usize);
                 starts.map(|start| chunk.min(size as i64 - start)).collect()
             }
-            Some(list) => list.to_vec(),
         };
         let keep = keep || proto.input.len() > 1;
-        self.folding.take(&[sizes.len(), 64], 0)?;
         let names: Vec<String> = sizes.iter().map(|_| self.fresh(&proto.output[0])).collect();
         let split = NodeProto {
             attribute: vec![int_attribute("axis", axis as i64)],

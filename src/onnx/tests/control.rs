@@ -81,6 +81,15 @@ fn what_a_sequence_holds_is_known() {
     refused(&used, "input \"list\" is a sequence");
 }
 
+/// As many parts as an axis has positions are not made before they are counted.
+#[test]
+fn a_sequence_of_many_parts_is_refused() {
+    let made = vec![node("SplitToSequence", &["x"], "list"), node("Relu", &["x"], "y")];
+    let mut many = model(made, vec![]);
+    graph(&mut many).input = vec![value("x", &[1 << 27])];
+    refused(&many, "all of them are too large to compute");
+}
+
 /// A branch in a branch in a branch, a hundred thousand times.
 #[test]
 fn deep_branches_are_refused() {
