@@ -35,6 +35,8 @@ const DROP_DB: f64 = 10.0;
 const ENOUGH_DB: f64 = 20.0;
 /// An output of less has lost too much, wherever that was.
 const LEAST_DB: f64 = 14.0;
+/// Where one channel in so many is dead, it is not by chance: some are in healthy networks.
+const MANY: usize = 16;
 /// Share of the energy that a range may leave out.
 pub(super) const MOST_CUT: f64 = 0.01;
 
@@ -373,7 +375,7 @@ impl Losses<'_> {
                 let Share { channels, of } = few;
                 let what = format!("has fewer than 8 codes in {channels} of its {of} channels");
                 self.found(v, LossKind::SmallChannels, channels as f64, what, remedy);
-            } else if silent.channels > 0 {
+            } else if silent.channels > 0 && MANY * silent.channels >= silent.of {
                 let Share { channels, of } = silent;
                 let what = format!("has one code in {channels} of its {of} channels, which vary");
                 self.found(v, LossKind::Dead, channels as f64, what, remedy);
