@@ -47,6 +47,18 @@ impl Windows {
         self.x_shape[0] * self.out[0]
     }
 
+    /// What `block` says of a group of channels, if there is but one window and one group.
+    pub(super) fn block_of_one<P>(
+        &self,
+        groups: &[(usize, P)],
+        block: impl Fn(&P) -> Option<usize>,
+    ) -> Option<usize> {
+        match groups {
+            [(_, group)] if self.lines() * self.out[1] == 1 => block(group),
+            _ => None,
+        }
+    }
+
     /// Rows and columns that a window spans.
     pub(super) fn extent(&self) -> [usize; 2] {
         [0, 1].map(|axis| (self.kernel[axis] - 1) * self.dilation[axis] + 1)

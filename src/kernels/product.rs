@@ -82,9 +82,7 @@ impl Product {
 
     /// Output channels of a block, if there is but one window and all channels are in one group.
     fn block_of_window(&self) -> Option<usize> {
-        let one = self.lines() * self.layout.windows.out[1] == 1 && self.groups.len() == 1;
-        let block = one.then(|| self.groups[0].1.blocks.first());
-        block.flatten().map(|block| block.len)
+        self.layout.windows.block_of_one(&self.groups, |p| Some(p.blocks.first()?.len))
     }
 
     fn bands<S: Simd>(

@@ -247,10 +247,8 @@ impl Wide {
 
     /// Output channels of a block, if there is but one window and all channels are in one group.
     fn block_of_window(&self) -> Option<usize> {
-        let w = &self.layout.windows;
-        let one = w.lines() * w.out[1] == 1 && self.groups.len() == 1 && !self.depthwise;
-        let block = one.then(|| self.groups[0].1.blocks.first());
-        block.flatten().map(|block| block.len)
+        let len = |p: &Packed| Some(p.blocks.first()?.len).filter(|_| !self.depthwise);
+        self.layout.windows.block_of_one(&self.groups, len)
     }
 
     fn bands<S: Words>(

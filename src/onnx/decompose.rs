@@ -375,9 +375,9 @@ fn matrix_product(steps: &mut Steps, a: ValueId) -> Result<ValueId> {
     if let &[k] = &of_a[..] {
         row = steps.reshape(a, vec![1, k])?;
     }
-    match &of_b[..] {
-        &[k] => column = steps.reshape(b, vec![k, 1])?,
-        &[.., k, n] if is_one_matrix(&of_b) => column = steps.reshape(b, vec![k, n])?,
+    match of_b[..] {
+        [k] => column = steps.reshape(b, vec![k, 1])?,
+        [.., k, n] if is_one_matrix(&of_b) => column = steps.reshape(b, vec![k, n])?,
         _ => {}
     }
     let y = steps.product(row, column)?;

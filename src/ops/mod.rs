@@ -137,6 +137,11 @@ pub trait IntOperator {
     fn sums_are_64_bits(&self) -> bool {
         false
     }
+
+    /// Whether [`eval`](Self::eval) computes the first codes of the result where there is room for no more.
+    fn computes_first(&self) -> bool {
+        false
+    }
 }
 
 /// An operator without integer form: passes must have replaced it.
@@ -494,6 +499,11 @@ impl IntOp {
     /// See [`IntOperator::sums_are_64_bits`].
     pub fn sums_are_64_bits(&self) -> bool {
         dispatch!(self: IntOp, op => op.sums_are_64_bits())
+    }
+
+    /// See [`IntOperator::computes_first`].
+    pub fn computes_first(&self) -> bool {
+        dispatch!(self: IntOp, op => op.computes_first())
     }
 }
 

@@ -21,6 +21,8 @@ use crate::ops::conv::ConvInt;
 use crate::ops::product::{Accumulator, is_wide};
 use crate::quant::Width;
 
+/// So many codes of a result are computed twice when the engine is made, where its first ones can be computed alone.
+const TRIED: usize = 1 << 12;
 /// A layer that takes less time, in nanoseconds, runs on one thread.
 const WORTH_SHARING: u64 = 5_000;
 
@@ -75,7 +77,8 @@ impl Step {
 
     /// With `kind`, or with the reference where that computes something else on random codes.
     ///
-    /// Sums of products are not tried here: their reference takes as long as a run of it.
+    /// Of long results the first lines are tried, and as much of another one as the last line has. Sums of products
+    /// are not tried here: their reference takes as long as a run of it.
     fn tested(
         node: &IntNode,
         kind: Kind,
@@ -94,12 +97,12 @@ impl Step {
             }
         });
         let elsewhere = elsewhere.collect();
-        let step = Self::of(node, kind, elsewhere, next..next + output.len(), widths, options);
-        if step.macs > 0 || step.equals(&node.op, options.isa, alone) {
-            return Self { inputs, output, ..step };
-        }
-        let failed = Some(step.layer().path);
-        let kind = Kind::Reference(Box::new(node.op.clone()));
+        let len = kind.tried(&node.op, output.len() / widths[1].bytes()) * widths[1].bytes();
+        let step = Self::of(node, kind, elsewhere, next..next + len, widths, options);
+        let (failed, kind) = match step.macs > 0 || step.equals(&node.op, options.isa, alone) {
+            true => (None, step.kind),
+            false => (Some(step.layer().path), Kind::Reference(Box::new(node.op.clone()))),
+        };
         Self { failed, ..Self::of(node, kind, inputs, output, widths, options) }
     }
 
@@ -319,6 +322,17 @@ impl Kind {
         }))
     }
 
+    /// How many codes of a result of `len` are tried.
+    fn tried(&self, op: &IntOp, len: usize) -> usize {
+        match self {
+            Self::Loop(one) if op.computes_first() => {
+                let unit = one.unit().clamp(1, len.max(1));
+                len.min(TRIED.next_multiple_of(unit) + len % unit)
+            }
+            _ => len,
+        }
+    }
+
     /// An estimate of how long it takes on one thread, for a result of `len` codes.
     fn nanoseconds(&self, isa: Isa, len: usize) -> u64 {
         let products = match isa {
@@ -367,8 +381,49 @@ fn products_of(acc: &Accumulator, widths: [Width; 2]) -> Option<Products<'_, i8>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::add::AddInt;
     use crate::ops::pick::PickInt;
     use crate::ops::table::TableInt;
+
+    /// Of a long result a part is tried: a wrong factor and a wrong end are found all the same.
+    #[test]
+    fn a_long_kernel_that_computes_something_else_is_found_out() {
+        const LEN: usize = (1 << 16) + 17;
+        let add = |factor: i64, len: usize| {
+            IntOp::Add(AddInt {
+                factor: [factor, 5],
+                shift: 3,
+                zero_point: [3, -4],
+                y_zero_point: 7,
+                clamp: (-128, 127),
+                shape: vec![len],
+                strides: [vec![1], vec![1]],
+                bound: 1 << 12,
+            })
+        };
+        let node = IntNode {
+            name: "node".into(),
+            origin: "node".into(),
+            op: add(4, LEN),
+            inputs: vec![0, 1],
+            output: 2,
+        };
+        let inputs = [0, 1].map(|i| Source::Arena((1 + i) << 17, LEN)).to_vec();
+        let mut alone = Team::new(1).unwrap();
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = Options { isa, ..Options::default() };
+            let of = |op| Kind::Loop(loops::of(isa, &op, [Width::W8; 2]).unwrap());
+            let mut tested = |kind: Kind| {
+                let (inputs, widths) = (inputs.clone(), [Width::W8; 2]);
+                Step::tested(&node, kind, inputs, 0..LEN, widths, options, &mut alone)
+            };
+            assert_eq!(of(add(4, LEN)).tried(&node.op, LEN), TRIED + 17);
+            let right = tested(of(add(4, LEN)));
+            assert_eq!((right.layer().failed, right.output), (None, 0..LEN));
+            let wrong = tested(of(add(3, LEN)));
+            assert_eq!((wrong.layer().failed, wrong.layer().path), (Some("add"), "reference"));
+        }
+    }
 
     /// What a kernel says that is not the node's: the reference stands in, and the layer says so.
     #[test]

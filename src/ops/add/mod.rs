@@ -171,6 +171,10 @@ impl IntOperator for AddInt {
         int::add(inputs[0], inputs[1], &self.params(), y);
     }
 
+    fn computes_first(&self) -> bool {
+        true
+    }
+
     fn sums_are_64_bits(&self) -> bool {
         true
     }

@@ -142,6 +142,10 @@ impl IntOperator for AveragePoolInt {
         int::average_pool(inputs[0], &self.params, y);
     }
 
+    fn computes_first(&self) -> bool {
+        true
+    }
+
     fn acc_bound(&self) -> Option<i64> {
         Some(self.bound)
     }

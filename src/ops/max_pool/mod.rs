@@ -76,4 +76,8 @@ impl IntOperator for MaxPoolInt {
     fn eval<X: CodeType, Y: CodeType>(&self, inputs: &[&[X]], y: &mut [Y]) {
         int::max_pool(inputs[0], &self.0, X::of(y));
     }
+
+    fn computes_first(&self) -> bool {
+        true
+    }
 }

@@ -163,6 +163,10 @@ impl IntOperator for MeanInt {
         int::mean(inputs[0], &self.params(), y);
     }
 
+    fn computes_first(&self) -> bool {
+        true
+    }
+
     fn acc_bound(&self) -> Option<i64> {
         Some(self.bound)
     }

@@ -108,6 +108,10 @@ impl IntOperator for MulInt {
         int::mul(inputs[0], inputs[1], &self.params(), y);
     }
 
+    fn computes_first(&self) -> bool {
+        true
+    }
+
     fn acc_bound(&self) -> Option<i64> {
         Some(self.bound)
     }
