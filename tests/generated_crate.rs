@@ -10,8 +10,9 @@ use std::process::{Command, Output};
 
 use naive_ptq::data::write_folder;
 use naive_ptq::emit::{Rust, Target};
-use naive_ptq::lower::{IntGraph, lower};
+use naive_ptq::lower::{IntGraph, IntValue as Value, lower};
 use naive_ptq::onnx;
+use naive_ptq::quant::{Given, Integer};
 use naive_ptq::quantize::prepare;
 use tools::{programs, pseudo_random, scratch, skip, text, vectors};
 
@@ -32,13 +33,18 @@ fn golden() -> Vec<(String, IntGraph)> {
     });
     models.sort();
     assert!(models.len() >= 8, "{models:?}");
-    let loaded = |path: &PathBuf| {
+    let loaded = |path: &Path, given: Option<Given>| {
         let mut graph = onnx::load(path).unwrap();
         prepare(&mut graph).unwrap();
+        let input = graph.inputs[0];
+        graph.values[input].given = given;
         lower(&graph).unwrap()
     };
     let name = |path: &PathBuf| text(path.file_stem().unwrap().as_ref()).replace('.', "_");
-    models.iter().map(|path| (name(path), loaded(path))).collect()
+    let mut networks = Vec::from_iter(models.iter().map(|path| (name(path), loaded(path, None))));
+    let bytes = loaded(&models[0], Some(Given::any(Integer::U8)));
+    networks.push(("of_bytes".into(), bytes));
+    networks
 }
 
 /// One workspace of all crates, each with a test of its own.
@@ -48,6 +54,10 @@ fn workspace(folder: &Path, networks: &[(String, IntGraph)]) {
         let inputs: Vec<_> = graph.inputs.iter().zip(1..).collect();
         let [(&v, _)] = inputs[..] else { panic!("{name} has several inputs") };
         let samples = [1, 2].map(|seed| pseudo_random(&graph.values[v].shape, seed));
+        let samples = samples.map(|x| match graph.values[v].given {
+            Some(_) => x.map(|x| (x.abs() * 255.0).round()),
+            None => x,
+        });
         let mut files = Rust.files(graph, name, &vectors(graph, &samples)).unwrap();
         let manifest = &mut files.iter_mut().find(|(file, _)| file == "Cargo.toml").unwrap().1;
         *manifest = manifest.split("# No dependencies").next().unwrap().to_owned();
@@ -60,13 +70,14 @@ fn workspace(folder: &Path, networks: &[(String, IntGraph)]) {
 
 /// A test that the crate runs in a small stack, and that its codes are those that we compute.
 fn ours(name: &str, graph: &IntGraph) -> String {
-    let input = &graph.values[graph.inputs[0]].quant;
+    let Value { quant: input, given, .. } = &graph.values[graph.inputs[0]];
+    let (kind, lowest) = if given.is_some() { ("u", input.width.lowest()) } else { ("i", 0) };
     let output = &graph.values[graph.outputs[0]].quant;
     let scale = input.scale[0];
     let reals = (-700..700).map(|i| i as f32 / 2.0 * scale).chain([f32::MAX, f32::MIN, 0.1, -1e9]);
-    let codes = reals.map(|x| format!("({x:e}, {}), ", input.quantize(x, 0)));
-    let (lowest, highest) = output.code_range();
-    let decoded = [lowest, -3, 0, 100, highest];
+    let codes = reals.map(|x| format!("({x:e}, {}), ", input.quantize(x, 0) - lowest));
+    let (least, most) = output.code_range();
+    let decoded = [least, -3, 0, 100, most];
     let decoded = decoded.map(|code| format!("({code}, {:e}), ", output.dequantize(code, 0)));
     format!(
         "use {name}::*;\n\
@@ -86,8 +97,8 @@ fn ours(name: &str, graph: &IntGraph) -> String {
          }}\n",
         decoded.len(),
         decoded.concat(),
-        input.zero_point,
-        of_input = format_args!("i{}", input.width),
+        input.zero_point - lowest,
+        of_input = format_args!("{kind}{}", input.width),
         of_output = format_args!("i{}", output.width),
         count = codes.clone().count(),
         codes = codes.collect::<String>(),
