@@ -387,6 +387,33 @@ def byte_cases():
         case(f"bytes_{name}", image, read, conv, opsets=(10, 21), integers=integers)
 
 
+def choice_cases():
+    s, mask = node("Sigmoid"), random.integers(0, 2, (2, 7, 6)).astype(bool)
+    for op in "Max", "Min":
+        case(f"{op}_two", IMAGE, s, node(op, inputs="xi"), opsets=(8, 99))
+        case(f"{op}_many", IMAGE, s, node(op, real(2, 1, 1), np.float32(0.4), inputs="xi"), opsets=(8, 99))
+        case(f"{op}_pooled", IMAGE, node("GlobalAveragePool"), node(op, inputs="xi"), opsets=(8, 99))
+        for name, axes in ("last", [-1]), ("channels", [1]), ("image", [2, 3]), ("two", [1, 3]):
+            for keep in 0, 1:
+                reduce = node(f"Reduce{op}", axes=axes, keepdims=keep)
+                case(f"reduce_{op}_{name}_{keep}", IMAGE, reduce, opsets=(7, 17))
+    case("reduce_max_18", IMAGE, node("ReduceMax", ints(2), keepdims=0), opsets=(18, 99))
+    for op in "ReduceL1", "ReduceSumSquare":
+        case(op, IMAGE, node(op, axes=[1, 2], keepdims=1), opsets=(7, 17))
+    case("where", IMAGE, s, node("Where", mask, inputs="cxi"), opsets=(9, 99))
+    case("where_number", IMAGE, node("Where", mask[:, :1], np.float32(0.5), inputs="cxc"), opsets=(9, 99))
+    case("gather_any", IMAGE, node("Gather", ints(1, 0, 0, 1), axis=1))
+    case("gather_square", IMAGE, node("Gather", np.array([[2, -1], [0, 4]]), axis=2), opsets=(11, 99))
+    case("gather_conv", IMAGE, node("Conv", real(4, 2, 3, 3)), node("Gather", ints(3, 3, 0), axis=1))
+    case("tile", IMAGE, node("Tile", ints(1, 2, 1, 3)))
+    case("expand", (2, 1, 1), node("Expand", ints(1, 2, 3, 4)), opsets=(8, 99))
+    case("mean_of_two", IMAGE, s, node("Mean", inputs="xi"), opsets=(8, 99))
+    case("log_softmax", (10,), node("LogSoftmax", axis=1), opsets=(7, 99))
+    words, table = (np.int64, 0, 29), real(30, 5)
+    case("embedding", (7,), node("Gather", table, inputs="cx"), integers=words)
+    case("embedding_gemm", (7,), node("Gather", table, inputs="cx"), node("Flatten"), node("Gemm", real(35, 3), real(3)), integers=words)
+
+
 def model(shape, nodes, extra, opset, of=np.float32):
     """The chain of `nodes`. Of their inputs, `x` is the value before, `i` the model's input, and `c`
     the first constant or a node of `extra`; further constants follow."""
@@ -442,7 +469,7 @@ def make(folder):
     for build in (
         conv_cases, batch_norm_cases, limit_cases, pool_cases, sequence_cases, shape_cases,
         sum_cases, linear_cases, softmax_cases, argmax_cases, constant_cases,
-        recurrent_cases, einsum_cases, idiom_cases, byte_cases,
+        recurrent_cases, einsum_cases, idiom_cases, byte_cases, choice_cases,
     ):  # fmt: skip
         build()
     index = []

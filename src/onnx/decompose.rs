@@ -1,5 +1,6 @@
 //! Operators that are others in disguise: each becomes a few nodes of the graph.
 
+mod combine;
 mod contraction;
 mod recurrent;
 
@@ -10,7 +11,6 @@ use super::rounded::part;
 use crate::error::{Result, bail};
 use crate::graph::{Value, ValueId};
 use crate::ops::add::Add;
-use crate::ops::clip::Clip;
 use crate::ops::linear::Linear;
 use crate::ops::matmul::MatMul;
 use crate::ops::max_pool::MaxPool;
@@ -21,9 +21,9 @@ use crate::ops::reshape::Reshape;
 use crate::ops::slice::{Slice, split_sizes};
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
-use crate::ops::{Attribute, Input, OnnxNode, Op, Operator, Window, image};
+use crate::ops::{Attribute, Input, OnnxNode, Op, Operator, OutputParams, Window, image};
 use crate::quant::{Granularity, QuantParams};
-use crate::tensor::{Shape, Tensor, broadcast, checked_len};
+use crate::tensor::{Shape, Tensor};
 
 /// Builds the nodes that stand for one node of the file.
 struct Steps<'i, 'a> {
@@ -38,12 +38,9 @@ struct Steps<'i, 'a> {
 /// Makes the result of a node, whose first argument is given.
 type Decompose = fn(&mut Steps, ValueId) -> Result<ValueId>;
 
-/// Largest number of elements that a value is expanded to: a product with as many ones.
-const MAX_EXPANDED: usize = 1 << 20;
-
 /// Those that move numbers of whatever type.
 const MOVES: &[&str] =
-    &["DepthToSpace", "Expand", "Gather", "SpaceToDepth", "Split", "Squeeze", "Unsqueeze"];
+    &["DepthToSpace", "Expand", "Gather", "SpaceToDepth", "Split", "Squeeze", "Tile", "Unsqueeze"];
 
 /// Operator types that stand for others.
 const TABLE: &[(&str, Decompose)] = &[
@@ -51,27 +48,35 @@ const TABLE: &[(&str, Decompose)] = &[
     ("DepthToSpace", depth),
     ("Div", divide),
     ("Einsum", contraction::einsum),
-    ("Expand", expand),
-    ("Gather", gather),
+    ("Expand", combine::expand),
+    ("Gather", combine::gather),
     ("Gemm", gemm),
     ("GlobalMaxPool", global_max_pool),
     ("GroupNormalization", normalize),
     ("InstanceNormalization", normalize),
     ("LayerNormalization", normalize),
     ("LpNormalization", normalize),
+    ("LogSoftmax", combine::log_softmax),
     ("MatMul", matrix_product),
-    ("Max", bound),
-    ("Min", bound),
+    ("Max", combine::extremum),
+    ("Mean", combine::mean_of_many),
+    ("Min", combine::extremum),
     ("Pow", power),
     ("RMSNormalization", normalize),
+    ("ReduceL1", combine::magnitudes),
     ("ReduceL2", length),
+    ("ReduceLogSumExp", combine::log_sum_exp),
+    ("ReduceMax", combine::largest),
     ("ReduceMean", mean),
+    ("ReduceMin", combine::smallest),
     ("ReduceSum", total),
     ("ReduceSumSquare", squares),
     ("SpaceToDepth", depth),
     ("Squeeze", squeeze),
     ("Sum", sum),
+    ("Tile", combine::tile),
     ("Unsqueeze", squeeze),
+    ("Where", combine::select),
 ];
 
 impl<'a> Importer<'a> {
@@ -94,8 +99,12 @@ impl<'a> Importer<'a> {
             let v = if is_output { self.copy(v, output)? } else { v };
             return self.define(output, known(v)).map(|()| true);
         }
+        let made = self.graph.nodes.iter().rfind(|node| node.output == v);
+        let is_index = made.is_some_and(|node| node.op.output_params() == OutputParams::Index);
         if !self.outputs.contains(x.as_str()) {
-            self.rename(v, output.clone());
+            // What is moved keeps its name.
+            let name = if is_index || is_output { output } else { x };
+            self.rename(v, name.clone());
         } else if is_output {
             bail!(Unsupported, "\"{x}\" and \"{output}\" are both outputs");
         }
@@ -145,10 +154,11 @@ impl<'a> Importer<'a> {
         }
         // Each step has the name in its own: of a long one a part will do.
         let mut steps = Steps { importer: self, proto, node, name: part(name), count: 0 };
-        let integers = steps.integers();
+        let integers = steps.integers_at(0);
         let x = match integers.filter(|_| MOVES.contains(&&*proto.op_type)) {
             Some((v, _)) => Ok(Some(v)),
-            None => steps.value(0),
+            // The first argument of the other is its condition.
+            None => steps.value((proto.op_type == "Where") as usize),
         };
         let Ok(Some(x)) = x else { return Ok(false) };
         match proto.op_type.as_str() {
@@ -202,9 +212,9 @@ fn is_whole(node: &OnnxNode) -> bool {
 }
 
 impl Steps<'_, '_> {
-    /// The first argument, if it is made of integers, and their type.
-    fn integers(&self) -> Option<(ValueId, i32)> {
-        match *self.importer.get(self.proto.input.first()?).ok()? {
+    /// Argument `index`, if it is made of integers that are computed or given, and their type.
+    fn integers_at(&self, index: usize) -> Option<(ValueId, i32)> {
+        match *self.importer.get(self.proto.input.get(index)?).ok()? {
             Known::Index(v, data_type) => Some((v, data_type)),
             _ => None,
         }
@@ -304,7 +314,7 @@ impl Steps<'_, '_> {
 }
 
 fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
-    let (shape, integers) = (steps.shape(x).to_vec(), steps.integers());
+    let (shape, integers) = (steps.shape(x).to_vec(), steps.integers_at(0));
     let (axis, sizes) = split_sizes(steps.node, steps.proto.output.len())?;
     let mut start = 0;
     for (size, output) in sizes.into_iter().zip(&steps.proto.output) {
@@ -326,22 +336,6 @@ fn cast(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
         Some(dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16) => Ok(x),
         Some(to) => bail!(Unsupported, "a cast to {}, only float is known", dt::name(to)),
         None => bail!(Invalid, "attribute \"to\" is missing"),
-    }
-}
-
-fn expand(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    let Some(target) = steps.node.take_input_ints(1)? else { bail!(Invalid, "no shape") };
-    let target = target.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX));
-    let shape = steps.shape(x);
-    match broadcast(shape, &target.collect::<Shape>())? {
-        same if same == shape => Ok(x),
-        larger if checked_len(&larger).is_ok_and(|n| n <= MAX_EXPANDED) => {
-            let n = larger.iter().product();
-            steps.importer.folding.take(&larger, n as u64)?;
-            let ones = steps.constant(larger, vec![1.0; n])?;
-            steps.step(Op::Mul(Mul), &[x, ones])
-        }
-        larger => bail!(Unsupported, "an expansion of {shape:?} to {larger:?}"),
     }
 }
 
@@ -447,15 +441,6 @@ fn power(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     }
 }
 
-fn sum(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    let mut sum = x;
-    for index in 1..steps.proto.input.len() {
-        let Some(v) = steps.value(index)? else { bail!(Invalid, "an input is missing") };
-        sum = steps.add(sum, v)?;
-    }
-    Ok(sum)
-}
-
 fn mean(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     reduce(steps, x, |steps, mean| steps.step(Op::Mean(mean), &[x]))
 }
@@ -468,38 +453,17 @@ fn total(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     reduce(steps, x, |steps, mean| steps.sum_along(mean, x))
 }
 
-/// The larger or the smaller one of a value and of numbers.
-fn bound(steps: &mut Steps, _: ValueId) -> Result<ValueId> {
-    let (mut limits, mut values) = (Vec::new(), Vec::new());
-    for index in 0..steps.proto.input.len() {
-        let Some(v) = steps.value(index)? else { bail!(Invalid, "an input is missing") };
-        match steps.importer.graph.real_constant(v).map(|t| t.data()) {
-            Some(&[limit]) => limits.push(limit),
-            Some(_) => bail!(Unsupported, "a limit of many numbers"),
-            None => values.push(v),
-        }
-    }
-    let (&[x], Some(&first)) = (&values[..], limits.first()) else {
-        bail!(Unsupported, "of {} values and {} numbers", values.len(), limits.len());
-    };
-    let clip = match steps.node.op_type == "Max" {
-        true => Clip { lo: limits.into_iter().fold(first, f32::max), hi: f32::INFINITY },
-        false => Clip { lo: f32::NEG_INFINITY, hi: limits.into_iter().fold(first, f32::min) },
-    };
-    steps.node.inputs.clear();
-    steps.step(Op::Clip(clip), &[x])
-}
-
 fn squares(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
     reduce(steps, x, |steps, mean| steps.squares_along(mean, x))
 }
 
-/// The root of a sum of squares.
-fn length(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    reduce(steps, x, |steps, mean| {
-        let sum = steps.squares_along(mean, x)?;
-        steps.square_root(sum)
-    })
+fn sum(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let mut sum = x;
+    for index in 1..steps.proto.input.len() {
+        let Some(v) = steps.value(index)? else { bail!(Invalid, "an input is missing") };
+        sum = steps.add(sum, v)?;
+    }
+    Ok(sum)
 }
 
 /// What `f` makes of `x` along the axes of the node, which stay with size 1 or are dropped.
@@ -513,12 +477,21 @@ fn reduce(
     let axes = steps.shape(x).iter().zip(&op.reduced);
     let kept: Shape = axes.filter(|(_, r)| !**r).map(|(&d, _)| d).collect();
     let none = !op.reduced.contains(&true);
-    let y = match (none, steps.node.op_type == "ReduceMean") {
+    let idle = ["ReduceMean", "ReduceMax", "ReduceMin"].contains(&&*steps.node.op_type);
+    let y = match (none, idle) {
         (true, true) => x,
         (true, false) => bail!(Unsupported, "along no axis"),
         (false, _) => f(steps, op)?,
     };
     if keep { Ok(y) } else { steps.reshape(y, kept) }
+}
+
+/// The root of a sum of squares.
+fn length(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    reduce(steps, x, |steps, mean| {
+        let sum = steps.squares_along(mean, x)?;
+        steps.square_root(sum)
+    })
 }
 
 /// Scale and offset that are computed are multiplied and added by nodes of their own.
@@ -558,34 +531,6 @@ fn normalize(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
         y = steps.step(op, &[y, v])?;
     }
     Ok(y)
-}
-
-/// Constant positions along one axis.
-fn gather(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
-    let shape = steps.shape(x).to_vec();
-    let node = &mut *steps.node;
-    let axis = OnnxNode::axis(node.take_int("axis")?.unwrap_or(0), shape.len())?;
-    let Some(&size) = shape.get(axis) else { bail!(Shape, "axis {axis} of shape {shape:?}") };
-    let index_shape = node.input_shape(1)?.to_vec();
-    let Some(indices) = node.take_input_ints(1)? else { bail!(Invalid, "no indices") };
-    let from_front = indices.iter().map(|&i| if i < 0 { i.saturating_add(size as i64) } else { i });
-    let positions: Vec<i64> = from_front.collect();
-    let outside = positions.iter().any(|p| !(0..size as i64).contains(p));
-    let Some(&first) = positions.first().filter(|_| !outside) else {
-        bail!(Shape, "indices {indices:?} of an axis of {size}");
-    };
-    let step = positions.get(1).map_or(1, |second| second - first);
-    let even = positions.iter().enumerate().all(|(i, &p)| p == first + i as i64 * step);
-    if !even || step == 0 {
-        bail!(
-            Unsupported,
-            "indices {indices:?} of an axis of {size}: only evenly spaced ones are known"
-        );
-    }
-    let mut slice = Slice::of(&shape, axis, first as usize, positions.len());
-    slice.parts[axis].step = step;
-    let y = steps.step(Op::Slice(slice), &[x])?;
-    steps.reshape(y, [&shape[..axis], &index_shape, &shape[axis + 1..]].concat())
 }
 
 /// Blocks of pixels to channels and back.

@@ -1,7 +1,7 @@
 //! [`Graph`] → ONNX file. A quantized graph is written with pairs of QuantizeLinear and
 //! DequantizeLinear ("QDQ"), which any ONNX tool can run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 
@@ -38,6 +38,7 @@ pub fn export(graph: &Graph) -> Vec<u8> {
         opset,
         names: graph.values.iter().map(|v| v.name.clone()).collect(),
         read_as: graph.values.iter().map(|v| v.name.clone()).collect(),
+        integers: HashMap::new(),
         proto: GraphProto { name: graph.name.clone(), ..GraphProto::default() },
     };
     exporter.run();
@@ -72,6 +73,8 @@ struct Exporter<'a> {
     names: HashSet<String>,
     /// For each value, the name under which nodes read it.
     read_as: Vec<String>,
+    /// Those that are integers in the file, too.
+    integers: HashMap<ValueId, String>,
     proto: GraphProto,
 }
 
@@ -139,6 +142,18 @@ impl Exporter<'_> {
             node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
         let mut proto = node.op.export(&self.graph.input_shapes(node), self.opset);
         let mut name = node.name.clone();
+        if self.integers.contains_key(&node.inputs[0])
+            && moves(self.graph, node)
+            && !self.outputs.contains(&v)
+        {
+            let integers = self.as_integers(node.inputs[0]);
+            self.push(proto, &name, vec![integers], &value.name);
+            let real = self.fresh(format!("{}_real", value.name));
+            return self.integers(v, &real);
+        }
+        if let Op::Embedding(_) = node.op {
+            inputs = vec![inputs[1].clone(), self.as_integers(node.inputs[0])];
+        }
         if let Op::Function(function) = &node.op {
             inputs = self.steps(node, function, &inputs[0]);
         }
@@ -154,6 +169,7 @@ impl Exporter<'_> {
             // An integer in ONNX, a real number here.
             let index = self.fresh(format!("{}_int64", value.name));
             self.push(proto, &name, inputs, &index);
+            self.integers.insert(v, index.clone());
             let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
             self.push(cast, &format!("{}_real", node.name), vec![index], &raw);
         } else if node.clamp == Clip::NONE {
@@ -222,12 +238,38 @@ impl Exporter<'_> {
                 self.proto.initializer.push(write_byte(&parameters[1], zero_point as u8));
             }
             self.push_q("DequantizeLinear", &raw, &parameters, quant, &real);
+            self.read_as[v] = real;
         } else {
-            let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
-            let name = self.fresh(format!("{raw}_real"));
-            self.push(cast, &name, vec![raw], &real);
+            self.integers(v, &real);
         }
-        self.read_as[v] = real;
+    }
+
+    /// Writes the real numbers of the integers `v`, if anything reads them.
+    fn integers(&mut self, v: ValueId, real: &str) {
+        let name = self.graph.values[v].name.clone();
+        self.integers.insert(v, name.clone());
+        let graph = self.graph;
+        let keeps = |node: &Node| {
+            matches!(node.op, Op::Embedding(_)) && node.inputs[1] != v || moves(graph, node)
+        };
+        let readers = graph.nodes.iter().filter(|node| node.inputs.contains(&v));
+        if !readers.clone().all(keeps) || self.outputs.contains(&v) {
+            let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
+            self.push(cast, &format!("{real}_cast"), vec![name], real);
+            self.read_as[v] = real.into();
+        }
+    }
+
+    /// The name of `v` as integers.
+    fn as_integers(&mut self, v: ValueId) -> String {
+        if let Some(name) = self.integers.get(&v) {
+            return name.clone();
+        }
+        let name = self.fresh(format!("{}_int64", self.graph.values[v].name));
+        let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::INT64 as i64));
+        self.push(cast, &format!("{name}_cast"), vec![self.read_as[v].clone()], &name);
+        self.integers.insert(v, name.clone());
+        name
     }
 
     /// Writes the pair that turns `raw` into codes and back.
@@ -318,6 +360,14 @@ impl Exporter<'_> {
         let tensor_type = Some(TensorTypeProto { elem_type, shape });
         ValueInfoProto { name: value.name.clone(), r#type: Some(TypeProto { tensor_type }) }
     }
+}
+
+/// Whether `node` does nothing but move numbers.
+fn moves(graph: &Graph, node: &Node) -> bool {
+    node.op.output_params() == OutputParams::SameAsInput
+        && node.clamp == Clip::NONE
+        && node.inputs.len() == 1
+        && graph.values[node.inputs[0]].constant.is_none()
 }
 
 fn write_attribute(name: String, attribute: Attribute) -> AttributeProto {

@@ -9,6 +9,8 @@ pub mod clip;
 pub mod concat;
 pub mod conv;
 pub mod conv_transpose;
+pub mod embedding;
+pub mod gather;
 pub mod language;
 pub mod linear;
 pub mod matmul;
@@ -215,6 +217,8 @@ pub enum Role {
     },
     /// A constant in units of `x_scale · w_scale`.
     Bias,
+    /// A constant whose numbers become the result's, with its parameters.
+    Table,
 }
 
 /// Where scale and zero point of a result come from.
@@ -231,6 +235,8 @@ pub enum OutputParams {
     Unit,
     /// The result is an index, whatever the data: scale 1, and the lowest code for 0.
     Index,
+    /// From the range of the argument that is a [`Role::Table`].
+    Table,
 }
 
 /// One argument or the result of a node that is being lowered.
@@ -369,6 +375,8 @@ ops! { $
     concat::Concat,
     conv::Conv,
     conv_transpose::ConvTranspose,
+    embedding::Embedding,
+    gather::Gather,
     unary::Function,
     matmul::MatMul,
     linear::Linear,

@@ -72,7 +72,7 @@ fn choices(
     for (index, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().for_each(|&v| readers[v].push(index));
         schemes[node.output] = match node.op.output_params() {
-            OutputParams::Unit | OutputParams::Index => None,
+            OutputParams::Unit | OutputParams::Index | OutputParams::Table => None,
             _ => Some(plan.of_node(index)),
         };
     }

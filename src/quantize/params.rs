@@ -85,6 +85,19 @@ fn result_params(
         }
         OutputParams::Unit => scheme.unit_up_to(range_of(graph, ranges, node.output)?.hi),
         OutputParams::Index => QuantParams::index(scheme.activation_width),
+        OutputParams::Table => {
+            let is_table = |(i, _): &(usize, &ValueId)| node.op.role(*i) == Role::Table;
+            let table = node.inputs.iter().enumerate().find(is_table).map(|(_, &v)| v);
+            match table.map(|v| (graph.real_constant(v), &graph.values[v].quant)) {
+                Some((Some(real), _)) => {
+                    let range = extent(real.data());
+                    scheme.check_range(range)?;
+                    scheme.activation(range)
+                }
+                Some((None, Some(quant))) => quant.clone(),
+                _ => bail!(Unsupported, "the table must be a constant"),
+            }
+        }
         OutputParams::SameAsInput => match &params.values[node.inputs[0]] {
             Some(params) => params.clone(),
             None => bail!(Unsupported, "the input is a constant: fold it first"),
@@ -143,6 +156,12 @@ fn constant_params(
             weight_params(real, axis, bias.as_deref(), scales, scheme)
         }
         Role::Bias => bias_params(of(0)?, of(1)?, real.data().len()),
+        Role::Table => match &params.values[node.output] {
+            Some(params) => params.clone(),
+            None => {
+                bail!(Unsupported, "value \"{}\" is not quantized", graph.values[node.output].name)
+            }
+        },
     })
 }
 
@@ -169,7 +188,7 @@ fn shared_ranges(graph: &Graph, ranges: &[Option<Range>], widths: &[Width]) -> V
         let joined = match node.op.output_params() {
             OutputParams::Shared => &node.inputs[..],
             OutputParams::SameAsInput => &node.inputs[..1],
-            OutputParams::Unit | OutputParams::Index => {
+            OutputParams::Unit | OutputParams::Index | OutputParams::Table => {
                 fixed[node.output] = true;
                 continue;
             }

@@ -28,7 +28,7 @@ use crate::ops::product::is_wide;
 use crate::quant::Width;
 
 operators!(
-    C: Add, ArgMax, AveragePool, Clip, Concat, Conv, ConvTranspose, Function, MatMul, Linear, MaxPool, Mean, Mul, Normalize, Pad,
+    C: Add, ArgMax, AveragePool, Clip, Concat, Conv, ConvTranspose, Embedding, Function, Gather, MatMul, Linear, MaxPool, Mean, Mul, Normalize, Pad,
     PRelu, Recode, Reshape, Resize, Slice, Softmax, Transpose, Unary,
 );
 

@@ -17,7 +17,7 @@ use crate::ops::language::{Emit, Field, Rust, Source, ToValue, Value};
 use crate::quant::Width;
 
 operators!(
-    Rust: Add, ArgMax, AveragePool, Clip, Concat, Conv, ConvTranspose, Function, MatMul, Linear, MaxPool, Mean, Mul, Normalize,
+    Rust: Add, ArgMax, AveragePool, Clip, Concat, Conv, ConvTranspose, Embedding, Function, Gather, MatMul, Linear, MaxPool, Mean, Mul, Normalize,
     Pad, PRelu, Recode, Reshape, Resize, Slice, Softmax, Transpose, Unary,
 );
 

@@ -182,16 +182,12 @@ fn gather() {
         (2, &[1, 2][..], &[2][..], &[2, 3, 2, 5][..], &[1, 2][..]),
         (1, &[2, 0], &[1, 2], &[2, 1, 2, 4, 5], &[2, 0]),
         (-1, &[-1], &[], &[2, 3, 4], &[4]),
-        (3, &[4, 2, 0, -3], &[4], &[], &[]),
+        (3, &[4, 2, 0, -3], &[4], &[2, 3, 4, 4], &[4, 2, 0, 2]),
     ] {
         let mut list = int64("i", indices);
         list.dims = dims.to_vec();
         let node = node("Gather", &["x", "i"], "y").with(int("axis", axis));
         let model = of(&[2, 3, 4, 5], node, vec![list], 13);
-        if positions.is_empty() {
-            refused(&model, "only evenly spaced ones are known");
-            continue;
-        }
         let (x, y) = run(&model);
         assert_eq!(y[0].shape(), expected);
         let axis = axis.rem_euclid(4) as usize;
@@ -496,11 +492,11 @@ fn sums_along_axes_and_limits() {
         let both = of_two(0.25, 0.5);
         close(&y[0], &tabulate(&[4, 3], |p| of_two(at(&x, p) as f64, both)));
     }
-    let two = node("Max", &["x", "x"], "y");
-    refused(&of(&[4, 3], two, vec![], 13), "of 2 values and 0 numbers");
-    let many = node("Max", &["x", "a"], "y");
-    refused(
-        &of(&[4, 3], many, vec![real("a", &[3], &[1.0, 2.0, 3.0])], 13),
-        "a limit of many numbers",
-    );
+    let many = node("Max", &["x", "a", "b"], "y");
+    let constants = vec![real("a", &[3], &[1.0, 0.0, -1.0]), limit("b", -0.25)];
+    let (x, y) = run(&of(&[4, 3], many, constants, 13));
+    let largest = |p: &[usize]| (at(&x, p) as f64).max([1.0, 0.0, -0.25][p[1]]);
+    close(&y[0], &tabulate(&[4, 3], largest));
+    let chosen = node("Where", &["c", "x", "b"], "y");
+    refused(&of(&[4, 3], chosen, vec![limit("b", 1.0), limit("c", 1.0)], 13), "no constant");
 }

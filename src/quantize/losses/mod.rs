@@ -293,7 +293,7 @@ impl Losses<'_> {
                         self.found(v, LossKind::Bias, steps, what, remedy);
                     }
                 }
-                Role::Activation => {}
+                Role::Activation | Role::Table => {}
             }
         }
     }

@@ -17,9 +17,10 @@ use crate::quant::Width;
 pub fn of(isa: Isa, op: &IntOp, widths: [Width; 2]) -> Option<Box<dyn Loop>> {
     match op {
         IntOp::Transpose(op) => Some(Box::new(Transposed::of(op, widths[1]))),
-        IntOp::Slice(op) | IntOp::Pad(op) | IntOp::Resize(ResizeInt::Nearest(op)) => {
-            Some(Box::new(Picked::of(op, widths[1])))
-        }
+        IntOp::Gather(op)
+        | IntOp::Slice(op)
+        | IntOp::Pad(op)
+        | IntOp::Resize(ResizeInt::Nearest(op)) => Some(Box::new(Picked::of(op, widths[1]))),
         IntOp::Concat(op) => Some(Box::new(Joined::of(isa, op, widths))),
         _ => None,
     }

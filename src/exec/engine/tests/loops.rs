@@ -52,7 +52,7 @@ impl Draw<'_> {
             self.shapes.iter().map(|shape| one(shape, widths[0], rng)).collect();
         let mut y = one(&shape, widths[1], rng);
         match self.op.output_params() {
-            OutputParams::Calibrated => {}
+            OutputParams::Calibrated | OutputParams::Table => {}
             OutputParams::SameAsInput => y.quant = values[0].quant.clone(),
             OutputParams::Shared => y.quant.scale[0] = values[0].quant.scale[0],
             OutputParams::Unit => {
