@@ -391,7 +391,7 @@ def choice_cases():
     s, mask = node("Sigmoid"), random.integers(0, 2, (2, 7, 6)).astype(bool)
     for op in "Max", "Min":
         case(f"{op}_two", IMAGE, s, node(op, inputs="xi"), opsets=(8, 99))
-        case(f"{op}_many", IMAGE, s, node(op, real(2, 1, 1), np.float32(0.4), inputs="xi"), opsets=(8, 99))
+        case(f"{op}_many", IMAGE, s, node(op, np.float32(0.4), inputs="xi"), opsets=(8, 99))
         case(f"{op}_pooled", IMAGE, node("GlobalAveragePool"), node(op, inputs="xi"), opsets=(8, 99))
         for name, axes in ("last", [-1]), ("channels", [1]), ("image", [2, 3]), ("two", [1, 3]):
             for keep in 0, 1:
@@ -401,7 +401,6 @@ def choice_cases():
     for op in "ReduceL1", "ReduceSumSquare":
         case(op, IMAGE, node(op, axes=[1, 2], keepdims=1), opsets=(7, 17))
     case("where", IMAGE, s, node("Where", mask, inputs="cxi"), opsets=(9, 99))
-    case("where_number", IMAGE, node("Where", mask[:, :1], np.float32(0.5), inputs="cxc"), opsets=(9, 99))
     case("gather_any", IMAGE, node("Gather", ints(1, 0, 0, 1), axis=1))
     case("gather_square", IMAGE, node("Gather", np.array([[2, -1], [0, 4]]), axis=2), opsets=(11, 99))
     case("gather_conv", IMAGE, node("Conv", real(4, 2, 3, 3)), node("Gather", ints(3, 3, 0), axis=1))
