@@ -6,8 +6,7 @@ use crate::ops::linear::Linear;
 use crate::ops::max_pool::MaxPool;
 use crate::ops::reshape::Reshape;
 use crate::ops::transpose::Transpose;
-use crate::ops::unary::Unary;
-use crate::quant::{Granularity, Range, Width};
+use crate::quant::{Granularity, Width};
 use crate::tensor::Tensor;
 use crate::testing::exec::int::IntExecutor;
 use crate::testing::quantize::quantize;
@@ -183,20 +182,4 @@ fn moved_codes_can_become_others() {
     let codes = IntExecutor::new(&int).run_codes(&inputs, |_, _| Ok(())).unwrap();
     let expected = same[0].map(|&real| quant.quantize(real.max(0.0), 0));
     assert_eq!(codes[0], expected);
-}
-
-/// Each table from 16 bits takes 128 KiB, of a node that takes some bytes in a file.
-#[test]
-fn tables_are_limited_together() {
-    let scheme = SCHEMES[0].with_widths(Width::W16, Width::W8);
-    let mut net = Net::new(0);
-    let x = net.input(&[1]);
-    let negated = (0..1025).fold(x, |v, _| net.node(Op::Unary(Unary::Neg), &[v]));
-    let float = net.finish(&[negated]);
-    let ranges = vec![Some(Range { lo: -1.0, hi: 1.0 }); float.values.len()];
-    let message = refused(lower(&quantize(&float, &ranges, scheme).unwrap()));
-    assert_eq!(
-        message,
-        "in node \"n1024\" (Neg): unsupported: tables of more than 67108864 codes together"
-    );
 }

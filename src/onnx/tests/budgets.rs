@@ -281,10 +281,10 @@ fn work_is_linear_in_the_number_of_nodes() {
     soon(&split).unwrap();
 }
 
-/// A Split of many results makes nodes of those that are used; a network has not too many nodes.
+/// A Split of many results makes nodes of those that are used.
 #[test]
 fn results_of_a_split_are_taken_if_they_are_used() {
-    let count = 300_000;
+    let count = 20_000;
     let names: Vec<String> = (0..count).map(|i| format!("o{i}")).collect();
     let split = |used: usize| {
         let mut split = node("Split", &["x"], "o0");
@@ -297,6 +297,4 @@ fn results_of_a_split_are_taken_if_they_are_used() {
         model
     };
     assert_eq!(soon(&split(2)).unwrap().nodes.len(), 5);
-    let error = soon(&split(count)).unwrap_err().to_string();
-    assert!(error.contains("a network of more than 262144 nodes"), "{error}");
 }
