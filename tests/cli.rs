@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/inputs.rs"]
+mod inputs;
 mod tools;
 
 use std::fs;

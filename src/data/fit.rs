@@ -156,7 +156,7 @@ impl<'a> Offer<'a> {
             if len % batch != 0 && self.limit > samples {
                 bail!(
                     Shape,
-                    "{len} rows are {samples} batches for input \"{name}\" {shape:?} and {} rows more: leave them out \
+                    "{len} rows are {samples} batches for input \"{name}\" {shape:?} and {} left over: leave them out \
                      (--samples {samples}), or add {}",
                     len % batch,
                     batch - len % batch
@@ -175,10 +175,14 @@ impl<'a> Offer<'a> {
             bail!(Invalid, "no samples");
         }
         let labels = found.map(|column| {
-            let (len, rows) = (columns[column].len(), samples * batch.unwrap_or(1));
-            match len == samples || len / batch.unwrap_or(1) == samples {
-                true => Labels::new(columns, column),
-                false => bail!(Shape, "labels {} for {rows} rows", columns[column].called()),
+            let (len, batch) = (columns[column].len(), batch.unwrap_or(1));
+            match len {
+                _ if len == samples => Labels::new(columns, column, 1),
+                _ if len / batch == samples => Labels::new(columns, column, batch),
+                _ => {
+                    let called = columns[column].called();
+                    bail!(Shape, "labels {called} for {} rows", samples * batch)
+                }
             }
         });
         Ok(Fit { places, labels: labels.transpose()?, samples, batch })

@@ -28,13 +28,15 @@ pub(super) fn find(columns: &[Column], rest: &[usize]) -> Option<usize> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Labels {
     column: usize,
+    /// Rows that belong to one sample.
+    rows: usize,
     /// Whether a row has a 1 for its class, and 0 for each other one.
     one_hot: bool,
 }
 
 impl Labels {
     /// Looks at all of them, but not at all maps.
-    pub fn new(columns: &[Column], column: usize) -> Result<Self> {
+    pub fn new(columns: &[Column], column: usize, rows: usize) -> Result<Self> {
         let source = &columns[column];
         let first = source.array(0)?;
         let width: usize = first.shape().iter().product();
@@ -45,16 +47,15 @@ impl Labels {
         if !one_hot && first.integer(0).is_none() {
             bail!(Invalid, "labels {} must be integers, or one-hot", source.called());
         }
-        let labels = Self { column, one_hot };
+        let labels = Self { column, rows, one_hot };
         let looked_at = if width == 1 { source.len() } else { 0 };
         (0..looked_at).try_for_each(|i| labels.row(columns, i).map(drop))?;
         Ok(labels)
     }
 
-    /// The classes of sample `i` of so many, as many rows of labels as it has.
-    pub fn get(self, columns: &[Column], i: usize, samples: usize) -> Result<Vec<usize>> {
-        let rows = columns[self.column].len() / samples;
-        let rows = (i * rows..(i + 1) * rows).map(|row| self.row(columns, row));
+    /// The classes of sample `i`, row by row.
+    pub fn get(self, columns: &[Column], i: usize) -> Result<Vec<usize>> {
+        let rows = (i * self.rows..(i + 1) * self.rows).map(|row| self.row(columns, row));
         Ok(rows.collect::<Result<Vec<_>>>()?.concat())
     }
 

@@ -322,7 +322,7 @@ impl Samples for Dataset {
 
     fn labels(&self, i: usize) -> Result<Option<Vec<usize>>> {
         let Some(labels) = self.fit.labels else { return Ok(None) };
-        labels.get(&self.stored.columns, self.index(i)?, self.fit.samples).map(Some)
+        labels.get(&self.stored.columns, self.index(i)?).map(Some)
     }
 }
 
@@ -333,6 +333,7 @@ mod tests {
 
     use super::npy::{Element, write_npy};
     use super::*;
+    use crate::testing::Rng;
 
     fn tensor<T>(shape: &[usize], data: Vec<T>) -> Tensor<T> {
         Tensor::new(shape, data).unwrap()
@@ -357,6 +358,69 @@ mod tests {
             assert_eq!([0, 1, 2, 3].map(|i| data.label(i)), [Some(7), Some(0), Some(2), None]);
             assert_eq!(data.sample(3).unwrap_err().to_string(), "no sample 3 in a dataset of 3");
         }
+    }
+
+    /// Whatever the ranks, the order of the arrays, and whether a row is an input or a part of a batch.
+    #[test]
+    fn samples_of_any_inputs_are_slices_of_their_arrays() {
+        for seed in 0..200 {
+            let mut rng = Rng(seed);
+            let samples = rng.pick(&[1, 2, 5]);
+            let mut inputs = Vec::new();
+            let mut arrays = Vec::new();
+            for name in ["b", "c", "a"].into_iter().take(rng.pick(&[1, 2, 3])) {
+                let rank = rng.pick(&[0, 1, 2, 3, 4]);
+                let shape: Vec<usize> = (0..rank).map(|_| rng.pick(&[1, 2, 3])).collect();
+                let stored = match &shape[..] {
+                    [batch, rest @ ..] if rng.pick(&[true, false]) => {
+                        [&[samples * batch], rest].concat()
+                    }
+                    whole => [&[samples], whole].concat(),
+                };
+                let data = rng.reals(&stored, 1.0);
+                arrays.push((format!("{name}.npy"), write_npy(&data)));
+                inputs.push((name, shape, data));
+            }
+            let begin = seed as usize % arrays.len();
+            arrays.rotate_left(begin);
+            let files: Vec<_> = arrays.iter().map(|(name, npy)| (&**name, npy.clone())).collect();
+            let data = Dataset::from_npz_bytes(&npz(&files), &Preprocess::default()).unwrap();
+            let named: Vec<_> = inputs.iter().map(|(name, shape, _)| (*name, &**shape)).collect();
+            let data = data.fit(&named).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            assert_eq!(data.len(), samples, "seed {seed}");
+            for i in 0..samples {
+                let sample = data.get(i).unwrap();
+                assert_eq!(sample.len(), inputs.len());
+                for (x, (_, shape, all)) in sample.iter().zip(&inputs) {
+                    let len = x.data().len();
+                    let slice = &all.data()[i * len..(i + 1) * len];
+                    assert_eq!((x.shape(), x.data()), (&**shape, slice), "seed {seed}");
+                }
+            }
+        }
+    }
+
+    /// Of a batch without a whole last one, only as many samples are taken as are asked for.
+    #[test]
+    fn a_batch_is_whole() {
+        let x = write_npy(&tensor(&[7, 1], vec![0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let y = write_npy(&tensor(&[7], vec![0i64, 1, 2, 3, 4, 5, 6]));
+        let bytes = npz(&[("x.npy", x), ("y.npy", y)]);
+        let data = Dataset::from_npz_bytes(&bytes, &Preprocess::default()).unwrap();
+        let inputs: [(&str, &[usize]); 1] = [("x", &[3, 1])];
+        let error = data.fit(&inputs).unwrap_err().to_string();
+        assert!(
+            error.starts_with("7 rows are 2 batches for input \"x\" [3, 1] and 1 left over"),
+            "{error}"
+        );
+        let inputs_of_five: [(&str, &[usize]); 1] = [("x", &[5, 1])];
+        let one = data.take(1).fit(&inputs_of_five).unwrap();
+        assert_eq!(one.labels(0).unwrap(), Some(vec![0, 1, 2, 3, 4]));
+        let two = data.take(2).fit(&inputs).unwrap();
+        assert_eq!((two.len(), two.batch()), (2, Some(3)));
+        assert_eq!(two.sample(1).unwrap(), tensor(&[3, 1], vec![3.0, 4.0, 5.0]));
+        assert_eq!(two.labels(1).unwrap(), Some(vec![3, 4, 5]));
+        assert!(data.take(3).fit(&inputs).is_err());
     }
 
     #[test]
