@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::codes::CodeTensor;
 use crate::error::{Context, Result, bail};
@@ -98,7 +99,7 @@ impl Value {
 ///
 /// Where a node comes from is no part of what it is: any two are equal.
 #[derive(Clone, Debug, Default)]
-pub struct Parts(pub Vec<Part>);
+pub struct Parts(pub Vec<Arc<Part>>);
 
 /// A node of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use super::control::OF_LISTS;
 use super::cut::{before, cut, declaration, open_inputs};
@@ -361,7 +361,7 @@ impl<'a> Importer<'a> {
                 true => node.output.first().cloned().unwrap_or_default(),
                 false => node.name.clone(),
             };
-            self.part = Some(Part { name: part, op_type: node.op_type.clone() });
+            self.part = Some(Arc::new(Part { name: part, op_type: node.op_type.clone() }));
             let lacks_argument = self.lacks_argument(node);
             let read = match lacks_argument {
                 true => self.check_type(node),

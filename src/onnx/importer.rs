@@ -1,6 +1,7 @@
 //! What is known while a file is read: its names, and the graph as far as it goes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::obstacles::Obstacles;
 use super::proto::TensorTypeProto;
@@ -106,7 +107,7 @@ pub(super) struct Importer<'a> {
     /// What constants computed here may still take.
     pub(super) folding: Folding,
     /// The node that is being read.
-    pub(super) part: Option<Part>,
+    pub(super) part: Option<Arc<Part>>,
     /// What the file says of values between nodes.
     pub(super) declared: HashMap<&'a str, &'a TensorTypeProto>,
     /// What stops the network so far.

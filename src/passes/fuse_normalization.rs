@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::merge_nodes;
-use crate::graph::{Graph, Index, Node, Part, Parts, Value, ValueId};
+use crate::graph::{Graph, Index, Node, Parts, Value, ValueId};
 use crate::ops::add::Add;
 use crate::ops::clip::Clip;
 use crate::ops::mean::Mean;
@@ -30,7 +30,7 @@ pub fn fuse_normalization(graph: &mut Graph) {
         .collect();
     let nodes = std::mem::take(&mut graph.nodes);
     let outputs: Vec<ValueId> = nodes.iter().map(|node| node.output).collect();
-    let mut parts: Vec<Vec<Part>> = nodes.iter().map(|node| node.parts.0.clone()).collect();
+    let mut parts: Vec<Parts> = nodes.iter().map(|node| node.parts.clone()).collect();
     let mut removed = BTreeSet::new();
     for (i, mut node) in nodes.into_iter().enumerate() {
         let Some(found) = found.get(&i).filter(|found| found.nodes.is_disjoint(&removed)) else {
@@ -38,7 +38,7 @@ pub fn fuse_normalization(graph: &mut Graph) {
             continue;
         };
         for &part in &found.nodes {
-            node.parts.0.extend(std::mem::take(&mut parts[part]));
+            node.parts.0.extend(std::mem::take(&mut parts[part]).0);
         }
         removed.extend(&found.nodes);
         found.write(graph, &mut index, node);

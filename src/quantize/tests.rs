@@ -2,6 +2,8 @@ mod losses;
 mod outputs;
 mod rewrites;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::graph::{Part, Value, ValueId};
 use crate::lower::lower;
@@ -317,7 +319,7 @@ fn rules_choose_widths_by_name_type_and_value() {
         ("a/relu", "Relu"),
         ("b/add", "Add"),
     ]) {
-        node.parts.0 = vec![Part { name: name.into(), op_type: op_type.into() }];
+        node.parts.0 = vec![Arc::new(Part { name: name.into(), op_type: op_type.into() })];
     }
     prepare(&mut graph).unwrap();
     assert_eq!(graph.nodes.len(), 2);
