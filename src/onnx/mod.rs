@@ -16,6 +16,7 @@ mod quantized;
 mod reader;
 mod rounded;
 pub mod signature;
+mod stopped;
 mod tensors;
 
 #[cfg(test)]
