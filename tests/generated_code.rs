@@ -286,6 +286,9 @@ fn networks_share_kernels() {
     };
     let [one, two, both, own] =
         ["one/first.c", "two/second.c", "both/networks.c", "own.c"].map(size);
+    let other = shell(dir.path(), "gcc -fsyntax-only -DNAIVE_PTQ_KERNELS=1 one/first.c");
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(said.contains("are written by one version of naive-ptq"), "{said}");
     println!("code and constants: {one:?} and {two:?}, together {both:?}");
     assert_eq!(both, own);
     assert_eq!(both[1], one[1] + two[1], "constants");

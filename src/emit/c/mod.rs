@@ -74,6 +74,13 @@ impl Target for C {
     }
 }
 
+/// The version as a number for the preprocessor: 100 for 0.1.0.
+fn version_number() -> String {
+    let [minor, patch] = [env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    let number = format!("{}{minor:0>2}{patch:0>2}", env!("CARGO_PKG_VERSION_MAJOR"));
+    number.trim_start_matches('0').into()
+}
+
 /// What all kernels are built on.
 const ARITH: Source = Source::new("arith.h", include_str!("../../arith.h"));
 
@@ -550,6 +557,7 @@ impl<'a> Emitter<'a> {
         let nodes: Vec<Printed> = (0..self.graph.nodes.len()).map(|i| self.print(i)).collect();
         let groups = self.groups();
         let values = [
+            ("KERNELS", &*version_number()),
             ("BLOB", &*self.of_blob(include_str!("blob.c.in"))),
             ("CODES", &*self.codes()),
             ("GROUPS", &*groups.iter().map(|group| self.group(group, &nodes)).collect::<String>()),
