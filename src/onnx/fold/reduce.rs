@@ -74,7 +74,7 @@ pub(super) fn reduce(args: &mut Args) -> Result<Numbers> {
             Ok(Numbers::Real(Tensor::new(result, y)?))
         }
         Numbers::Ints(t, data_type) => {
-            let (start, f): (i64, fn(i64, i64) -> Option<i64>) = match op_type.as_str() {
+            let (start, f): (i64, Checked) = match op_type.as_str() {
                 "ReduceMax" => (i64::MIN, |a, b| Some(a.max(b))),
                 "ReduceMin" => (i64::MAX, |a, b| Some(a.min(b))),
                 "ReduceProd" => (1, i64::checked_mul),
@@ -99,6 +99,9 @@ pub(super) fn reduce(args: &mut Args) -> Result<Numbers> {
         Numbers::Narrow(..) => of_different_types(args),
     }
 }
+
+/// One integer more; nothing beyond their range.
+type Checked = fn(i64, i64) -> Option<i64>;
 
 /// A line of a tensor along an axis: where it begins, how far its elements are apart, how many they are.
 #[derive(Clone, Copy)]
