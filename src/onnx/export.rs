@@ -142,10 +142,7 @@ impl Exporter<'_> {
             node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
         let mut proto = node.op.export(&self.graph.input_shapes(node), self.opset);
         let mut name = node.name.clone();
-        if self.integers.contains_key(&node.inputs[0])
-            && moves(self.graph, node)
-            && !self.outputs.contains(&v)
-        {
+        if self.integers.contains_key(&node.inputs[0]) && self.moves(node) {
             let integers = self.as_integers(node.inputs[0]);
             self.push(proto, &name, vec![integers], &value.name);
             let real = self.fresh(format!("{}_real", value.name));
@@ -167,6 +164,10 @@ impl Exporter<'_> {
         }
         if node.op.output_params() == OutputParams::Index {
             // An integer in ONNX, a real number here.
+            if !self.is_real(v) {
+                self.integers.insert(v, raw.clone());
+                return self.push(proto, &name, inputs, &raw);
+            }
             let index = self.fresh(format!("{}_int64", value.name));
             self.push(proto, &name, inputs, &index);
             self.integers.insert(v, index.clone());
@@ -248,16 +249,29 @@ impl Exporter<'_> {
     fn integers(&mut self, v: ValueId, real: &str) {
         let name = self.graph.values[v].name.clone();
         self.integers.insert(v, name.clone());
-        let graph = self.graph;
-        let keeps = |node: &Node| {
-            matches!(node.op, Op::Embedding(_)) && node.inputs[1] != v || moves(graph, node)
-        };
-        let readers = graph.nodes.iter().filter(|node| node.inputs.contains(&v));
-        if !readers.clone().all(keeps) || self.outputs.contains(&v) {
+        if self.is_real(v) {
             let cast = OnnxNode::new("Cast").with("to", Attribute::Int(dt::FLOAT as i64));
             self.push(cast, &format!("{real}_cast"), vec![name], real);
             self.read_as[v] = real.into();
         }
+    }
+
+    /// Whether anything reads the real numbers of `v`, which is made of integers.
+    fn is_real(&self, v: ValueId) -> bool {
+        let keeps = |node: &&Node| {
+            matches!(node.op, Op::Embedding(_)) && node.inputs[1] != v || self.moves(node)
+        };
+        let mut readers = self.graph.nodes.iter().filter(|node| node.inputs.contains(&v));
+        self.outputs.contains(&v) || !readers.all(|node| keeps(&node))
+    }
+
+    /// Whether `node` does nothing but move numbers inside the network.
+    fn moves(&self, node: &Node) -> bool {
+        node.op.output_params() == OutputParams::SameAsInput
+            && node.clamp == Clip::NONE
+            && node.inputs.len() == 1
+            && self.graph.values[node.inputs[0]].constant.is_none()
+            && !self.outputs.contains(&node.output)
     }
 
     /// The name of `v` as integers.
@@ -360,14 +374,6 @@ impl Exporter<'_> {
         let tensor_type = Some(TensorTypeProto { elem_type, shape });
         ValueInfoProto { name: value.name.clone(), r#type: Some(TypeProto { tensor_type }) }
     }
-}
-
-/// Whether `node` does nothing but move numbers.
-fn moves(graph: &Graph, node: &Node) -> bool {
-    node.op.output_params() == OutputParams::SameAsInput
-        && node.clamp == Clip::NONE
-        && node.inputs.len() == 1
-        && graph.values[node.inputs[0]].constant.is_none()
 }
 
 fn write_attribute(name: String, attribute: Attribute) -> AttributeProto {

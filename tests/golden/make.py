@@ -137,6 +137,14 @@ def largest():
     return net, net.ArgMax(net.Conv("x", net.real(7, 3, 3, 3), net.real(7)), axis=1, keepdims=0)
 
 
+def chosen():
+    net = Network("chosen", 1, 4, 5, 5)
+    classes = net.ArgMax(net.Conv("x", net.real(7, 4, 3, 3), net.real(7)), axis=1, keepdims=0)
+    words = net.Gather(net.real(7, 6), classes)
+    rows = net.Gather("x", [3, 0, 0, 2, 1], axis=2)
+    return net, net.Concat(*[net.Flatten(net.Add(part, np.float32(0))) for part in [words, rows]], axis=1)
+
+
 def linear():
     net = Network("linear", 1, 20)
     hidden = net.Relu(net.Gemm("x", net.real(16, 20), net.real(16), transB=1))
@@ -144,7 +152,7 @@ def linear():
 
 
 def networks():
-    return [convolutions(), unary(), shapes(), composed(), normalized(), largest(), linear()]
+    return [convolutions(), unary(), shapes(), composed(), normalized(), largest(), chosen(), linear()]
 
 
 def main(binary):

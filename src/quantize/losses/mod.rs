@@ -355,7 +355,14 @@ impl Losses<'_> {
     /// Channels that have few codes, or one where there should be several.
     fn look_at_channels(&mut self, seen: &BTreeMap<ValueId, Seen>) {
         let mut limits_of = vec![Clip::NONE; self.float.values.len()];
+        // Integers, which are their own codes.
+        let mut exact: Vec<bool> = self.float.values.iter().map(|v| v.given.is_some()).collect();
         for node in &self.float.nodes {
+            exact[node.output] = match node.op.output_params() {
+                OutputParams::Index => true,
+                OutputParams::SameAsInput => exact[node.inputs[0]],
+                _ => false,
+            };
             limits_of[node.output] = match node.op.output_params() {
                 OutputParams::Unit => Clip { lo: 0.0, hi: 1.0 },
                 OutputParams::SameAsInput => limits_of[node.inputs[0]],
@@ -363,7 +370,7 @@ impl Losses<'_> {
             };
         }
         for v in self.float.activations() {
-            if self.is_named(v) {
+            if self.is_named(v) || exact[v] {
                 continue;
             }
             let (Some(seen), Some(params)) = (seen.get(&v), &self.params.values[v]) else {
