@@ -1,5 +1,7 @@
 //! What chooses between parts of a network, and lists of values: both are resolved while the file is read.
 
+use std::borrow::Cow;
+
 use super::external::Folder;
 use super::importer::{Importer, Known};
 use super::proto::{AttributeProto, NodeProto, attribute_type as at, data_type as dt};
@@ -41,7 +43,7 @@ impl<'a> Importer<'a> {
             self.define_stored(&tensor.name, numbers)?;
         }
         let read = branch.node.iter().flat_map(|n| &n.input);
-        self.read.extend(read.chain(branch.output.iter().map(|o| &o.name)).map(String::as_str));
+        self.read.extend(read.chain(branch.output.iter().map(|o| &o.name)).map(Cow::from));
         self.nodes(&branch.node);
         for (inside, outside) in branch.output.iter().zip(&proto.output) {
             if !outside.is_empty() {
@@ -172,6 +174,7 @@ impl<'a> Importer<'a> {
         };
         let keep = keep || proto.input.len() > 1;
         let names: Vec<String> = sizes.iter().map(|_| self.fresh(&proto.output[0])).collect();
+        self.read.extend(names.iter().cloned().map(Cow::from));
         let split = NodeProto {
             attribute: vec![int_attribute("axis", axis as i64)],
             ..made("Split", vec![proto.input[0].clone()], names.clone())

@@ -3,6 +3,7 @@
 //! Pairs of QuantizeLinear and DequantizeLinear do not become nodes: they say how a value's codes are
 //! read ([`Value::quant`]).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -325,7 +326,7 @@ impl<'a> Importer<'a> {
         let inputs = self.graph.inputs.len();
         self.graph.dynamic_batch = inputs > 0 && self.open_batches == inputs;
         let read = proto.node.iter().flat_map(|n| &n.input);
-        self.read = read.chain(proto.output.iter().map(|o| &o.name)).map(String::as_str).collect();
+        self.read = read.chain(proto.output.iter().map(|o| &o.name)).map(Cow::from).collect();
         self.nodes(&proto.node);
         if let Some(error) = std::mem::take(&mut self.obstacles).into_error() {
             return Err(error);

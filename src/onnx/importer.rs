@@ -1,5 +1,6 @@
 //! What is known while a file is read: its names, and the graph as far as it goes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ pub(super) struct Importer<'a> {
     pub(super) names: Names,
     pub(super) known: HashMap<String, Known>,
     /// Names that somebody reads.
-    pub(super) read: HashSet<&'a str>,
+    pub(super) read: HashSet<Cow<'a, str>>,
     pub(super) outputs: HashSet<&'a str>,
     /// What the file rounds to codes, by the real value and the parameters; see [`Rounded`].
     pub(super) rounded: Rounded,
