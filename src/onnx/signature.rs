@@ -40,11 +40,11 @@ pub fn inputs(op_type: &str, opset: i64) -> Option<RangeInclusive<usize>> {
             | "Unique" | "Celu" | "Cos" | "Selu" | "Sign" | "Sin" | "AveragePool" | "Cast" | "Ceil"
             | "Clip" | "ConstantOfShape" | "DepthToSpace" | "Dropout" | "Elu" | "Erf" | "Exp"
             | "Flatten" | "Floor" | "Gelu" | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid"
-            | "HardSwish" | "Identity" | "LeakyRelu" | "Log" | "LpNormalization" | "MaxPool"
-            | "Neg" | "Not" | "Pad" | "Reciprocal" | "ReduceL2" | "ReduceMax" | "ReduceMean"
-            | "ReduceMin" | "ReduceProd" | "ReduceSum" | "Relu" | "Round" | "Shape" | "Sigmoid"
-            | "Size" | "Slice" | "Softmax" | "Softplus" | "SpaceToDepth" | "Split" | "Sqrt"
-            | "Squeeze" | "Tanh" | "Transpose" | "Unsqueeze" | "Upsample",
+            | "HardSwish" | "Identity" | "LeakyRelu" | "Log" | "LogSoftmax" | "LpNormalization"
+            | "MaxPool" | "Neg" | "Not" | "Pad" | "Reciprocal" | "ReduceL2" | "ReduceMax"
+            | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "Relu" | "Round" | "Shape"
+            | "Sigmoid" | "Size" | "Slice" | "Softmax" | "Softplus" | "SpaceToDepth" | "Split"
+            | "Sqrt" | "Squeeze" | "Tanh" | "Transpose" | "Unsqueeze" | "Upsample",
             _,
         ) => 1..=1,
         (
