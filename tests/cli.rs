@@ -507,11 +507,13 @@ fn errors() {
         ),
         (
             "quantize FLOAT --calib without_x.npz -o out.onnx",
-            &["no array \"x\"; the file has y, z"],
+            &[
+                "nothing for input \"image\": the network's inputs are \"image\" [1, 1, 28, 28]; the data are \"y\" [100], \"z\" [100, 1, 28, 28]",
+            ],
         ),
         (
             "quantize FLOAT --calib narrow.npy -o out.onnx",
-            &["sample ", "[1, 1, 28, 28], got [1, 1, 28, 27]"],
+            &["input \"image\" has shape [1, 1, 28, 28], got [1, 1, 28, 27]"],
         ),
         ("quantize FLOAT --calib nan.npy -o out.onnx", &["sample 0: ", "\"image\"", "not finite"]),
         // Before any sample is looked at.

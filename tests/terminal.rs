@@ -106,7 +106,7 @@ fn names_do_not_steer_the_terminal() {
         fs::write(dir.join("float.onnx"), model(&name, "Neg")).unwrap();
         fs::write(dir.join("unknown.onnx"), model(&name, "Frobnicate")).unwrap();
         fs::write(dir.join("operator.onnx"), model("", &name)).unwrap();
-        save(&dir.join("x.npy"), &[pseudo_random(&[2, 4], 1)]);
+        save(&dir.join("x.npy"), &[pseudo_random(&[12, 4], 1)]);
         save(&dir.join("narrow.npy"), &[pseudo_random(&[2, 3], 1)]);
 
         for refused in ["unknown.onnx", "operator.onnx"] {
