@@ -89,7 +89,12 @@ fn plain(dir: &Path, arguments: &str) -> (String, bool) {
         stderr.len() < 4000 && stderr.iter().filter(|&&b| b == b'\n').count() <= lines,
         "{arguments}"
     );
-    assert_eq!(stderr.is_empty(), status.success(), "{arguments}");
+    assert_eq!(
+        stderr.is_empty(),
+        status.success(),
+        "{arguments}: {}",
+        String::from_utf8_lossy(&stderr)
+    );
     if !arguments.contains("--json") {
         let long = stdout.split(|&b| b == b'\n').map(<[u8]>::len).max();
         assert!(long < Some(600), "{arguments}: a line of {long:?} bytes");
