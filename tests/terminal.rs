@@ -97,7 +97,7 @@ fn plain(dir: &Path, arguments: &str) -> (String, bool) {
     );
     if !arguments.contains("--json") {
         let long = stdout.split(|&b| b == b'\n').map(<[u8]>::len).max();
-        assert!(long < Some(600), "{arguments}: a line of {long:?} bytes");
+        assert!(long < Some(900), "{arguments}: a line of {long:?} bytes");
     }
     (String::from_utf8(stdout).unwrap(), status.success())
 }
