@@ -529,8 +529,11 @@ fn errors() {
             "quantize FLOAT --calib nan.npy --recipe text.npz -o out.onnx",
             &["text.npz: not a recipe"],
         ),
-        ("quantize FLOAT --calib CALIB --samples 12 -o missing/out.onnx", &["missing/out.onnx: "]),
-        ("quantize FLOAT --calib CALIB --samples 12 -o folder", &["folder: "]),
+        (
+            "quantize FLOAT --calib CALIB --scale 1/255 --samples 12 -o missing/out.onnx",
+            &["missing/out.onnx: "],
+        ),
+        ("quantize FLOAT --calib CALIB --scale 1/255 --samples 12 -o folder", &["folder: "]),
         ("run int8.onnx --input narrow.npy -o out.onnx", &["[1, 1, 28, 28], got [1, 1, 28, 27]"]),
         ("run int8.onnx --input text.npz -o out.onnx", &["text.npz: not a readable zip"]),
         ("run int8.onnx --input missing.npy -o out.onnx", &["missing.npy: No such file"]),
