@@ -10,7 +10,7 @@ use naive_ptq::data::{Dataset, Preprocess, check_outputs, write_atomic};
 use naive_ptq::emit;
 use naive_ptq::graph::Graph;
 use naive_ptq::lower::Accumulator;
-use naive_ptq::quant::Scheme;
+use naive_ptq::quant::{Scheme, Sqnr};
 use naive_ptq::quantize::{
     Data, DeadChannels, Defaults, Quantized, Quantizer, Recipe, Summary, ValueSqnr,
 };
@@ -373,7 +373,9 @@ fn say_exactness(summary: &Summary, quantized: &Quantized) -> anyhow::Result<()>
     let is_output =
         |it: &&ValueSqnr| graph.outputs.iter().any(|&v| graph.values[v].name == it.value);
     let outputs: Vec<_> = summary.values.iter().filter(is_output).take(SHOWN).collect();
-    let mut worst: Vec<_> = summary.values.iter().collect();
+    // Indices, and bytes that are given, are their own codes.
+    let mut worst: Vec<_> =
+        summary.values.iter().filter(|it| it.sqnr_db < Sqnr::EXACT_DB).collect();
     worst.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
     worst.truncate(SHOWN);
     if !worst.is_empty() {

@@ -57,9 +57,8 @@ impl Place {
             }
             x = Tensor::new(shape, data)?;
         }
-        // A row that is the whole input may begin with a batch of its own.
         let row = x.shape()[1..].to_vec();
-        let own_batch = self.batch.is_none() && (row.first() == Some(&1) || row.len() > 3);
+        let own_batch = self.batch.is_none() && has_batch(&row);
         if own_batch {
             x = x.reshape(row)?;
         }
@@ -78,6 +77,11 @@ impl Place {
             }
         }
     }
+}
+
+/// Whether a row that is the whole input begins with a batch of its own.
+fn has_batch(row: &[usize]) -> bool {
+    row.first() == Some(&1) || row.len() > 3
 }
 
 /// Names and shapes of a network's inputs.
@@ -221,7 +225,7 @@ impl<'a> Offer<'a> {
             let moved = tail.split_last().map(|(last, rest)| [head, &[*last], rest].concat());
             row.len() >= axis + 2 && moved.is_some_and(|moved| moved == whole)
         };
-        let axis = usize::from(batch.is_none() && (row.first() == Some(&1) || row.len() > 3));
+        let axis = usize::from(batch.is_none() && has_batch(row));
         match (row == whole, front(axis), self.preprocess.layout) {
             (true, ..) => Ok(place(false)),
             (_, true, Layout::Nhwc) => Ok(place(true)),

@@ -63,6 +63,8 @@ pub use temporary::{Temporary, remove_temporaries};
 #[derive(Clone, Debug)]
 pub struct Dataset {
     stored: Arc<Stored>,
+    /// Where it was opened.
+    path: Option<Arc<Path>>,
     fit: Arc<Fit>,
     order: Order,
     /// The most samples that are wanted.
@@ -94,7 +96,8 @@ impl Dataset {
     pub fn open(path: impl AsRef<Path>, preprocess: &Preprocess) -> Result<Self> {
         preprocess.validate()?;
         let path = path.as_ref();
-        Self::open_valid(path, preprocess).in_file(path)
+        let data = Self::open_valid(path, preprocess).in_file(path)?;
+        Ok(Self { path: Some(path.into()), ..data })
     }
 
     /// The same from the bytes of a `.npz`.
@@ -142,7 +145,7 @@ impl Dataset {
         let fit = Arc::new(Offer::of(&columns, preprocess).unnamed()?);
         let stored = Arc::new(Stored { columns, preprocess: preprocess.clone() });
         let order = Order::First(fit.samples);
-        Ok(Self { stored, fit, order, limit: usize::MAX, channels_first: false })
+        Ok(Self { stored, path: None, fit, order, limit: usize::MAX, channels_first: false })
     }
 
     /// The same samples as a network takes them whose inputs have these names and shapes, in this order: each takes the
@@ -166,7 +169,10 @@ impl Dataset {
     fn fit_to(&self, inputs: &[(&str, &[usize])], surplus: bool) -> Result<Self> {
         let Stored { columns, preprocess } = &*self.stored;
         let offer = Offer { limit: self.limit, surplus, ..Offer::of(columns, preprocess) };
-        let fit = offer.fit(inputs)?;
+        let fit = match &self.path {
+            Some(path) => offer.fit(inputs).in_file(path)?,
+            None => offer.fit(inputs)?,
+        };
         let order = match &self.order {
             Order::First(_) => Order::First(fit.samples.min(self.limit)),
             Order::These(order) => match order.iter().find(|&&i| i >= fit.samples) {

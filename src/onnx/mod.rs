@@ -3,6 +3,7 @@
 mod classes;
 mod control;
 mod cut;
+mod declared;
 mod decompose;
 mod einsum;
 mod export;

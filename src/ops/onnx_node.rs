@@ -233,6 +233,15 @@ impl OnnxNode {
             _ => bail!(Shape, "axis {axis} of a tensor of rank {rank}"),
         }
     }
+
+    /// Index `i`, counted from the front, of an axis of `size` elements.
+    pub fn position(i: i64, size: usize) -> Result<usize> {
+        let from_front = if i < 0 { i.saturating_add(size as i64) } else { i };
+        match usize::try_from(from_front) {
+            Ok(i) if i < size => Ok(i),
+            _ => bail!(Invalid, "index {i} of an axis of {size}"),
+        }
+    }
 }
 
 /// Sizes in attributes stay below this.

@@ -1,6 +1,6 @@
 //! Elements in another order, or some of them.
 
-use super::{Args, Numbers, axis, dt, of_different_types, position};
+use super::{Args, Numbers, axis, dt, of_different_types};
 use crate::error::{Result, bail};
 use crate::ops::pad::Pad;
 use crate::ops::reshape::Reshape;
@@ -66,7 +66,8 @@ fn all(shape: &[usize]) -> Vec<Vec<usize>> {
 fn take_positions(args: &mut Args, index: usize, size: usize) -> Result<(Shape, Vec<usize>)> {
     let indices = args.take_ints(index)?;
     args.room(indices.shape())?;
-    let positions = indices.data().iter().map(|&i| position(i, size)).collect::<Result<_>>()?;
+    let positions =
+        indices.data().iter().map(|&i| OnnxNode::position(i, size)).collect::<Result<_>>()?;
     Ok((indices.shape().to_vec(), positions))
 }
 
@@ -129,7 +130,7 @@ pub(super) fn blocks(
     let first = |i: usize| {
         let tuple = &indices[i * k..(i + 1) * k];
         let axes = tuple.iter().zip(&shape[batch..]).zip(&steps[batch..]);
-        let inside = axes.map(|((&i, &size), step)| Ok(position(i, size)? * step));
+        let inside = axes.map(|((&i, &size), step)| Ok(OnnxNode::position(i, size)? * step));
         Ok(i / in_batch.max(1) * per_batch + inside.sum::<Result<usize>>()?)
     };
     Ok(((0..count).map(first).collect::<Result<_>>()?, block))
@@ -235,30 +236,13 @@ pub(in super::super) fn squeezed(node: &mut OnnxNode, x: &[usize]) -> Result<Sha
 /// Lists may become empty.
 pub(super) fn slice(args: &mut Args) -> Result<Numbers> {
     let shape = args.shape(0)?;
-    let node = &mut *args.node;
-    let old = node.opset < 10;
-    let mut list = |name: &str, index| match old {
-        true => node.take_ints(name),
-        false => node.take_input_ints(index),
-    };
-    let (starts, ends, axes) = (list("starts", 1)?, list("ends", 2)?, list("axes", 3)?);
-    let steps = if old { None } else { list("", 4)? };
-    let (Some(starts), Some(ends)) = (starts, ends) else {
-        bail!(Invalid, "starts and ends must be given");
-    };
-    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
-    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
-    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-        bail!(Invalid, "starts, ends, axes and steps have different lengths");
-    }
     let mut positions = all(&shape);
-    for (i, &named) in axes.iter().enumerate() {
-        let axis = axis(named, &shape)?;
-        positions[axis] = match Slice::part(shape[axis], starts[i], ends[i], steps[i]) {
+    for (axis, [start, end, step]) in Slice::bounds(args.node, &shape)? {
+        positions[axis] = match Slice::part(shape[axis], start, end, step) {
             Ok(Part { start, step, len }) => {
                 (0..len as i64).map(|i| (start as i64 + i * step) as usize).collect()
             }
-            Err(_) if steps[i] != 0 => Vec::new(),
+            Err(_) if step != 0 => Vec::new(),
             Err(e) => return Err(e),
         };
     }

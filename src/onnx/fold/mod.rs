@@ -268,15 +268,6 @@ fn axis(axis: i64, shape: &[usize]) -> Result<usize> {
     }
 }
 
-/// A position on an axis of `size` elements, counted from the front.
-fn position(i: i64, size: usize) -> Result<usize> {
-    let from_front = if i < 0 { i.saturating_add(size as i64) } else { i };
-    match usize::try_from(from_front) {
-        Ok(i) if i < size => Ok(i),
-        _ => bail!(Invalid, "index {i} of an axis of {size}"),
-    }
-}
-
 fn int64(shape: impl Into<Shape>, data: Vec<i64>) -> Result<Numbers> {
     Ok(Numbers::Ints(Tensor::new(shape, data)?, dt::INT64))
 }

@@ -1,8 +1,9 @@
 //! Elements that others take the place of.
 
 use super::arrange::{blocks, places};
-use super::{Args, Numbers, axis, of_different_types, position};
+use super::{Args, Numbers, axis, of_different_types};
 use crate::error::{Result, bail};
+use crate::ops::OnnxNode;
 use crate::tensor::{Tensor, strides};
 
 /// What is done where something is already.
@@ -81,7 +82,7 @@ pub(super) fn scatter_elements(args: &mut Args) -> Result<Numbers> {
     args.room(indices.shape())?;
     let size = x.shape()[axis];
     let positions =
-        indices.data().iter().map(|&i| position(i, size)).collect::<Result<Vec<_>>>()?;
+        indices.data().iter().map(|&i| OnnxNode::position(i, size)).collect::<Result<Vec<_>>>()?;
     let places = places(x.shape(), axis, indices.shape(), &positions)?;
     scattered(args, x, &places, 2, reduction)
 }
@@ -119,7 +120,7 @@ pub(super) fn one_hot(args: &mut Args) -> Result<Numbers> {
     let inner = strides(&shape)[axis];
     let step = |(i, &index): (usize, &i64)| {
         let base = i / inner * inner * depth + i % inner;
-        position(index, depth).ok().map(|position| base + position * inner)
+        OnnxNode::position(index, depth).ok().map(|position| base + position * inner)
     };
     let places: Vec<usize> = indices.data().iter().enumerate().filter_map(step).collect();
     fn filled<T: Copy>(values: &Tensor<T>, places: &[usize], len: usize) -> Result<Vec<T>> {

@@ -204,8 +204,8 @@ fn gather() {
         let node = node("Gather", &["x", "i"], "y").with(int("axis", 1));
         of(&[2, 3, 4, 5], node, vec![int64("i", &[i])], 13)
     };
-    refused(&of_index(3), "indices [3] of an axis of 3");
-    refused(&of_index(-4), "indices [-4] of an axis of 3");
+    refused(&of_index(3), "index 3 of an axis of 3");
+    refused(&of_index(-4), "index -4 of an axis of 3");
     refused(&of_index(i64::MIN), "of an axis of 3");
 }
 

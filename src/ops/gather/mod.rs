@@ -32,15 +32,12 @@ impl Gather {
     /// `indices` as ONNX counts them, negative ones from behind, of an axis of `size`.
     ///
     /// # Errors
-    /// One that is outside.
+    /// One that is outside, or none.
     pub fn positions(indices: &[i64], size: usize) -> Result<Vec<usize>> {
-        let from_front = |&i: &i64| if i < 0 { i.saturating_add(size as i64) } else { i };
-        let position = |i| usize::try_from(from_front(i)).ok().filter(|&p| p < size);
-        match indices.iter().map(position).collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
-        {
-            Some(positions) => Ok(positions),
-            None => bail!(Shape, "indices {indices:?} of an axis of {size}"),
+        if indices.is_empty() {
+            bail!(Shape, "no indices of an axis of {size}");
         }
+        indices.iter().map(|&i| OnnxNode::position(i, size)).collect()
     }
 }
 

@@ -38,6 +38,36 @@ impl Slice {
         Self { parts }
     }
 
+    /// Axis, start, end and step of each axis that a node for a tensor of `shape` names.
+    ///
+    /// # Errors
+    /// Lists that are missing, or of different lengths; an axis that there is not.
+    pub fn bounds(node: &mut OnnxNode, shape: &[usize]) -> Result<Vec<(usize, [i64; 3])>> {
+        let old = node.opset < 10;
+        let mut list = |name, index| match old {
+            true => node.take_ints(name),
+            false => node.take_input_ints(index),
+        };
+        let (starts, ends) = (list("starts", 1)?, list("ends", 2)?);
+        let (axes, steps) = (list("axes", 3)?, if old { None } else { list("", 4)? });
+        let (Some(starts), Some(ends)) = (starts, ends) else {
+            bail!(Invalid, "starts and ends must be given");
+        };
+        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            bail!(Invalid, "starts, ends, axes and steps have different lengths");
+        }
+        let bounds = |(i, &axis): (usize, &i64)| {
+            let axis = OnnxNode::axis(axis, shape.len())?;
+            if axis == shape.len() {
+                bail!(Shape, "axis {axis} of shape {shape:?}");
+            }
+            Ok((axis, [starts[i], ends[i], steps[i]]))
+        };
+        axes.iter().enumerate().map(bounds).collect()
+    }
+
     /// ONNX's slice of one axis of `size` elements: ends are clamped, negative ones count from behind.
     pub fn part(size: usize, start: i64, end: i64, step: i64) -> Result<Part> {
         let n = size as i64;
@@ -84,29 +114,10 @@ impl Operator for Slice {
 
     fn import(node: &mut OnnxNode) -> Result<Self> {
         let shape = node.input_shape(0)?.to_vec();
-        let old = node.opset < 10;
-        let mut list = |name, index| match old {
-            true => node.take_ints(name),
-            false => node.take_input_ints(index),
-        };
-        let (starts, ends) = (list("starts", 1)?, list("ends", 2)?);
-        let (axes, steps) = (list("axes", 3)?, if old { None } else { list("", 4)? });
-        let (Some(starts), Some(ends)) = (starts, ends) else {
-            bail!(Invalid, "starts and ends must be given");
-        };
-        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
-        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-            bail!(Invalid, "starts, ends, axes and steps have different lengths");
-        }
         let all = |&size: &usize| Part { start: 0, step: 1, len: size };
         let mut parts: Vec<Part> = shape.iter().map(all).collect();
-        for (i, &axis) in axes.iter().enumerate() {
-            let axis = OnnxNode::axis(axis, shape.len())?;
-            let Some(&size) = shape.get(axis) else {
-                bail!(Shape, "axis {axis} of shape {shape:?}")
-            };
-            parts[axis] = Self::part(size, starts[i], ends[i], steps[i])?;
+        for (axis, [start, end, step]) in Self::bounds(node, &shape)? {
+            parts[axis] = Self::part(shape[axis], start, end, step)?;
         }
         Ok(Self { parts })
     }
