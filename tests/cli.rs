@@ -113,6 +113,33 @@ fn inspect_shows_both_kinds_of_network() {
     }
 }
 
+/// What is left out, or not asked for, changes no bit; threads and parts of the data neither.
+#[test]
+fn steps_are_chosen_by_effort_and_by_name() {
+    let dir = scratch();
+    let quantize = |options: &str| {
+        let common = "--scheme shift --granularity tensor -o out.onnx";
+        prints(dir.path(), &format!("quantize FLOAT {common} {options}"));
+        fs::read(dir.path().join("out.onnx")).unwrap()
+    };
+    let data = format!("--calib CALIB {SCALE}");
+    let of = |options: &str| quantize(&format!("{data} {options}"));
+    let whole = of("");
+    assert_eq!(of("--effort 1 --threads 1"), whole);
+    let without = of("--without round-weights");
+    assert!(without != whole);
+    assert_eq!(of("--effort 0"), without);
+    assert_eq!(of("--only bias-correction"), without);
+    assert_eq!(of("--only round-weights"), of("--no-bias-correction"));
+    assert_eq!(of("--effort 0 --without bias-correction"), of("--effort 0 --no-bias-correction"));
+    let other = format!("quantize FLOAT {data} -o out.onnx --without magic");
+    fails(dir.path(), &other, &["there is no step \"magic\""]);
+    prints(dir.path(), &format!("quantize FLOAT {data} --samples 60 --calib-stats some.json"));
+    let part = format!("{data} --samples 60 --merge some.json");
+    fails(dir.path(), &format!("quantize FLOAT {part} -o out.onnx"), &["seen before"]);
+    assert_eq!(quantize("--merge some.json"), of("--samples 60"));
+}
+
 /// Ranges that hold half of the values cut off what counts.
 #[test]
 fn losses_are_warnings_and_with_strict_errors() {

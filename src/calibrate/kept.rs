@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 /// At most so many samples,
 const SAMPLES: usize = 32;
 /// of at most so many numbers; but one in any case.
-const NUMBERS: usize = 1 << 21;
+const NUMBERS: usize = 1 << 23;
 
 /// Samples by the hash of their numbers, those of the lowest: which ones does not depend on their order, nor on
 /// how they were spread over parts that are merged.
@@ -83,17 +83,17 @@ mod tests {
     #[test]
     fn which_samples_are_kept_does_not_depend_on_order_or_parts() {
         let sample = |i: usize, len: usize| vec![Tensor::from_vec(vec![i as f32; len])];
-        for (len, kept) in [(1, 32), (1 << 18, 8), (1 << 22, 1)] {
+        for (len, count, kept) in [(1, 40, 32), (1 << 20, 12, 8), (1 << 23, 4, 1)] {
             let of = |range: &mut dyn Iterator<Item = usize>| {
                 let mut kept = Kept::default();
                 range.for_each(|i| _ = kept.see(&sample(i, len)));
                 kept
             };
-            let whole = of(&mut (0..40));
+            let whole = of(&mut (0..count));
             assert_eq!(whole.samples().len(), kept);
-            assert_eq!(of(&mut (0..40).rev()), whole);
-            let mut merged = of(&mut (20..40));
-            merged.merge(of(&mut (0..20)));
+            assert_eq!(of(&mut (0..count).rev()), whole);
+            let mut merged = of(&mut (count / 2..count));
+            merged.merge(of(&mut (0..count / 2)));
             assert_eq!(merged, whole);
         }
     }

@@ -12,7 +12,8 @@ use naive_ptq::graph::Graph;
 use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::{Scheme, Sqnr};
 use naive_ptq::quantize::{
-    Data, DeadChannels, Defaults, Quantized, Quantizer, Recipe, Summary, ValueSqnr,
+    BiasCorrection, Data, DeadChannels, Defaults, Quantized, Quantizer, Recipe, Step, Summary,
+    ValueSqnr, default_steps, step, steps_of,
 };
 use naive_ptq::text::printable;
 
@@ -48,7 +49,16 @@ pub struct Args {
     /// Use the statistics of these files, together with --calib if it is given
     #[arg(long, value_name = "STATS.json", num_args = 1..)]
     merge: Vec<PathBuf>,
-    /// Leave biases as they are, instead of making up for the mean error of rounded weights
+    /// How much is done against the loss, from 0, which takes next to no time, to 3 [default: 1]
+    #[arg(long, value_name = "0…3", value_parser = clap::value_parser!(u8).range(0..=3))]
+    effort: Option<u8>,
+    /// Of what makes up for the loss, do these steps alone: round-weights, bias-correction
+    #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "effort")]
+    only: Option<Vec<String>>,
+    /// Leave out these steps
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    without: Vec<String>,
+    /// The same as --without bias-correction
     #[arg(long)]
     no_bias_correction: bool,
     /// Where scales may lie [default: scale]
@@ -179,8 +189,25 @@ impl Args {
         settings.calibrator = self.calibrator.map(named);
         asked.output_bits = self.output_bits.map(|bits| bits as u32);
         asked.split_outputs = self.split_outputs.then_some(true);
-        asked.steps = self.no_bias_correction.then(Vec::new);
         asked
+    }
+
+    /// The steps that the options ask for, if they do, in place of `own`.
+    fn steps(&self, own: Option<&Vec<String>>) -> naive_ptq::Result<Option<Vec<String>>> {
+        let names = |steps: Vec<Box<dyn Step>>| {
+            steps.iter().map(|step| step.name().to_owned()).collect::<Vec<_>>()
+        };
+        let of_effort = self.effort.map(|effort| names(steps_of(effort)));
+        let mut without = self.without.clone();
+        without.extend(self.no_bias_correction.then(|| BiasCorrection.name().to_owned()));
+        without.iter().try_for_each(|name| step(name).map(|_| ()))?;
+        let mut asked = self.only.clone().or(of_effort);
+        if !without.is_empty() {
+            let mut rest = asked.or(own.cloned()).unwrap_or_else(|| names(default_steps()));
+            rest.retain(|name| !without.contains(name));
+            asked = Some(rest);
+        }
+        Ok(asked)
     }
 
     /// The recipe of the file, if there is one, with what the options say in its place.
@@ -191,11 +218,13 @@ impl Args {
             recipe = Recipe::from_json(&std::fs::read_to_string(path).with_context(at)?)
                 .with_context(at)?;
             recipe.check().with_context(at)?;
-            for replaced in recipe.override_defaults(&self.asked()) {
+            let mut asked = self.asked();
+            asked.steps = self.steps(recipe.defaults.steps.as_ref())?;
+            for replaced in recipe.override_defaults(&asked) {
                 warn(&format!("{}: {replaced}: an option says so", path.display()));
             }
         } else {
-            recipe.override_defaults(&self.asked());
+            recipe.override_defaults(&Defaults { steps: self.steps(None)?, ..self.asked() });
         }
         recipe.model = self.shapes.or(&recipe.model);
         Ok(recipe)
@@ -349,7 +378,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for report in &summary.steps {
         let (count, largest) = (report.changes.len(), report.largest());
-        say!("{}: {count} tensors changed, by at most {largest:.3e}", report.step);
+        let gain = match report.gain_db {
+            Some(gain) if gain < 0.0 => format!("; it would lose {:.1} dB", -gain),
+            Some(gain) => format!("; {gain:+.1} dB"),
+            None => String::new(),
+        };
+        say!("{}: {count} tensors changed, by at most {largest:.3e}{gain}", report.step);
     }
     if let Some(Accumulator { node, bound, bits: of }) = &summary.accumulator {
         let bits = (*bound as f64).log2() + 1.0;

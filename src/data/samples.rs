@@ -1,5 +1,6 @@
 //! What a network is run on, and the loop over it.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -54,6 +55,12 @@ impl Samples for Vec<Tensor<f32>> {
 pub struct Workers<'a> {
     threads: NonZeroUsize,
     progress: &'a (dyn Fn(usize) + Sync),
+}
+
+impl fmt::Debug for Workers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Workers({})", self.threads)
+    }
 }
 
 impl Default for Workers<'_> {

@@ -18,17 +18,25 @@ pub struct BiasCorrection;
 
 impl Step for BiasCorrection {
     fn name(&self) -> &'static str {
-        "bias correction"
+        "bias-correction"
     }
 
     fn run(&self, session: &mut Session) -> Result<Report> {
         let quantized = session.quantized()?;
         let changes = correct_bias(&mut session.graph, &quantized, session.observer);
         for &(index, _) in &changes {
-            session.params.choose_constants(&session.graph, index, &session.plan)?;
+            session.choose_constants(index)?;
         }
         let changes = changes.into_iter().map(|(_, change)| change).collect();
-        Ok(Report { step: self.name(), changes })
+        Ok(Report { step: self.name(), changes, gain_db: None })
+    }
+
+    fn effort(&self) -> u8 {
+        0
+    }
+
+    fn is_judged(&self) -> bool {
+        false
     }
 }
 

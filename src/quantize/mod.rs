@@ -8,6 +8,7 @@ mod complete;
 mod correct_bias;
 mod export;
 mod hints;
+mod judge;
 mod losses;
 mod outputs;
 mod params;
@@ -15,6 +16,7 @@ mod plan;
 mod quantizer;
 mod raw_input;
 mod recipe;
+mod round_weights;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -41,8 +43,11 @@ pub use plan::Plan;
 pub use quantizer::{Quantized, Quantizer, Summary};
 pub use raw_input::raw_input;
 pub use recipe::{Data, Defaults, Part, Recipe, Rule, Settings};
+pub use round_weights::RoundWeights;
 use session::limits;
-pub use session::{Change, Report, Session, Step, default_steps, step};
+pub use session::{
+    Change, DEFAULT_EFFORT, Report, Session, Step, all_steps, default_steps, step, steps_of,
+};
 
 /// Everything that has to happen between import and calibration or lowering, in order.
 ///
@@ -63,7 +68,7 @@ pub fn quantize(graph: &Graph, ranges: &[Option<Range>], plan: impl Into<Plan>) 
     apply(graph, &choose_params(graph, ranges, &plan.into())?, &Rounding::default())
 }
 
-/// Quantizes a prepared float graph by the [`default_steps`].
+/// Quantizes a prepared float graph and corrects its biases: the steps of effort 0.
 ///
 /// # Errors
 /// Those of [`Session::new`], of a step, and of [`apply`].
@@ -74,7 +79,7 @@ pub fn quantize_corrected(
     plan: impl Into<Plan>,
 ) -> Result<Graph> {
     let mut session = Session::new(graph.clone(), observer, calibrator, plan)?;
-    session.run(&default_steps())?;
+    session.run(&steps_of(0))?;
     session.quantized()
 }
 

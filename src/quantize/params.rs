@@ -19,15 +19,24 @@ pub struct Params {
 }
 
 impl Params {
-    /// Chooses those of the constants of node `index`, which may be other numbers than before.
+    /// Chooses those of the constants of node `index`, which may be other numbers than before, but for those of which
+    /// `is_kept`.
     ///
     /// # Errors
     /// The node, if its numbers have no codes.
-    pub fn choose_constants(&mut self, graph: &Graph, index: usize, plan: &Plan) -> Result<()> {
+    pub fn choose_constants(
+        &mut self,
+        graph: &Graph,
+        index: usize,
+        plan: &Plan,
+        is_kept: impl Fn(usize) -> bool,
+    ) -> Result<()> {
         let (node, scheme) = (&graph.nodes[index], plan.of_node(index));
-        self.constants[index] = vec![None; node.inputs.len()];
+        let own = &mut self.constants[index];
+        own.resize(node.inputs.len(), None);
+        own.iter_mut().enumerate().filter(|(i, _)| !is_kept(*i)).for_each(|(_, own)| *own = None);
         self.values.resize(graph.values.len(), None);
-        for (argument, &v) in node.inputs.iter().enumerate() {
+        for (argument, &v) in node.inputs.iter().enumerate().filter(|&(i, _)| !is_kept(i)) {
             if let Some(real) = graph.real_constant(v) {
                 let chosen = constant_params(self, graph, index, argument, real, scheme);
                 let chosen = chosen.in_node(&node.name, node.op.name())?;
@@ -67,7 +76,7 @@ pub fn choose_params(graph: &Graph, ranges: &[Option<Range>], plan: &Plan) -> Re
             let result = result_params(&params, graph, node, ranges, plan.of_node(index));
             params.values[node.output] = Some(result.in_node(&node.name, node.op.name())?);
         }
-        params.choose_constants(graph, index, plan)?;
+        params.choose_constants(graph, index, plan, |_| false)?;
     }
     Ok(params)
 }

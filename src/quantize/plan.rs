@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::calibrate::Calibrator;
 use crate::graph::{Graph, ValueId};
-use crate::ops::OutputParams;
+use crate::ops::{Op, OutputParams};
 use crate::quant::{Scheme, Width};
 
 /// The scheme of each node and of each input of the network: one for all, and exceptions.
@@ -33,6 +33,29 @@ impl Plan {
     /// That of the network's input `value`.
     pub fn of_input(&self, value: ValueId) -> Scheme {
         self.inputs.get(&value).copied().unwrap_or(self.default)
+    }
+
+    /// Gives 8 bits to weights of 4 where few of them cost much: in the first and the last layer, and in depthwise ones.
+    pub(super) fn widen_sensitive_weights(&mut self, graph: &Graph) {
+        let has_weight = |&index: &usize| {
+            let node = &graph.nodes[index];
+            matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_))
+        };
+        let layers: Vec<usize> = (0..graph.nodes.len()).filter(has_weight).collect();
+        let is_depthwise = |&&index: &&usize| match &graph.nodes[index].op {
+            Op::Conv(conv) => {
+                conv.group > 1
+                    && graph.values[graph.nodes[index].inputs[1]].shape.get(1) == Some(&1)
+            }
+            _ => false,
+        };
+        let ends = layers.first().into_iter().chain(layers.last());
+        for &index in ends.chain(layers.iter().filter(is_depthwise)) {
+            let scheme = self.of_node(index);
+            if scheme.weight_width == Width::W4 {
+                self.nodes.insert(index, scheme.with_widths(scheme.activation_width, Width::W8));
+            }
+        }
     }
 
     /// How the range of each activation of `graph` is chosen, by `default` if nothing else is said: what only moves codes

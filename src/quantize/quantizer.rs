@@ -221,7 +221,7 @@ impl Quantizer {
         let asked = &self.recipe.defaults;
         let scheme = asked.settings.over(self.scheme)?;
         let calibrator = asked.settings.calibrator(scheme)?.unwrap_or(self.base_calibrator(scheme));
-        let names = || self.steps.iter().map(|step| step.name().replace(' ', "-")).collect();
+        let names = || self.steps.iter().map(|step| step.name().to_owned()).collect();
         let output_width = asked.output_width()?.or(self.output_width);
         let data = (self.observer.samples() > 0).then(|| Data {
             samples: self.observer.samples(),

@@ -41,7 +41,7 @@ pub struct Defaults {
     /// For each node.
     #[serde(flatten)]
     pub settings: Settings,
-    /// Names of what makes up for the loss, in order: "bias-correction".
+    /// Names of what makes up for the loss, in order: "round-weights", "bias-correction".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<String>>,
     /// Bits of the codes of the network's outputs, 8 or 16.
@@ -93,7 +93,7 @@ pub struct Settings {
     /// Bits of the codes of results, 8 or 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activations: Option<u32>,
-    /// Bits of the codes of weights, 4, 8 or 16.
+    /// Bits of the codes of weights, 4, 8 or 16; in the first and last layer and depthwise ones 4 is for rules to ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<u32>,
     /// How ranges are chosen: "auto", "minmax", "moving-average", "percentile", "mse" or "entropy".
@@ -164,12 +164,14 @@ impl Recipe {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// The scheme of each node of a prepared graph; what the defaults leave out is that of `scheme`.
+    /// The scheme of each node of a prepared graph; what the defaults leave out is that of `scheme`. Weights of 4 bits
+    /// that only the defaults ask for have 8 in the first and last layer and in depthwise ones.
     ///
     /// # Errors
     /// A rule that is for nothing, or makes no sense.
     pub fn plan(&self, graph: &Graph, scheme: Scheme) -> Result<Plan> {
         let mut plan = within("defaults", self.defaults.plan(scheme))?;
+        plan.widen_sensitive_weights(graph);
         for (number, rule) in (1..).zip(&self.rules) {
             let rule_name = format!("rule {number}");
             let matcher = within(&rule_name, Matcher::new(rule))?;

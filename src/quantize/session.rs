@@ -5,18 +5,23 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::choose_ranges::choose_ranges;
+use super::judge::Judge;
 use super::params::{Params, choose_params};
-use super::{BiasCorrection, Plan, Rounding, apply};
+use super::{BiasCorrection, Plan, RoundWeights, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
 use crate::data::Workers;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
 use crate::ops::clip::Clip;
-use crate::quant::{Range, Width};
+use crate::quant::{QuantParams, Range, Width};
+use crate::tensor::Tensor;
+
+/// Of so many samples that calibration keeps one is held back from the steps, to judge them by.
+const HELD_BACK: usize = 4;
 
 /// All that quantization knows between calibration and codes. A [`Step`] may change any of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session<'a> {
     /// The prepared float network.
     pub graph: Graph,
@@ -30,6 +35,10 @@ pub struct Session<'a> {
     pub params: Params,
     /// The codes that are not the nearest ones.
     pub rounding: Rounding,
+    /// Who computes; the result does not depend on it.
+    pub workers: Workers<'a>,
+    /// Names of the steps that are still to be run.
+    pub ahead: Vec<&'static str>,
 }
 
 /// One improvement of a [`Session`].
@@ -42,6 +51,16 @@ pub trait Step {
     /// # Errors
     /// The node for which it cannot be done.
     fn run(&self, session: &mut Session) -> Result<Report>;
+
+    /// The least effort that it is part of.
+    fn effort(&self) -> u8 {
+        DEFAULT_EFFORT
+    }
+
+    /// Whether it is taken back if the outputs on samples that it has not seen are no nearer to the float network's.
+    fn is_judged(&self) -> bool {
+        true
+    }
 }
 
 /// What a [`Step`] changed.
@@ -51,6 +70,10 @@ pub struct Report {
     pub step: &'static str,
     /// One entry for each tensor that is not what it was.
     pub changes: Vec<Change>,
+    /// What it has won on samples that it has not seen, in dB of the outputs' ratio of signal to noise; what it would
+    /// have lost, if it was taken back and nothing changed. Nothing where that was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gain_db: Option<f64>,
 }
 
 /// A tensor that a [`Step`] changed.
@@ -71,22 +94,36 @@ impl Report {
     }
 }
 
-/// The steps that are run unless others are asked for, in order.
-pub fn default_steps() -> Vec<Box<dyn Step>> {
-    vec![Box::new(BiasCorrection)]
+/// All that there are, in the order in which they are run.
+pub fn all_steps() -> Vec<Box<dyn Step>> {
+    vec![Box::new(RoundWeights), Box::new(BiasCorrection)]
 }
 
-/// The step of this name, with hyphens for spaces.
+/// The steps that are run unless others are asked for, in order.
+pub fn default_steps() -> Vec<Box<dyn Step>> {
+    steps_of(DEFAULT_EFFORT)
+}
+
+/// What is done unless more or less is asked for.
+pub const DEFAULT_EFFORT: u8 = 1;
+
+/// The steps of an effort of 0, which takes next to no time, to 3, in order.
+pub fn steps_of(effort: u8) -> Vec<Box<dyn Step>> {
+    let mut steps = all_steps();
+    steps.retain(|step| step.effort() <= effort);
+    steps
+}
+
+/// The step of this name.
 ///
 /// # Errors
 /// A name that no step has.
 pub fn step(name: &str) -> Result<Box<dyn Step>> {
-    let mut all = default_steps();
-    let named = |step: &dyn Step| step.name().replace(' ', "-");
-    match all.iter().position(|step| named(step.as_ref()) == name) {
+    let mut all = all_steps();
+    match all.iter().position(|step| step.name() == name) {
         Some(index) => Ok(all.swap_remove(index)),
         None => {
-            let names: Vec<String> = all.iter().map(|step| named(step.as_ref())).collect();
+            let names: Vec<&str> = all.iter().map(|step| step.name()).collect();
             bail!(Invalid, "there is no step \"{name}\", only \"{}\"", names.join("\", \""))
         }
     }
@@ -112,7 +149,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Those of [`new`](Self::new).
     pub fn by(
-        workers: Workers,
+        workers: Workers<'a>,
         graph: Graph,
         observer: &'a Observer,
         calibrator: Calibrator,
@@ -128,15 +165,94 @@ impl<'a> Session<'a> {
         choose_ranges(&graph, &plan, observer, &calibrators, workers, &mut ranges)?;
         with_room(&graph, &plan.widths(&graph), observer, &mut ranges);
         let params = choose_params(&graph, &ranges, &plan)?;
-        Ok(Self { graph, observer, plan, ranges, params, rounding: Rounding::default() })
+        let (rounding, ahead) = (Rounding::default(), vec![]);
+        Ok(Self { graph, observer, plan, ranges, params, rounding, workers, ahead })
     }
 
-    /// Runs `steps`, one after the other.
+    /// Runs `steps`, one after the other. One that is judged and makes the outputs worse changes nothing.
     ///
     /// # Errors
     /// That of the first step that fails.
     pub fn run(&mut self, steps: &[Box<dyn Step>]) -> Result<Vec<Report>> {
-        steps.iter().map(|step| step.run(self)).collect()
+        let is_judged = steps.iter().any(|step| step.is_judged());
+        let judge = is_judged.then(|| Judge::new(self)).transpose()?;
+        let mut reports = Vec::new();
+        for (i, step) in steps.iter().enumerate() {
+            self.ahead = steps[i + 1..].iter().map(|step| step.name()).collect();
+            let Some(judge) = judge.as_ref().filter(|_| step.is_judged()) else {
+                reports.push(step.run(self)?);
+                continue;
+            };
+            let before = self.clone();
+            let mut report = step.run(self)?;
+            if !report.changes.is_empty() {
+                let gain = judge.sqnr_db(self)? - judge.sqnr_db(&before)?;
+                report.gain_db = Some(gain);
+                if gain < 0.0 {
+                    *self = before;
+                    report.changes.clear();
+                }
+            }
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    /// Whether the step of this name is still to be run.
+    pub(super) fn will_run(&self, name: &str) -> bool {
+        self.ahead.contains(&name)
+    }
+
+    /// The samples that calibration has kept for steps to look at,
+    pub(super) fn fitted(&self) -> Vec<&'a [Tensor<f32>]> {
+        let all = self.observer.kept().enumerate();
+        let few = all.len() < HELD_BACK;
+        all.filter(|(i, _)| few || i % HELD_BACK != 0).map(|(_, sample)| sample).collect()
+    }
+
+    /// and those to judge them by; if there are very few, all are both.
+    pub(super) fn held_back(&self) -> Vec<&'a [Tensor<f32>]> {
+        let all = self.observer.kept().enumerate();
+        let few = all.len() < HELD_BACK;
+        all.filter(|(i, _)| few || i % HELD_BACK == 0).map(|(_, sample)| sample).collect()
+    }
+
+    /// Gives the constant at `argument` of node `index` these parameters and codes, and its other constants those that
+    /// follow. Says what it changed.
+    ///
+    /// # Errors
+    /// Those of [`Params::choose_constants`].
+    pub(super) fn set_codes(
+        &mut self,
+        index: usize,
+        argument: usize,
+        params: QuantParams,
+        codes: Vec<i32>,
+    ) -> Result<Option<Change>> {
+        let node = &self.graph.nodes[index];
+        let v = node.inputs[argument];
+        let Some(real) = self.graph.real_constant(v) else { return Ok(None) };
+        let was = self.params.constants[index][argument].as_ref();
+        let was = was.map(|was| {
+            was.dequantize_all(&was.quantize_all(real.data(), real.shape()), real.shape())
+        });
+        let is = params.dequantize_all(&codes, real.shape());
+        let moved = was.iter().flatten().zip(&is).map(|(was, is)| (was - is).abs());
+        let largest = moved.fold(0.0, f32::max);
+        let (node, tensor) = (node.name.clone(), self.graph.values[v].name.clone());
+        self.params.constants[index][argument] = Some(params);
+        self.rounding.0.insert((index, argument), codes);
+        self.choose_constants(index)?;
+        Ok((largest > 0.0).then_some(Change { node, tensor, largest }))
+    }
+
+    /// Chooses the parameters of the constants of node `index` again, but for those whose codes are set.
+    ///
+    /// # Errors
+    /// Those of [`Params::choose_constants`].
+    pub(super) fn choose_constants(&mut self, index: usize) -> Result<()> {
+        let is_set = |argument| self.rounding.0.contains_key(&(index, argument));
+        self.params.choose_constants(&self.graph, index, &self.plan, is_set)
     }
 
     /// The quantized graph as the session stands.

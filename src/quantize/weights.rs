@@ -26,26 +26,34 @@ pub(super) fn weight_params(
         let max = &mut max_abs[i % channels];
         *max = weights.iter().fold(*max, |max, w| max.max(w.abs()));
     }
-    let mut largest_bias = vec![0f32; channels];
-    for (o, b) in bias.iter().flat_map(|bias| bias.data()).enumerate() {
-        // The channels of a grouped transposed convolution share scales between groups.
-        let max = &mut largest_bias[o % channels];
-        *max = max.max(b.abs());
-    }
     if !per_channel {
         max_abs = vec![max_abs.into_iter().fold(0.0, f32::max)];
-        largest_bias = vec![largest_bias.into_iter().fold(0.0, f32::max)];
     }
-    const ROOM: f32 = (1u32 << 30) as f32;
-    let floor = |bias: f32| (bias / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
-    let scale = max_abs.iter().zip(&largest_bias).map(|(&max_abs, &bias)| {
-        scheme
-            .symmetric_scale(max_abs, scheme.weight_width.bits())
-            .max(scheme.round_up(floor(bias)))
+    let floors = scale_floors(max_abs.len(), bias, [x_scale, y_scale], scheme);
+    let scale = max_abs.iter().zip(floors).map(|(&max_abs, floor)| {
+        scheme.symmetric_scale(max_abs, scheme.weight_width.bits()).max(floor)
     });
     let granularity = match per_channel {
         true => Granularity::PerChannel { axis },
         false => Granularity::PerTensor,
     };
     QuantParams { scale: scale.collect(), zero_point: 0, width: scheme.weight_width, granularity }
+}
+
+/// What each of `count` scales of a weight must be at least, see [`weight_params`].
+pub(super) fn scale_floors(
+    count: usize,
+    bias: Option<&Tensor<f32>>,
+    [x_scale, y_scale]: [f32; 2],
+    scheme: Scheme,
+) -> Vec<f32> {
+    let mut largest_bias = vec![0f32; count];
+    for (o, b) in bias.iter().flat_map(|bias| bias.data()).enumerate() {
+        // The channels of a grouped transposed convolution share scales between groups.
+        let max = &mut largest_bias[o % count];
+        *max = max.max(b.abs());
+    }
+    const ROOM: f32 = (1u32 << 30) as f32;
+    let floor = |bias: f32| (bias / (x_scale * ROOM)).max(y_scale / (x_scale * ROOM));
+    largest_bias.into_iter().map(|bias| scheme.round_up(floor(bias))).collect()
 }
