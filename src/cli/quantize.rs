@@ -378,12 +378,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for report in &summary.steps {
         let (count, largest) = (report.changes.len(), report.largest());
-        let gain = match report.gain_db {
-            Some(gain) if gain < 0.0 => format!("; it would lose {:.1} dB", -gain),
-            Some(gain) => format!("; {gain:+.1} dB"),
-            None => String::new(),
-        };
-        say!("{}: {count} tensors changed, by at most {largest:.3e}{gain}", report.step);
+        let step = report.step;
+        match report.gain_db {
+            Some(gain) if gain < 0.0 => say!("{step}: left out, it would lose {:.1} dB", -gain),
+            Some(gain) => {
+                say!("{step}: {count} tensors changed, by at most {largest:.3e}; {gain:+.1} dB")
+            }
+            None => say!("{step}: {count} tensors changed, by at most {largest:.3e}"),
+        }
     }
     if let Some(Accumulator { node, bound, bits: of }) = &summary.accumulator {
         let bits = (*bound as f64).log2() + 1.0;
