@@ -1,5 +1,6 @@
 //! Ranges of activations, from data that streams through the float network.
 
+pub mod channels;
 mod entropy;
 pub mod histogram;
 mod kept;
@@ -196,6 +197,25 @@ impl Observer {
     /// The histogram of an activation.
     pub fn histogram(&self, v: ValueId) -> Option<&Histogram> {
         self.seen[v].as_ref().map(|seen| &seen.histogram)
+    }
+
+    /// What would have been seen, had each channel (axis 1) of each value been multiplied by its factor: what has none but
+    /// 1 stays, of others the means of channels are exact, and all else is what `again`, of that network, has seen of the
+    /// samples that were kept.
+    pub fn rescaled(&self, factors: &[Vec<f32>], again: Self) -> Self {
+        let mut rescaled = self.clone();
+        for (v, new) in again.seen.into_iter().enumerate() {
+            let (Some(seen), Some(new)) = (&mut rescaled.seen[v], new) else { continue };
+            if factors[v].iter().all(|&f| f == 1.0) {
+                continue;
+            }
+            let share = new.histogram.samples as f64 / seen.histogram.samples.max(1) as f64;
+            for (sum, &f) in seen.channel_sums.iter_mut().zip(&factors[v]) {
+                *sum = fixed(real(*sum) * f as f64 * share);
+            }
+            seen.histogram = new.histogram;
+        }
+        rescaled
     }
 
     /// The mean of each channel (axis 1) of an activation of shape `shape`.

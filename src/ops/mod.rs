@@ -32,9 +32,11 @@ pub mod transpose;
 pub mod unary;
 
 mod broadcast;
+mod channels;
 mod onnx_node;
 mod window;
 
+pub use channels::{Channels, Filters};
 pub use onnx_node::{Attribute, Input, OnnxNode};
 pub use window::Window;
 
@@ -105,6 +107,11 @@ pub trait Operator: Sized {
     /// Where scale and zero point of the result come from.
     fn output_params(&self) -> OutputParams {
         OutputParams::Calibrated
+    }
+
+    /// What becomes of factors of the channels of arguments of these shapes.
+    fn channel_factors(&self, _inputs: &[&[usize]], _output: &[usize]) -> Channels {
+        Channels::Fixed
     }
 
     /// Whether it does with codes what it does with the numbers that they stand for.
@@ -467,6 +474,11 @@ impl Op {
     /// See [`Operator::keeps_codes`].
     pub fn keeps_codes(&self) -> bool {
         dispatch!(self: Op, op => op.keeps_codes())
+    }
+
+    /// See [`Operator::channel_factors`].
+    pub fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        dispatch!(self: Op, op => op.channel_factors(inputs, output))
     }
 
     /// See [`Operator::output_params`].

@@ -23,7 +23,8 @@ impl Step for BiasCorrection {
 
     fn run(&self, session: &mut Session) -> Result<Report> {
         let quantized = session.quantized()?;
-        let changes = correct_bias(&mut session.graph, &quantized, session.observer);
+        let seen = session.rescaled.as_deref().unwrap_or(session.observer);
+        let changes = correct_bias(&mut session.graph, &quantized, seen);
         for &(index, _) in &changes {
             session.choose_constants(index)?;
         }

@@ -10,7 +10,7 @@ use crate::quant::{QuantParams, Range, Scheme, Width};
 use crate::tensor::Tensor;
 
 /// How each number of a graph becomes a code.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Params {
     /// Of each activation, by its value; those of a constant if it has codes already.
     pub values: Vec<Option<QuantParams>>,

@@ -334,11 +334,12 @@ impl Quantizer {
         self.keep_preprocess(&mut graph);
         let (bytes, integer) = export_checked(&graph)?;
         let Session { graph: float, params, .. } = &session;
+        let observer = session.seen();
         let Findings { losses, values, judged, dead } =
-            losses(float, params, &self.observer, &integer, self.threads)?;
+            losses(float, params, observer, &integer, self.threads)?;
         Ok(Quantized {
             graph,
-            hints: hints(float, &self.observer),
+            hints: hints(float, observer),
             losses,
             values,
             judged,

@@ -1,13 +1,14 @@
 //! Quantization as a list of steps over one session.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::choose_ranges::choose_ranges;
 use super::judge::Judge;
 use super::params::{Params, choose_params};
-use super::{BiasCorrection, Plan, RoundWeights, Rounding, apply};
+use super::{BiasCorrection, Equalize, Plan, RoundWeights, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
 use crate::data::Workers;
 use crate::error::{Result, bail};
@@ -29,6 +30,8 @@ pub struct Session<'a> {
     pub observer: &'a Observer,
     /// What the user asked for.
     pub plan: Plan,
+    /// How the range of each activation is chosen.
+    pub calibrators: Vec<Calibrator>,
     /// The range of each activation.
     pub ranges: Vec<Option<Range>>,
     /// How each number becomes a code.
@@ -39,6 +42,8 @@ pub struct Session<'a> {
     pub workers: Workers<'a>,
     /// Names of the steps that are still to be run.
     pub ahead: Vec<&'static str>,
+    /// What would have been seen of `graph`, if its values have other scales than when it was calibrated.
+    pub rescaled: Option<Arc<Observer>>,
 }
 
 /// One improvement of a [`Session`].
@@ -96,7 +101,7 @@ impl Report {
 
 /// All that there are, in the order in which they are run.
 pub fn all_steps() -> Vec<Box<dyn Step>> {
-    vec![Box::new(RoundWeights), Box::new(BiasCorrection)]
+    vec![Box::new(Equalize), Box::new(RoundWeights), Box::new(BiasCorrection)]
 }
 
 /// The steps that are run unless others are asked for, in order.
@@ -160,13 +165,41 @@ impl<'a> Session<'a> {
             bail!(Invalid, "calibration has seen no samples");
         }
         let calibrators = plan.calibrators(&graph, calibrator);
+        let mut session = Self {
+            graph,
+            observer,
+            rescaled: None,
+            plan,
+            calibrators,
+            ranges: vec![],
+            params: Params::default(),
+            rounding: Rounding::default(),
+            workers,
+            ahead: vec![],
+        };
+        session.choose_ranges()?;
+        session.params = choose_params(&session.graph, &session.ranges, &session.plan)?;
+        Ok(session)
+    }
+
+    /// What calibration has seen, or would have seen, of the graph as it is.
+    pub fn seen(&self) -> &Observer {
+        self.rescaled.as_deref().unwrap_or(self.observer)
+    }
+
+    /// Chooses ranges by what calibration has seen.
+    ///
+    /// # Errors
+    /// Those of the float network.
+    pub fn choose_ranges(&mut self) -> Result<()> {
+        let Self { graph, plan, calibrators, workers, .. } = &*self;
+        let observer = self.seen();
         let of = |(v, &calibrator)| observer.range_of(v, calibrator);
         let mut ranges: Vec<_> = calibrators.iter().enumerate().map(of).collect();
-        choose_ranges(&graph, &plan, observer, &calibrators, workers, &mut ranges)?;
-        with_room(&graph, &plan.widths(&graph), observer, &mut ranges);
-        let params = choose_params(&graph, &ranges, &plan)?;
-        let (rounding, ahead) = (Rounding::default(), vec![]);
-        Ok(Self { graph, observer, plan, ranges, params, rounding, workers, ahead })
+        choose_ranges(graph, plan, observer, calibrators, *workers, &mut ranges)?;
+        with_room(graph, &plan.widths(graph), observer, &mut ranges);
+        self.ranges = ranges;
+        Ok(())
     }
 
     /// Runs `steps`, one after the other. One that is judged and makes the outputs worse changes nothing.

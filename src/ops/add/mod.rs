@@ -12,7 +12,7 @@ mod tests;
 use super::broadcast::{elementwise, strided};
 use super::language::record;
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Lowering, Operator, Wants, expect_inputs};
+use super::{Channels, IntOperator, Lowering, Operator, Wants, expect_inputs};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -55,6 +55,10 @@ impl Operator for Add {
 
     fn takes_masks(&self) -> bool {
         !self.subtract
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        Channels::same(inputs, output)
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<AddInt> {

@@ -13,8 +13,8 @@ use super::language::record;
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::sum_bound;
 use super::{
-    IntOperator, Lowering, Operator, Order, Wants, Window, elements, expect_image, expect_inputs,
-    image, multiplier, nhwc,
+    Channels, IntOperator, Lowering, Operator, Order, Wants, Window, elements, expect_image,
+    expect_inputs, image, multiplier, nhwc,
 };
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -93,6 +93,10 @@ impl Operator for AveragePool {
             let (sum, count) = window.fold((0.0f64, 0), |(s, n), x| (s + x as f64, n + 1));
             (sum / if self.count_include_pad { padded } else { count } as f64) as f32
         })
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        Channels::mean(inputs, output, self.window.kernel.iter().product())
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<AveragePoolInt> {

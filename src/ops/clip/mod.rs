@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::OnnxNode;
 use super::recode::RecodeInt;
-use super::{Lowering, Operator, Wants, expect_inputs};
+use super::{Channels, Lowering, Operator, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::ops::onnx_node::Input;
 use crate::quant::QuantParams;
@@ -88,6 +88,13 @@ impl Operator for Clip {
 
     fn eval_f32(&self, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
         inputs[0].map(|&x| self.apply(x))
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        match *self == Self::RELU || *self == Self::NONE {
+            true => Channels::same(inputs, output),
+            false => Channels::Fixed,
+        }
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<RecodeInt> {

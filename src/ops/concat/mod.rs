@@ -13,7 +13,7 @@ use super::onnx_node::OnnxNode;
 use super::recode;
 use super::slice::with_axis;
 use super::table::TableInt;
-use super::{IntOperator, Lowering, Operator, OutputParams, Wants, accepted};
+use super::{Channels, IntOperator, Lowering, Operator, OutputParams, Wants, accepted};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strides};
@@ -74,6 +74,14 @@ impl Operator for Concat {
 
     fn output_params(&self) -> OutputParams {
         OutputParams::Shared
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        if self.axis != 1 {
+            return Channels::same(inputs, output);
+        }
+        let of = inputs.iter().enumerate().flat_map(|(i, x)| (0..x[1]).map(move |c| vec![(i, c)]));
+        Channels::Made { of: of.collect(), gain: 1.0 }
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<ConcatInt> {

@@ -14,8 +14,8 @@ use super::language::{ToValue, record};
 use super::onnx_node::{Attribute, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
 use super::{
-    IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted, expect_image,
-    expect_inputs, image, nhwc, of_rank,
+    Channels, Filters, IntOperator, Lowering, Operator, Order, Role, Wants, Window, accepted,
+    expect_image, expect_inputs, image, nhwc, of_rank,
 };
 use crate::arith::Products;
 use crate::codes::CodeType;
@@ -186,6 +186,12 @@ impl Operator for ConvTranspose {
 
     fn role(&self, index: usize) -> Role {
         [Role::Activation, Role::Weight { axis: 1 }, Role::Bias][index]
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], _: &[usize]) -> Channels {
+        let Some([outer, inner, h, w]) = image(inputs[1]) else { return Channels::Fixed };
+        let shape = [outer, inner, h * w];
+        Channels::Weighted(Filters { shape, group: self.group, inputs_first: true })
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<ConvTransposeInt> {

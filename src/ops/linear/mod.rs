@@ -12,7 +12,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::product::{Accumulator, accumulators, with_products};
-use super::{IntOperator, Lowering, Operator, Role, expect_inputs};
+use super::{Channels, Filters, IntOperator, Lowering, Operator, Role, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::kernels::float::{Matrix, add_matmul};
@@ -131,6 +131,17 @@ impl Operator for Linear {
 
     fn role(&self, index: usize) -> Role {
         [Role::Activation, Role::Weight { axis: !self.transposed as usize }, Role::Bias][index]
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], _: &[usize]) -> Channels {
+        match (inputs[0].len(), inputs[1]) {
+            (2, &[outer, inner]) => Channels::Weighted(Filters {
+                shape: [outer, inner, 1],
+                group: 1,
+                inputs_first: !self.transposed,
+            }),
+            _ => Channels::Fixed,
+        }
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<LinearInt> {

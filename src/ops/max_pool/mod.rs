@@ -11,8 +11,8 @@ mod tests;
 use super::language::record;
 use super::onnx_node::OnnxNode;
 use super::{
-    IntOperator, Lowering, Operator, Order, OutputParams, Wants, Window, elements, expect_inputs,
-    nhwc,
+    Channels, IntOperator, Lowering, Operator, Order, OutputParams, Wants, Window, elements,
+    expect_inputs, nhwc,
 };
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -57,6 +57,10 @@ impl Operator for MaxPool {
 
     fn output_params(&self) -> OutputParams {
         OutputParams::SameAsInput
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        Channels::same(inputs, output)
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<MaxPoolInt> {

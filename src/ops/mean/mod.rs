@@ -12,7 +12,9 @@ mod tests;
 use super::language::record;
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::product::sum_bound;
-use super::{IntOperator, Lowering, Operator, Wants, accepted, expect_inputs, multiplier};
+use super::{
+    Channels, IntOperator, Lowering, Operator, Wants, accepted, elements, expect_inputs, multiplier,
+};
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
@@ -92,6 +94,16 @@ impl Operator for Mean {
         };
         let y = strided_indices(kept.0, kept.1).map(mean).collect();
         Tensor::of(accepted(self.infer_shape(&[x.shape()])), y)
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        match self.reduced.get(1) {
+            Some(false) => {
+                let count = elements(inputs[0]) / elements(output).max(1);
+                Channels::mean(inputs, output, count as usize)
+            }
+            _ => Channels::Fixed,
+        }
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<MeanInt> {

@@ -7,7 +7,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::pick::{PickInt, Picks};
-use super::{Lowering, Operator, OutputParams, Wants, expect_inputs};
+use super::{Channels, Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -145,6 +145,13 @@ impl Operator for Pad {
 
     fn output_params(&self) -> OutputParams {
         OutputParams::SameAsInput
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], _: &[usize]) -> Channels {
+        match self.mode {
+            Mode::Constant(value) if value != 0.0 => Channels::Fixed,
+            _ => Channels::picked(self.picks(inputs[0]).axes.get(1)),
+        }
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<PickInt> {

@@ -12,7 +12,7 @@ use super::broadcast::elementwise;
 use super::language::{ToValue, record};
 use super::onnx_node::OnnxNode;
 use super::product::weight_codes;
-use super::{IntOperator, Lowering, Operator, Role, Wants, expect_inputs, multiplier};
+use super::{Channels, IntOperator, Lowering, Operator, Role, Wants, expect_inputs, multiplier};
 use crate::arith::Multiplier;
 use crate::codes::{CodeType, Codes, with_codes};
 use crate::error::{Result, bail};
@@ -49,6 +49,10 @@ impl Operator for PRelu {
 
     fn role(&self, index: usize) -> Role {
         [Role::Activation, Role::Weight { axis: 0 }][index]
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        Channels::same(&inputs[..1], output)
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<PReluInt> {

@@ -8,7 +8,7 @@ mod tests;
 
 use super::onnx_node::{Input, OnnxNode};
 use super::transpose::TransposeInt;
-use super::{Lowering, Operator, OutputParams, accepted, expect_inputs};
+use super::{Channels, Lowering, Operator, OutputParams, accepted, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, checked_len, strides};
 
@@ -78,6 +78,10 @@ impl Operator for Reshape {
 
     fn output_params(&self) -> OutputParams {
         OutputParams::SameAsInput
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        Channels::reshaped(inputs[0], output)
     }
 
     fn lower(&self, _: &mut Lowering) -> Result<TransposeInt> {

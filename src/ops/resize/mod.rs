@@ -13,8 +13,8 @@ use super::language::record;
 use super::onnx_node::{Attribute, Input, OnnxNode, sizes};
 use super::pick::{PickInt, Picks};
 use super::{
-    IntOperator, Lowering, Operator, Order, OutputParams, Wants, expect_inputs, image, multiplier,
-    nhwc,
+    Channels, IntOperator, Lowering, Operator, Order, OutputParams, Wants, expect_inputs, image,
+    multiplier, nhwc,
 };
 use crate::arith::Multiplier;
 use crate::codes::CodeType;
@@ -303,6 +303,10 @@ impl Operator for Resize {
             Mode::Nearest(_) => OutputParams::SameAsInput,
             Mode::Linear => OutputParams::Calibrated,
         }
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        Channels::same(inputs, output)
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<ResizeInt> {

@@ -7,7 +7,7 @@ mod tests;
 
 use super::onnx_node::{Attribute, Input, OnnxNode};
 use super::pick::{PickInt, Picks};
-use super::{Lowering, Operator, OutputParams, Wants, expect_inputs};
+use super::{Channels, Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 
@@ -167,6 +167,10 @@ impl Operator for Slice {
 
     fn output_params(&self) -> OutputParams {
         OutputParams::SameAsInput
+    }
+
+    fn channel_factors(&self, _: &[&[usize]], _: &[usize]) -> Channels {
+        Channels::picked(self.picks().axes.get(1))
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<PickInt> {

@@ -10,7 +10,7 @@ mod rust;
 mod tests;
 
 use super::onnx_node::OnnxNode;
-use super::{IntOperator, Lowering, Operator, OutputParams, Wants, expect_inputs};
+use super::{Channels, IntOperator, Lowering, Operator, OutputParams, Wants, expect_inputs};
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, permuted, strides};
@@ -56,6 +56,13 @@ impl Operator for Transpose {
 
     fn output_params(&self) -> OutputParams {
         OutputParams::SameAsInput
+    }
+
+    fn channel_factors(&self, inputs: &[&[usize]], output: &[usize]) -> Channels {
+        match self.perm.get(1) {
+            Some(1) => Channels::same(inputs, output),
+            _ => Channels::Fixed,
+        }
     }
 
     fn lower(&self, node: &mut Lowering) -> Result<TransposeInt> {
