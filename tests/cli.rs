@@ -126,11 +126,11 @@ fn steps_are_chosen_by_effort_and_by_name() {
     let of = |options: &str| quantize(&format!("{data} {options}"));
     let whole = of("");
     assert_eq!(of("--effort 1 --threads 1"), whole);
-    let without = of("--without round-weights");
+    let without = of("--without equalize,round-weights");
     assert!(without != whole);
     assert_eq!(of("--effort 0"), without);
     assert_eq!(of("--only bias-correction"), without);
-    assert_eq!(of("--only round-weights"), of("--no-bias-correction"));
+    assert_eq!(of("--only equalize,round-weights"), of("--no-bias-correction"));
     assert_eq!(of("--effort 0 --without bias-correction"), of("--effort 0 --no-bias-correction"));
     let other = format!("quantize FLOAT {data} -o out.onnx --without magic");
     fails(dir.path(), &other, &["there is no step \"magic\""]);

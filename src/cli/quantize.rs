@@ -52,7 +52,7 @@ pub struct Args {
     /// How much is done against the loss, from 0, which takes next to no time, to 3 [default: 1]
     #[arg(long, value_name = "0…3", value_parser = clap::value_parser!(u8).range(0..=3))]
     effort: Option<u8>,
-    /// Of what makes up for the loss, do these steps alone: round-weights, bias-correction
+    /// Of what makes up for the loss, do these steps alone: equalize, round-weights, bias-correction
     #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "effort")]
     only: Option<Vec<String>>,
     /// Leave out these steps
@@ -384,6 +384,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Some(gain) => {
                 say!("{step}: {count} tensors changed, by at most {largest:.3e}; {gain:+.1} dB")
             }
+            None if count == 0 => {}
             None => say!("{step}: {count} tensors changed, by at most {largest:.3e}"),
         }
     }

@@ -8,9 +8,9 @@ mod whole;
 
 use std::sync::Arc;
 
-use super::choose_params;
 use super::judge::Judge;
 use super::session::{Change, Report, Session, Step};
+use super::{Rounding, choose_params};
 use crate::calibrate::channels::{ChannelStats, observe_channels};
 use crate::calibrate::{Calibrator, Observer};
 use crate::error::Result;
@@ -133,6 +133,8 @@ fn rescale(
     factors: &[Vec<f32>],
     stats: &[Option<ChannelStats>],
 ) -> Result<()> {
+    // Codes are of the weights as they were.
+    session.rounding = Rounding::default();
     let graph = &mut session.graph;
     let mut uses = Index::new(graph);
     for index in 0..graph.nodes.len() {
