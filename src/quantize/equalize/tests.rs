@@ -79,7 +79,7 @@ fn network() -> Graph {
         Op::Conv(Conv { window, group })
     };
     let x = net.input(&[1, 3, 6, 6]);
-    let mut layer = |net: &mut Net, x, [out, per_group]: [usize; 2], kernel, group, hi| {
+    let layer = |net: &mut Net, x, [out, per_group]: [usize; 2], kernel, group, hi| {
         let (w, b) = (net.random(&[out, per_group, kernel, kernel]), net.random(&[out]));
         let y = net.node(conv([kernel; 2], group), &[x, w, b]);
         if let (Some(hi), Some(node)) = (hi, net.graph.nodes.last_mut()) {
