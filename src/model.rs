@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::analyze::{Evaluation, Part, Seen};
+use crate::analyze::{Evaluation, LayerLoss, Part, Seen, layer_losses};
 use crate::data::{Samples, Workers};
 use crate::error::{Context, Result, bail};
 use crate::exec::engine::{self, Engine};
@@ -11,7 +11,7 @@ use crate::exec::float::FloatExecutor;
 use crate::graph::Graph;
 use crate::lower::{IntGraph, lower_owned};
 use crate::onnx;
-use crate::quantize::prepare;
+use crate::quantize::{prepare, value_sqnrs};
 use crate::tensor::Tensor;
 use crate::text::printable;
 
@@ -107,17 +107,11 @@ impl Model {
         };
         let parts = Part::of(&self.outputs(), reference.map(Self::outputs).as_deref(), float);
         let (network, beside) = (self.executor()?, reference.map(Self::executor).transpose()?);
-        let order = reference.and_then(|reference| {
-            let ours = self.inputs();
-            let place = |(name, _): (&str, _)| ours.iter().position(|(own, _)| *own == name);
-            reference.inputs().into_iter().map(place).collect::<Option<Vec<usize>>>()
-        });
+        let order = reference.and_then(|reference| self.order(reference));
         let each = workers.map(samples.len(), |i| {
-            let mut inputs = samples.get(i)?;
+            let inputs = samples.get(i)?;
             let ours = network.run(&inputs)?;
-            if let Some(order) = &order {
-                inputs = order.iter().map(|&place| inputs[place].clone()).collect();
-            }
+            let inputs = in_order(inputs, order.as_deref());
             let beside = beside.as_ref().map(|beside| beside.run(&inputs)).transpose()?;
             let labels = samples.labels(i)?;
             let see = |part: &Part| part.see(&ours, beside.as_deref(), labels.as_deref());
@@ -125,6 +119,36 @@ impl Model {
         })?;
         let (each, labels): (Vec<Vec<Seen>>, Vec<bool>) = each.into_iter().unzip();
         Ok(Evaluation::of(parts, each, labels.contains(&true)))
+    }
+
+    /// How much each layer of a quantized network loses, those first that lose most, on the first 32 samples; nothing
+    /// is known of others, or beside a reference that is no float network.
+    ///
+    /// # Errors
+    /// Samples that cannot be read or do not fit.
+    pub fn layer_losses(
+        &self,
+        reference: &Self,
+        samples: &dyn Samples,
+        workers: Workers,
+    ) -> Result<Vec<LayerLoss>> {
+        let (Self::Int(integer), Self::Float(float)) = (self, reference) else {
+            return Ok(vec![]);
+        };
+        let order = self.order(reference);
+        let sample = |i: usize| {
+            let inputs = samples.get(i)?;
+            Ok([inputs.clone(), in_order(inputs, order.as_deref())])
+        };
+        let values = value_sqnrs(float, integer, samples.len().min(32), sample, workers)?;
+        Ok(layer_losses(float, &values))
+    }
+
+    /// The places of the reference's inputs among ours, if all have names of ours.
+    fn order(&self, reference: &Self) -> Option<Vec<usize>> {
+        let ours = self.inputs();
+        let place = |(name, _): (&str, _)| ours.iter().position(|(own, _)| *own == name);
+        reference.inputs().into_iter().map(place).collect()
     }
 
     /// The network, ready to be run; an integer network by the engine with its default options.
@@ -139,6 +163,13 @@ impl Model {
                 free: Mutex::default(),
             },
         })
+    }
+}
+
+fn in_order(inputs: Vec<Tensor<f32>>, order: Option<&[usize]>) -> Vec<Tensor<f32>> {
+    match order {
+        Some(order) => order.iter().map(|&place| inputs[place].clone()).collect(),
+        None => inputs,
     }
 }
 

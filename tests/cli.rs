@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use naive_ptq::Tensor;
-use naive_ptq::data::npy::read_npy;
+use naive_ptq::data::npy::{read_npy, write_npy};
 use naive_ptq::graph::{self, Graph, Node, Parts};
 use naive_ptq::onnx;
 use naive_ptq::ops::Op;
@@ -677,4 +677,32 @@ fn strange_samples_are_named() {
         let twice = format!("quantize FLOAT {merged} {SCALE} -o twice.onnx");
         fails(path, &twice, &["a.json: its samples were seen before: each part is merged once"]);
     }
+}
+
+#[test]
+fn checks_of_accuracy_fail_with_1_and_name_layers() {
+    let dir = quantized("--scheme shift");
+    let dir = dir.path();
+    let eval = format!("eval int8.onnx --data TEST --reference FLOAT --samples 200 {SCALE}");
+    let lax = format!("{eval} --min-sqnr 3 --min-agreement 50 --max-drop 30");
+    assert!(prints(dir, &lax).contains("passed: --max-drop 30, and it is "));
+    for strict in ["--min-sqnr 40", "--min-agreement 101", "--max-drop=-5"] {
+        let failed = run(dir, &format!("{eval} {strict}"));
+        let stdout = String::from_utf8(failed.stdout).unwrap();
+        assert_eq!(failed.status.code(), Some(1), "{stdout}");
+        assert!(stdout.contains("failed: ") && stdout.contains(" loses "), "{stdout}");
+        let json = run(dir, &format!("{eval} {strict} --json"));
+        assert_eq!(json.status.code(), Some(1));
+        let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!(json["checks"][0]["passed"], false);
+        let layers = json["worst_layers"].as_array().unwrap();
+        let drops: Vec<f64> = layers.iter().map(|it| it["drop_db"].as_f64().unwrap()).collect();
+        assert!(drops.len() == 5 && drops.is_sorted_by(|a, b| a >= b), "{drops:?}");
+    }
+    fails(dir, &format!("eval int8.onnx --data TEST --min-sqnr 3 {SCALE}"), &["--reference"]);
+    fails(dir, &format!("{eval} --min-sqnr nan"), &["not a finite number"]);
+    let x = write_npy(&pixels(4));
+    fs::write(dir.join("x.npy"), x).unwrap();
+    let unlabelled = format!("eval int8.onnx --data x.npy --reference FLOAT {SCALE} --max-drop 1");
+    fails_in_a_line(dir, &unlabelled, &["--max-drop needs labels that fit an output of classes"]);
 }

@@ -1,15 +1,20 @@
 //! What quantization costs: accuracy, agreement with the float network, signal-to-noise ratio.
 
+mod blame;
 mod coverage;
 mod evaluation;
 mod inspect;
+mod layers;
 
 pub use crate::quant::Sqnr;
+pub use blame::{Blame, Cause, CauseKind, ClassBlame, UnitBlame, blame};
 pub use coverage::{Coverage, Refusal, coverage};
 pub use evaluation::{Evaluation, Labelled, OutputEvaluation};
 pub(crate) use evaluation::{Part, Seen};
 
 use crate::tensor::Tensor;
+
+pub use layers::{LayerLoss, layer_losses};
 
 pub use inspect::{Inspection, LayerReport, LoweredReport, QuantReport, Ram, ValueReport};
 

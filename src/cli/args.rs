@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use naive_ptq::data::{Dataset, Filter, Layout, Preprocess, Workers};
+use naive_ptq::graph::Graph;
 use naive_ptq::model::Model;
 use naive_ptq::onnx::{self, ImportOptions, InputShapes};
-use naive_ptq::quantize::{Part, raw_input};
+use naive_ptq::quantize::{Part, prepare, raw_input};
 
 use crate::say::plain;
 
@@ -158,6 +159,20 @@ pub fn reference(path: &Path, model: &Path, options: &ImportOptions) -> anyhow::
     let mut graph = onnx::load_with(path, options)?;
     raw_input(&mut graph, &raw).with_context(|| format!("{}", path.display()))?;
     Ok(Model::new(graph)?)
+}
+
+/// The same, prepared.
+pub fn reference_graph(
+    path: &Path,
+    model: &Path,
+    options: &ImportOptions,
+) -> anyhow::Result<Graph> {
+    let mut graph = onnx::load_with(path, options)?;
+    if let Some(raw) = kept_as(model, onnx::RAW_INPUT)? {
+        raw_input(&mut graph, &raw).with_context(|| format!("{}", path.display()))?;
+    }
+    prepare(&mut graph).with_context(|| format!("{}", path.display()))?;
+    Ok(graph)
 }
 
 /// Loads what the data are for, whose inputs are `inputs`, and makes the data theirs. With `part` only those of the data

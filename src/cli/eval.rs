@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use naive_ptq::analyze::{Labelled, OutputEvaluation};
+use anyhow::bail;
+use naive_ptq::analyze::{Evaluation, Labelled, LayerLoss, OutputEvaluation};
 use naive_ptq::data::Dataset;
 use naive_ptq::model::Model;
 use naive_ptq::text::printable;
+use serde::Serialize;
 
 use crate::args::{
     self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn, warn_clipped,
@@ -19,6 +21,7 @@ use crate::progress::Progress;
 
 Examples:
   naive-ptq eval int8.onnx --data test.npz --reference float.onnx
+  naive-ptq eval int8.onnx --data test.npz --reference float.onnx --min-sqnr 20 --min-agreement 97 --max-drop 1
   naive-ptq eval int8.onnx --data photos/ --resize 256 --crop 224 --scale 1/255 \\
       --mean .485,.456,.406 --std .229,.224,.225 --json"))]
 pub struct Args {
@@ -30,6 +33,15 @@ pub struct Args {
     /// The float model: adds agreement and SQNR
     #[arg(long, value_name = "FLOAT.onnx")]
     reference: Option<PathBuf>,
+    /// Exit with 1 if the output has a smaller SQNR, and name the layers that lose most
+    #[arg(long, value_name = "DB", value_parser = parse_limit, requires = "reference", allow_hyphen_values = true)]
+    min_sqnr: Option<f64>,
+    /// Exit with 1 if fewer answers are the float model's, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = parse_limit, requires = "reference")]
+    min_agreement: Option<f64>,
+    /// Exit with 1 if top-1 is lower than the float model's by more points
+    #[arg(long, value_name = "POINTS", value_parser = parse_limit, requires = "reference", allow_hyphen_values = true)]
+    max_drop: Option<f64>,
     /// Use no more than the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
@@ -61,9 +73,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     drop(bar);
     warn_clipped(&network, &data)?;
     evaluation.notes.iter().for_each(|note| warn(note));
+    let checks = args.checks(&evaluation)?;
+    let passed = checks.iter().all(|check| check.passed);
+    let layers = match &reference {
+        Some(reference) if !passed => {
+            network.layer_losses(reference, &data, args.threads.workers())?
+        }
+        _ => vec![],
+    };
+    let worst = &layers[..layers.len().min(WORST)];
+    let status = if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&evaluation)?);
-        return Ok(ExitCode::SUCCESS);
+        let mut facts = serde_json::to_value(&evaluation)?;
+        if !checks.is_empty() {
+            facts["checks"] = serde_json::to_value(&checks)?;
+            facts["worst_layers"] = serde_json::to_value(worst)?;
+        }
+        say!("{facts:#}");
+        return Ok(status);
     }
     say!("samples      {}", evaluation.samples);
     for (name, share) in [
@@ -92,7 +119,54 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             say!("  {line}");
         }
     }
-    Ok(ExitCode::SUCCESS)
+    for Check { check, limit, value, passed } in &checks {
+        let verdict = if *passed { "passed" } else { "failed" };
+        say!("{verdict}: --{check} {limit}, and it is {value:.2}");
+    }
+    for LayerLoss { node, operator, sqnr_db, drop_db, .. } in worst {
+        let node = printable(node);
+        say!("  {operator} \"{node}\" loses {drop_db:.1} dB, and has {sqnr_db:.1}");
+    }
+    Ok(status)
+}
+
+/// Layers that are named where a check fails.
+const WORST: usize = 5;
+
+fn parse_limit(text: &str) -> Result<f64, String> {
+    let limit = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if limit.is_finite() { Ok(limit) } else { Err("not a finite number".into()) }
+}
+
+/// What is asked of the accuracy, and what it is.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    limit: f64,
+    value: f64,
+    passed: bool,
+}
+
+impl Args {
+    fn checks(&self, evaluation: &Evaluation) -> anyhow::Result<Vec<Check>> {
+        let percent = |share: Option<f64>| share.map(|share| 100.0 * share);
+        let Evaluation { top1, reference_top1, agreement, output_sqnr_db, .. } = evaluation;
+        let drop = top1.zip(*reference_top1).map(|(ours, float)| float - ours);
+        let mut checks = Vec::new();
+        for (check, limit, value, needs) in [
+            ("min-sqnr", self.min_sqnr, *output_sqnr_db, "an output that the float model has, too"),
+            ("min-agreement", self.min_agreement, percent(*agreement), "an output of classes"),
+            ("max-drop", self.max_drop, percent(drop), "labels that fit an output of classes"),
+        ] {
+            let Some(limit) = limit else { continue };
+            let Some(value) = value else { bail!("--{check} needs {needs}") };
+            // A difference of shares is not exact.
+            let room = if check == "max-drop" { limit - value } else { value - limit };
+            let passed = room >= -1e-9;
+            checks.push(Check { check, limit, value, passed });
+        }
+        Ok(checks)
+    }
 }
 
 /// How near an output is to the reference's.

@@ -9,6 +9,7 @@ macro_rules! say {
 
 mod args;
 mod bench;
+mod blame;
 mod by_hand;
 mod conv;
 mod demo;
@@ -47,6 +48,7 @@ enum Command {
     Quantize(quantize::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Blame(blame::Args),
     Bench(bench::Args),
     Deploy(deploy::Args),
     Verify(verify::Args),
@@ -73,6 +75,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Quantize(args) => quantize::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Blame(args) => blame::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -128,7 +128,7 @@ impl FloatExecutor {
         self.outputs(|v| computed[v].as_ref().or(trace[v].as_ref()))
     }
 
-    /// The result of `node`; `computed` are the activations.
+    /// The result of `node`; `computed` are the activations, and what is in the place of constants.
     pub(crate) fn eval<'t>(
         &'t self,
         node: &Node,
@@ -151,7 +151,7 @@ impl FloatExecutor {
 
     fn get<'t>(&'t self, v: ValueId, computed: Option<&'t Tensor<f32>>) -> Result<&'t Tensor<f32>> {
         let constant = self.graph.real_constant(v).or(self.dequantized[v].as_ref());
-        match constant.or(computed) {
+        match computed.or(constant) {
             Some(tensor) => Ok(tensor),
             None => bail!(
                 Invalid,

@@ -38,7 +38,7 @@ pub use complete::complete_params;
 pub use correct_bias::BiasCorrection;
 pub use equalize::Equalize;
 pub use export::export_checked;
-pub use losses::{DeadChannels, Loss, LossKind, ValueSqnr};
+pub use losses::{DeadChannels, Loss, LossKind, ValueSqnr, value_sqnrs};
 pub use outputs::split_outputs;
 pub use params::{Params, choose_params};
 pub use plan::Plan;

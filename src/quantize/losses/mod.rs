@@ -141,7 +141,9 @@ pub(super) fn losses(
     float.nodes.iter().for_each(|node| losses.look_at_arguments(node));
     float.inputs.iter().for_each(|&v| losses.look_at_range(v, None));
     float.nodes.iter().for_each(|node| losses.look_at_range(node.output, Some(node)));
-    let seen = samples_seen(float, observer, integer, workers)?;
+    let samples: Vec<&[Tensor<f32>]> = observer.kept().take(SAMPLES).collect();
+    let sample = |i: usize| Ok([samples[i].to_vec(), samples[i].to_vec()]);
+    let seen = samples_seen(float, integer, samples.len(), sample, workers)?;
     losses.look_at_channels(&seen);
     losses.look_at_noise(&seen);
     let name = |v: ValueId| float.values[v].name.clone();
@@ -165,22 +167,42 @@ pub(super) fn losses(
     })
 }
 
-/// Runs the kept samples through both networks: what is seen of each activation of `float`.
+/// How exact each value of `float` is that `integer` has, too, on `samples` samples: each has the inputs of the integer
+/// network, then those of the float network.
+///
+/// # Errors
+/// A sample that cannot be had or does not fit, and those of the engine.
+pub fn value_sqnrs(
+    float: &Graph,
+    integer: &IntGraph,
+    samples: usize,
+    sample: impl Fn(usize) -> Result<[Vec<Tensor<f32>>; 2]> + Sync,
+    workers: Workers,
+) -> Result<Vec<ValueSqnr>> {
+    let seen = samples_seen(float, integer, samples, sample, workers)?;
+    let sqnr = |(v, seen): (&ValueId, &Seen)| ValueSqnr {
+        value: float.values[*v].name.clone(),
+        sqnr_db: seen.sqnr.db(),
+    };
+    Ok(seen.iter().map(sqnr).collect())
+}
+
+/// Runs samples through both networks: what is seen of each activation of `float`.
 fn samples_seen(
     float: &Graph,
-    observer: &Observer,
     integer: &IntGraph,
+    samples: usize,
+    sample: impl Fn(usize) -> Result<[Vec<Tensor<f32>>; 2]> + Sync,
     workers: Workers,
 ) -> Result<BTreeMap<ValueId, Seen>> {
-    let samples: Vec<&[Tensor<f32>]> = observer.kept().take(SAMPLES).collect();
     let named = float.activations().map(|v| (float.values[v].name.as_str(), v));
     let named: HashMap<&str, ValueId> = named.collect();
     let network = FloatExecutor::new(float);
     let engine = Engine::new(integer, Options::default())?;
-    let seen_in = |inputs: &[Tensor<f32>]| {
+    let seen_in = |[inputs, of_float]: [Vec<Tensor<f32>>; 2]| {
         let mut computed: HashMap<ValueId, Tensor<f32>> = HashMap::new();
         let mut result = Ok(());
-        engine.run_observed(&mut engine.session()?, inputs, |v, codes| {
+        engine.run_observed(&mut engine.session()?, &inputs, |v, codes| {
             let value = &integer.values[v];
             if let Some(&v) = named.get(value.name.as_str()) {
                 match value.to_onnx_order(&codes()) {
@@ -193,7 +215,7 @@ fn samples_seen(
         })?;
         result?;
         let mut seen = BTreeMap::new();
-        network.run(inputs, |v, real| {
+        network.run(&of_float, |v, real| {
             if let Some(computed) = computed.remove(&v) {
                 seen.insert(v, Seen::new(real, &computed));
             }
@@ -201,7 +223,7 @@ fn samples_seen(
         })?;
         Ok(seen)
     };
-    let parts = workers.map(samples.len(), |i| seen_in(samples[i]))?;
+    let parts = workers.map(samples, |i| seen_in(sample(i)?))?;
     let mut parts = parts.into_iter();
     let mut all: BTreeMap<ValueId, Seen> = parts.next().unwrap_or_default();
     for part in parts {
