@@ -175,8 +175,10 @@ fn named_commands_and_options_exist() {
 #[cfg(feature = "cli")]
 #[test]
 fn options_in_the_text_exist() {
-    let all = ["demo", "conv", "inspect", "quantize", "run", "eval", "deploy", "verify", "bench"]
-        .map(|s| help(s).unwrap());
+    let all = [
+        "demo", "conv", "inspect", "quantize", "run", "eval", "deploy", "verify", "bench", "blame",
+    ]
+    .map(|s| help(s).unwrap());
     let words: BTreeSet<&str> =
         all.iter().flat_map(|help| help.split([' ', ',', '\n', '='])).collect();
     for document in documents() {

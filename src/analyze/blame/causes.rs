@@ -113,7 +113,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
                 "cuts off {share:.2} % of its numbers: they reach {:.4}…{:.4}, its codes {:.4}…{:.4}",
                 range.lo, range.hi, has.lo, has.hi
             ),
-            remedy: "a wider range: --calibrator minmax, or --ranges".into(),
+            remedy: "a wider range: --calibrator minmax".into(),
             change: all(|own, x| {
                 let Rule { params, limits } = own;
                 let step = params[0].scale[0];
@@ -130,7 +130,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
             kind: CoarseStep,
             number: codes,
             what: format!("uses {codes:.0} of its 2^{of} codes: its step {step:.3e} is for a range that nothing fills"),
-            remedy: "calibrate it on samples like these, or give its range by --ranges".into(),
+            remedy: "calibrate it on samples like these".into(),
             change: all(|own, x| by_channel(x, &own.params), Rule::of(vec![fitted(range, &params)])),
         });
     }
@@ -288,7 +288,7 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
                 kind: BiasLimit,
                 number: at as f64,
                 what: format!("has {at} bias codes at the end of {} bits", quant.width),
-                remedy: "larger scales of input or weights: wider ranges by --ranges".into(),
+                remedy: "larger scales of input or weights: a wider range of the input".into(),
                 change: constants(real_bias().into_iter().collect()),
             });
         }

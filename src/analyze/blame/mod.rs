@@ -33,8 +33,9 @@ const ASKED: usize = 10;
 const NAMED: f64 = 0.33;
 /// unless the output has this, dB.
 const GOOD_DB: f64 = 30.0;
-/// Of the causes of a unit the one that says most is taken, if its remedy wins so much of what the best one does.
-const AS_GOOD: f64 = 0.7;
+/// Of the causes of a unit the one that says most is taken, if its remedy takes away so much of the error that the best
+/// one does.
+const AS_GOOD: f64 = 0.85;
 
 /// Who is to blame, and why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -375,8 +376,9 @@ impl Blame {
             self.units[place].causes.push(cause);
         }
         for unit in &self.units {
-            let best = unit.causes.iter().map(|cause| cause.gain_db).fold(0.0, f64::max);
-            let main = unit.causes.iter().find(|cause| cause.gain_db >= AS_GOOD * best);
+            let won = |cause: &Cause| 1.0 - 10f64.powf(-cause.gain_db / 10.0);
+            let best = unit.causes.iter().map(won).fold(0.0, f64::max);
+            let main = unit.causes.iter().find(|cause| won(cause) >= AS_GOOD * best);
             self.causes.extend(main.filter(|cause| cause.gain_db > 0.0).cloned());
         }
         self.causes.sort_by(|a, b| b.gain_db.total_cmp(&a.gain_db));
