@@ -97,6 +97,11 @@ impl QuantParams {
         Self::per_tensor(1.0, width.lowest(), width)
     }
 
+    /// Parameters of a value of which only the sign counts: all codes but that of 0 are the first and the last.
+    pub fn sign() -> Self {
+        Self::per_tensor(f32::MIN_POSITIVE, 0, Width::W8)
+    }
+
     /// Smallest and largest code.
     pub fn code_range(&self) -> (i32, i32) {
         (self.width.lowest(), self.width.highest())
@@ -155,6 +160,9 @@ impl QuantParams {
     /// In words, how far numbers of a tensor with one scale are from what the codes are for: more than one in twenty is
     /// beyond them all, or none is more than two steps from 0. Nothing where neither is so.
     pub fn strange<'a>(&self, numbers: impl Iterator<Item = &'a f32>) -> Option<String> {
+        if *self == Self::sign() {
+            return None;
+        }
         let (lowest, highest) = self.code_range();
         let [lo, hi] = [lowest, highest].map(|code| self.dequantize(code, 0));
         let half = self.scale[0] / 2.0;

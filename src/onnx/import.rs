@@ -16,6 +16,7 @@ use super::proto::{
     AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
     StringStringEntryProto, TensorProto, ValueInfoProto, attribute_type as at, data_type as dt,
 };
+use super::qonnx::is_quantizer;
 use super::reader;
 
 use super::fold::{self, Args, fold, needs_numbers};
@@ -399,15 +400,17 @@ impl<'a> Importer<'a> {
 
     /// What can be said of a node without its arguments.
     fn check_type(&self, proto: &NodeProto) -> Result<()> {
-        let on_codes = is_on_codes(proto);
-        if !(is_onnx_domain(&proto.domain) || proto.domain == "com.microsoft" && on_codes) {
+        let is_known = is_onnx_domain(&proto.domain)
+            || proto.domain == "com.microsoft" && is_on_codes(proto)
+            || is_quantizer(proto);
+        if !is_known {
             bail!(Unsupported, "operators of domain \"{}\"", proto.domain);
         }
         if !proto.overload.is_empty() {
             bail!(Unsupported, "overload \"{}\"", proto.overload);
         }
         static KNOWN: LazyLock<BTreeSet<&str>> = LazyLock::new(imported_types);
-        if !KNOWN.contains(&*proto.op_type) {
+        if !(KNOWN.contains(&*proto.op_type) || is_quantizer(proto)) {
             bail!(Unsupported, "operator type \"{}\"", proto.op_type);
         }
         signature::check(proto, self.opset)
@@ -461,6 +464,8 @@ impl<'a> Importer<'a> {
             self.first_only(proto)?;
         }
         match proto.op_type.as_str() {
+            _ if is_quantizer(proto) => self.quantizer(proto, output, &mut node)?,
+            "Clip" if self.clip_of_codes(proto, output)? => {}
             "Constant" => self.constant(proto, output, &mut node)?,
             "QuantizeLinear" => self.quantize(proto, output, &mut node)?,
             "DequantizeLinear" => self.dequantize(proto, output, &mut node)?,

@@ -72,6 +72,8 @@ pub(super) struct Rounded {
     pub(super) by_params: HashMap<Key, ValueId>,
     /// By the value of the codes, that of the real numbers.
     pub(super) raw: BTreeMap<ValueId, ValueId>,
+    /// Codes in whose place others with narrower limits are read.
+    pub(super) limited: HashSet<ValueId>,
 }
 
 impl Rounded {

@@ -13,6 +13,7 @@ mod import;
 mod importer;
 mod obstacles;
 pub mod proto;
+mod qonnx;
 mod quantized;
 mod reader;
 mod rounded;

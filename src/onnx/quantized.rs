@@ -114,7 +114,12 @@ impl Importer<'_> {
         let [codes, scale, zero_point @ ..] = &proto.input[..] else {
             bail!(Invalid, "expected 2 or 3 inputs");
         };
-        let mut v = self.dequantized(codes, scale, zero_point.first(), axis, output)?;
+        let v = self.dequantized(codes, scale, zero_point.first(), axis, output)?;
+        self.define_real(v, if proto.name.is_empty() { output } else { &proto.name }, output)
+    }
+
+    /// Calls the real numbers of `v`, which node `node` makes of codes, `output`.
+    pub(super) fn define_real(&mut self, mut v: ValueId, node: &str, output: &str) -> Result<()> {
         if self.outputs.contains(output) && self.graph.values[v].constant.is_none() {
             if self.graph.inputs.contains(&v)
                 || self.rounded.is_input(&self.graph, v)
@@ -123,7 +128,6 @@ impl Importer<'_> {
                 // Nothing computes it, or it has another name: the output is a copy.
                 let shape = self.graph.values[v].shape.clone();
                 let quant = self.graph.values[v].quant.clone();
-                let node = if proto.name.is_empty() { output } else { &proto.name };
                 v = self.emit(node, Op::Reshape(Reshape { shape }), vec![v], output)?;
                 self.graph.values[v].quant = quant;
             } else {

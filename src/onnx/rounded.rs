@@ -65,9 +65,12 @@ impl Importer<'_> {
     pub(super) fn settle(&mut self) -> Result<()> {
         let index = Index::new(&self.graph);
         let mut codes_of: BTreeMap<ValueId, Vec<ValueId>> = BTreeMap::new();
+        let is_read =
+            |codes: &ValueId| !self.rounded.limited.contains(codes) || index.uses(*codes) > 0;
         self.rounded
             .raw
             .iter()
+            .filter(|(codes, _)| is_read(codes))
             .for_each(|(&codes, &raw)| codes_of.entry(raw).or_default().push(codes));
         let mut becomes: Vec<ValueId> = (0..self.graph.values.len()).collect();
         let (mut recodes, mut twins) = (Vec::new(), Vec::new());

@@ -12,6 +12,7 @@ mod four_bits;
 mod ignored;
 mod numbers;
 mod obstacles;
+mod qonnx;
 mod quantized;
 mod rounded;
 

@@ -1,13 +1,15 @@
 //! Batch normalization disappears into the weights before it.
 
 use super::merge_nodes;
-use crate::graph::{Copies, Graph, Index, Node, Parts, Value, ValueId};
+use crate::codes::CodeTensor;
+use crate::graph::{Constant, Copies, Graph, Index, Node, Parts, Value, ValueId};
 use crate::ops::add::Add;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::clip::Clip;
 use crate::ops::conv::Conv;
 use crate::ops::reshape::Reshape;
 use crate::ops::{Op, Window, image};
+use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::{Shape, Tensor, broadcast_strides, permuted, strided_indices, strides};
 
 /// `BatchNorm(Conv(x, w, b))` → `Conv(x, w · factor, b · factor + offset)`, likewise for a transposed convolution and a
@@ -202,8 +204,8 @@ fn fold(
     let channels = layer.of_channels(graph, along, |a, b| numbers[a] == numbers[b])?;
     let channels: Vec<(f64, f64)> = channels.into_iter().map(|i| numbers[i]).collect();
     let node = &graph.nodes[producer];
-    let weight = graph.real_constant(node.inputs[1])?;
-    let shape = weight.shape();
+    let weight = &graph.values[node.inputs[1]];
+    let shape = &weight.shape;
     // Where the weights of each channel are.
     let (axis, group) = match &node.op {
         Op::Conv(_) => (0, 1),
@@ -211,14 +213,24 @@ fn fold(
         Op::Linear(op) => (!op.transposed as usize, 1),
         _ => return None,
     };
-    let inner: usize = shape[axis + 1..].iter().product();
-    let in_group = weight.data().len() / group;
-    let channel = |i: usize| i / in_group * (channels.len() / group) + i / inner % shape[axis];
-    let scaled = weight.data().iter().enumerate();
-    let scaled = scaled.map(|(i, &w)| (w as f64 * channels[channel(i)].0) as f32);
-    let weight = Tensor::new(shape, scaled.collect()).ok()?;
+    let weight = match (&weight.constant, &weight.quant) {
+        (Some(Constant::Codes(codes)), Some(quant)) if group == 1 => {
+            let factors: Vec<f64> = channels.iter().map(|c| c.0).collect();
+            scaled_codes(codes, quant, axis, &factors)?
+        }
+        (Some(Constant::Real(weight)), _) => {
+            let inner: usize = shape[axis + 1..].iter().product();
+            let in_group = weight.data().len() / group;
+            let channel =
+                |i: usize| i / in_group * (channels.len() / group) + i / inner % shape[axis];
+            let scaled = weight.data().iter().enumerate();
+            let scaled = scaled.map(|(i, &w)| (w as f64 * channels[channel(i)].0) as f32);
+            Value::real("", Tensor::new(shape.clone(), scaled.collect()).ok()?)
+        }
+        _ => return None,
+    };
     let old = match node.inputs.get(2) {
-        Some(&bias) => graph.real_constant(bias)?.data().to_vec(),
+        Some(&bias) => graph.values[bias].to_real()?.data().to_vec(),
         None => vec![0.0; channels.len()],
     };
     let bias = old.iter().zip(&channels);
@@ -234,12 +246,55 @@ fn fold(
     Some(before)
 }
 
+/// A weight of codes with each channel along `axis` times its factor: its scale is. Where factors are negative, codes
+/// change their sign.
+fn scaled_codes(
+    codes: &CodeTensor,
+    quant: &QuantParams,
+    axis: usize,
+    factors: &[f64],
+) -> Option<Value> {
+    let shape = codes.shape();
+    match quant.granularity {
+        Granularity::PerChannel { axis: own } if own != axis && quant.scale.len() > 1 => {
+            return None;
+        }
+        _ => {}
+    }
+    let scale = |(o, factor): (usize, &f64)| {
+        (quant.scale[o % quant.scale.len()] as f64 * factor.abs()) as f32
+    };
+    let scale: Vec<f32> = factors.iter().enumerate().map(scale).collect();
+    if !scale.iter().all(|scale| scale.is_normal()) {
+        return None;
+    }
+    let granularity = Granularity::PerChannel { axis };
+    let mut quant = QuantParams { scale, granularity, ..quant.clone() };
+    let mut codes = codes.clone();
+    if factors.iter().any(|&factor| factor < 0.0) {
+        let inner: usize = shape[axis + 1..].iter().product();
+        let sign = |i: usize| if factors[i / inner % shape[axis]] < 0.0 { -1 } else { 1 };
+        let zero = std::mem::take(&mut quant.zero_point);
+        let all = codes.widened();
+        let signed: Vec<i32> =
+            all.data().iter().enumerate().map(|(i, code)| sign(i) * (code - zero)).collect();
+        let fits = |width: &Width| {
+            signed.iter().all(|code| (width.lowest()..=width.highest()).contains(code))
+        };
+        quant.width = Width::OF_WEIGHTS.iter().copied().find(fits)?.max(quant.width);
+        codes = CodeTensor::new(quant.width, Tensor::new(shape, signed).ok()?);
+    }
+    let (shape, constant) = (shape.to_vec(), Some(Constant::Codes(codes)));
+    Some(Value { shape, constant, quant: Some(quant), ..Value::default() })
+}
+
 fn to_depthwise(graph: &mut Graph, index: &mut Index, norm: usize, op: BatchNorm) -> Option<()> {
     let shape = &graph.values[graph.nodes[norm].inputs[0]].shape;
     let [_, group, ..] = image(shape)?;
     let kernel: Shape = [&[group, 1], &vec![1; shape.len() - 2][..]].concat();
     let channels = affine(graph, &graph.nodes[norm], op)?;
     let weight = Tensor::new(kernel, channels.iter().map(|c| c.0 as f32).collect()).ok()?;
+    let weight = Value::real("", weight);
     let bias = Tensor::from_vec(channels.iter().map(|c| c.1 as f32).collect());
     set_constants(graph, index, norm, weight, bias);
     graph.nodes[norm].op = Op::Conv(Conv { window: Window::new([1, 1]), group });
@@ -251,12 +306,12 @@ fn set_constants(
     graph: &mut Graph,
     index: &mut Index,
     node: usize,
-    weight: Tensor<f32>,
+    weight: Value,
     bias: Tensor<f32>,
 ) {
     let name = graph.nodes[node].name.clone();
-    let constants = [("weight", weight), ("bias", bias)].map(|(what, tensor)| {
-        index.add_value(graph, Value::real(format!("{name}.folded_{what}"), tensor))
+    let constants = [("weight", weight), ("bias", Value::real("", bias))].map(|(what, value)| {
+        index.add_value(graph, Value { name: format!("{name}.folded_{what}"), ..value })
     });
     index.set_arguments(graph, node, 1, constants);
 }

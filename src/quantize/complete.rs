@@ -62,8 +62,29 @@ pub fn complete_params(graph: &mut Graph) -> Result<()> {
             graph.values[v].constant = Some(Constant::Codes(codes));
             graph.values[v].quant = Some(params);
         }
+        let node = &graph.nodes[i];
+        if let Some(params) = sign_params(graph, node) {
+            let y = node.output;
+            graph.values[y].quant = Some(params);
+        }
     }
     Ok(())
+}
+
+/// Parameters under which the result of `node`, of which only the sign counts, is saturated as well: a scale of which the
+/// unit of the accumulator is a multiple large enough. `None` where something else counts.
+fn sign_params(graph: &Graph, node: &Node) -> Option<QuantParams> {
+    let quant = |v: usize| graph.values[v].quant.as_ref();
+    let [x, w] = [node.inputs[0], *node.inputs.get(1)?].map(quant);
+    if quant(node.output) != Some(&QuantParams::sign()) {
+        return None;
+    }
+    let Role::Weight { .. } = node.op.role(1) else { return None };
+    let units = bias_params(x?, w?, w?.scale.len()).scale;
+    // Of these a factor is a multiplier.
+    let scale = units.iter().fold(0f32, |max, &unit| max.max(unit)) / (1 << 22) as f32;
+    let counts = scale.is_normal() && units.iter().all(|unit| *unit >= scale);
+    counts.then(|| QuantParams { scale: vec![scale], ..QuantParams::sign() })
 }
 
 /// Codes of argument `argument` of `node`, if it is a real weight with one number for each channel: a scale for
