@@ -42,7 +42,8 @@ impl Step for RoundWeights {
         let numbers =
             |layer: &Layer| samples.len() * layer.positions().min(POSITIONS) * layer.pitch();
         let mut report = Report { step: self.name(), ..Report::default() };
-        let mut rest = &layers[..];
+        // Statistics of older versions hold no samples.
+        let mut rest = if samples.is_empty() { &[] } else { &layers[..] };
         let network = FloatExecutor::new(&session.graph);
         while !rest.is_empty() {
             let mut room = NUMBERS;

@@ -69,8 +69,9 @@ impl Moments {
                 false => *x *= 1.0 - shrink,
             }
         }
-        if mean == 0.0 {
-            // Nothing is known: all count the same.
+        if !(mean.is_finite() && mean > 0.0) {
+            // Nothing is known, or squares are no numbers: all count the same.
+            h.fill(0.0);
             diagonal().for_each(|i| h[i] = 1.0);
         }
         Self { depth, h: h.into_iter().map(|x| x as f32).collect() }

@@ -161,3 +161,28 @@ fn results_are_nearer_and_do_not_depend_on_threads_or_parts() {
         assert_eq!(alone.quantized().unwrap(), without);
     }
 }
+
+#[test]
+fn without_samples_or_squares_that_are_numbers_codes_are_the_nearest_ones() {
+    let graph = network();
+    let mut observer = Observer::new(&graph);
+    let network = FloatExecutor::new(&graph);
+    for sample in samples(&graph) {
+        network.run(&[sample], |v, x| observer.see(v, x)).unwrap();
+    }
+    let scheme = Scheme::new(Preset::Shift);
+    let plain = session(&graph, &observer, scheme, 1).quantized().unwrap();
+    let mut rounded = session(&graph, &observer, scheme, 1);
+    rounded.run(&[step("round-weights").unwrap()]).unwrap();
+    assert_eq!(rounded.quantized().unwrap(), plain);
+
+    let codes = Codes { lowest: -128.0, highest: 127.0 };
+    let w = Rng(5).reals(&[6], 1.0);
+    for magnitude in [0.0, 1e-30, 1e30] {
+        let x = Rng(4).reals(&[10, 3], magnitude);
+        let moments = Moments::new(x.data(), 3, [0, 3], 1, true);
+        let scales = [0.01; 2];
+        let nearest = moments.nearest(w.data(), &scales, codes);
+        assert_eq!(moments.best(w.data(), &scales, codes), nearest, "{magnitude}");
+    }
+}
