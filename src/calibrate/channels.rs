@@ -93,7 +93,8 @@ impl ChannelStats {
                 sum += x as f64;
                 squares += x as f64 * x as f64;
                 inside += (x > limits.lo && x < limits.hi) as u64;
-                let bin = x.abs().to_bits().saturating_sub(self.first) as u64 * BINS as u64 >> 23;
+                let above = x.abs().to_bits().saturating_sub(self.first) as u64;
+                let bin = (above * BINS as u64) >> 23;
                 let bin = &mut bins[(bin as usize).min(BINS * OCTAVES - 1)];
                 *bin = bin.saturating_add(1);
             }

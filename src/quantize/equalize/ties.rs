@@ -108,8 +108,7 @@ pub fn reaching<'a>(
     stats: &'a [Option<ChannelStats>],
 ) -> impl Iterator<Item = usize> + use<'a> {
     let (seen, hi) = (&stats[node.output], node.clamp.hi);
-    let channels = seen.iter().flat_map(move |seen| {
+    seen.iter().flat_map(move |seen| {
         (0..seen.extents.len()).filter(move |&c| seen.extents[c].1 >= REACHES * hi)
-    });
-    channels
+    })
 }

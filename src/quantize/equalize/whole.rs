@@ -174,12 +174,13 @@ impl<'a> Search<'a> {
         let mut new = self.rows[index].clone();
         let (outs, ins) = weight.group_sizes();
         for &i in inputs {
-            for o in i / ins * outs..(i / ins + 1) * outs {
+            let first = i / ins * outs;
+            for (o, most) in new.iter_mut().enumerate().skip(first).take(outs) {
                 let now = weight.logs[o * ins + i % ins] as f64 - self.u[a];
-                if now >= new[o] {
-                    new[o] = now;
-                } else if now + by >= new[o] {
-                    new[o] = row(weight, &self.u, o);
+                if now >= *most {
+                    *most = now;
+                } else if now + by >= *most {
+                    *most = row(weight, &self.u, o);
                 }
             }
         }
