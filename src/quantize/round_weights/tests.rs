@@ -131,6 +131,7 @@ fn results_are_nearer_and_do_not_depend_on_threads_or_parts() {
     let mut merged = seen(&graph, &samples[7..]);
     merged.merge(seen(&graph, &samples[..7]));
     let (scale, shift) = (Scheme::new(Preset::Scale), Scheme::new(Preset::Shift));
+    let mut nearer = 0;
     for (scheme, weights) in [
         (scale, Width::W8),
         (shift, Width::W8),
@@ -147,9 +148,9 @@ fn results_are_nearer_and_do_not_depend_on_threads_or_parts() {
         };
         let both = ["round-weights", "bias-correction"];
         let (quantized, reports) = run(&observer, 1, &both);
-        // Of some small layers the nearest codes are the best.
-        assert!(reports[0].changes.len() >= 3, "{scheme:?}");
-        assert!(reports[0].gain_db > Some(0.0), "{scheme:?}: {:?}", reports[0].gain_db);
+        let Report { changes, gain_db, .. } = &reports[0];
+        assert_eq!(changes.is_empty(), *gain_db < Some(0.0), "{scheme:?}: {gain_db:?}");
+        nearer += (*gain_db > Some(0.0)) as usize;
         for threads in [2, 3] {
             assert_eq!(run(&observer, threads, &both), (quantized.clone(), reports.clone()));
         }
@@ -160,6 +161,7 @@ fn results_are_nearer_and_do_not_depend_on_threads_or_parts() {
         BiasCorrection.run(&mut alone).unwrap();
         assert_eq!(alone.quantized().unwrap(), without);
     }
+    assert!(nearer > 0);
 }
 
 #[test]

@@ -12,7 +12,15 @@ use crate::quantize::LossKind::*;
 fn found(net: Net, y: ValueId, samples: Vec<Vec<f32>>, scheme: Scheme) -> Vec<Loss> {
     let as_asked = |quantizer: Quantizer| {
         let quantizer = quantizer.scheme(scheme).calibrator(Calibrator::Percentile(99.9));
-        quantizer.output_width(scheme.activation_width)
+        let quantizer = quantizer.output_width(scheme.activation_width);
+        match scheme.weight_width {
+            // Or else the only layer would have 8.
+            Width::W4 => {
+                let rules = r#"[{"values": ".", "weights": 4}]"#;
+                quantizer.recipe(Recipe::from_json(rules).unwrap())
+            }
+            _ => quantizer,
+        }
     };
     quantized(net.finish(&[y]), samples, as_asked).losses
 }
@@ -24,7 +32,8 @@ fn quantized(
 ) -> Quantized {
     let shape = graph.values[graph.inputs[0]].shape.clone();
     let samples = samples.into_iter().map(|x| vec![Tensor::new(&shape[..], x).unwrap()]);
-    let quantizer = as_asked(Quantizer::from_graph(graph).unwrap());
+    // Others would make up for what is to be lost.
+    let quantizer = as_asked(Quantizer::from_graph(graph).unwrap()).steps(steps_of(0));
     quantizer.calibrate_stream(samples).unwrap().quantize().unwrap()
 }
 
