@@ -39,7 +39,7 @@ pub struct PreprocessArgs {
     /// Images: how to resize [default: bilinear]
     #[arg(long, value_enum)]
     filter: Option<FilterArg>,
-    /// Axis order of a sample; where the network wants the channels first, they are moved [default: nchw]
+    /// Axis order of a sample; the channels are moved to where the network wants them, of an image without being asked [default: nchw]
     #[arg(long, value_enum)]
     layout: Option<LayoutArg>,
 }
@@ -122,6 +122,14 @@ impl PreprocessArgs {
         Ok(kept.filter(|_| asked == Preprocess::default()).cloned().unwrap_or(asked))
     }
 
+    /// The data with what is said of how they lie.
+    pub fn declared(&self, data: Dataset) -> Dataset {
+        match self.layout {
+            Some(LayoutArg::Nchw) => data.declared_nchw(),
+            _ => data,
+        }
+    }
+
     /// Opens the data at `path`, no more than `samples` of it, prepared as `model` says, and as is asked for.
     pub fn open(&self, path: &Path, samples: Option<u32>, model: &Path) -> anyhow::Result<Dataset> {
         let mut preprocess = self.beside(kept(model)?.as_ref(), &model.display().to_string())?;
@@ -131,7 +139,7 @@ impl PreprocessArgs {
             (preprocess.crop_fraction, preprocess.resize, preprocess.crop) =
                 (asked.crop_fraction, asked.resize, asked.crop);
         }
-        let data = Dataset::open(path, &preprocess)?;
+        let data = self.declared(Dataset::open(path, &preprocess)?);
         Ok(samples.map_or(data.clone(), |n| data.take(n as usize)))
     }
 }

@@ -105,7 +105,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (models, names) = (&args.models, &args.name);
     if models.len() != names.len() {
         let (models, names) = (models.len(), names.len());
-        bail!("{models} models and {names} names: --name takes one for each, with commas between");
+        let s = |number: usize| if number == 1 { "" } else { "s" };
+        let (of_models, of_names) = (s(models), s(names));
+        bail!(
+            "{models} model{of_models} and {names} name{of_names}: --name takes one for each, with commas between"
+        );
     }
     if models.len() > 1 && args.data.is_some() {
         bail!("--data is for one model: the test vectors of several are random");

@@ -278,7 +278,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let samples = args.samples.map(u64::from).or(kept.map(|kept| kept.samples));
     let data = args.calib.as_ref().map(|path| Dataset::open(path, &preprocess)).transpose()?;
-    let data = data.map(|data| match samples {
+    let data = data.map(|data| args.preprocess.declared(data)).map(|data| match samples {
         Some(n) => data.take(n.try_into().unwrap_or(usize::MAX)),
         None => data,
     });
@@ -339,7 +339,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let is_said = !args.json && !args.print_recipe;
     if is_said {
-        say!("calibrated on {samples} samples");
+        say!("calibrated on {samples} sample{}", if samples == 1 { "" } else { "s" });
     }
     if args.print_recipe {
         say!("{}", quantizer.full_recipe()?.to_json());

@@ -27,8 +27,8 @@ pub(super) struct Place {
     pub column: usize,
     /// The first axis of the input runs through so many rows; `None` if a row is all of it.
     pub batch: Option<usize>,
-    /// The last axis becomes axis 1.
-    pub channels_first: bool,
+    /// Where the axis of the channels is moved to.
+    pub moved: Option<Layout>,
     /// Images have one channel.
     pub gray: bool,
     /// Whether numbers are scaled and shifted.
@@ -66,8 +66,13 @@ impl Place {
             x = preprocess.apply(x)?;
         }
         let rank = x.shape().len();
-        if self.channels_first && rank > 2 {
-            x = x.transpose(&[&[0, rank - 1], &(1..rank - 1).collect::<Vec<_>>()[..]].concat());
+        if let Some(to) = self.moved.filter(|_| rank > 2) {
+            let mut perm: Vec<usize> = (0..rank).collect();
+            match to {
+                Layout::Nchw => perm[1..].rotate_right(1),
+                Layout::Nhwc => perm[1..].rotate_left(1),
+            }
+            x = x.transpose(&perm);
         }
         match self.batch.is_some() || own_batch {
             true => Ok(x),
@@ -95,12 +100,14 @@ pub(super) struct Offer<'a> {
     pub limit: usize,
     /// Whether there may be columns that nobody wants.
     pub surplus: bool,
+    /// Whether somebody has said that arrays have their channels first.
+    pub is_nchw: bool,
 }
 
 impl<'a> Offer<'a> {
     /// All of it.
     pub fn of(columns: &'a [Column], preprocess: &'a Preprocess) -> Self {
-        Self { columns, preprocess, limit: usize::MAX, surplus: false }
+        Self { columns, preprocess, limit: usize::MAX, surplus: false, is_nchw: false }
     }
 
     /// For a network of which nothing is known: one with one input, if there is only one column beside the labels.
@@ -171,7 +178,13 @@ impl<'a> Offer<'a> {
             (0..columns.len()).filter(|c| places.iter().all(|place| place.column != *c)).collect();
         let found = labels::find(columns, &rest);
         if let Some(&other) = rest.iter().find(|&&c| Some(c) != found && !self.surplus) {
-            bail!(Invalid, "\"{}\" is neither an input nor labels: {wanted}", columns[other].name);
+            let name = &columns[other].name;
+            match found.map(|found| &columns[found].name).filter(|_| labels::is_name(name)) {
+                Some(chosen) => {
+                    bail!(Invalid, "\"{chosen}\" and \"{name}\" may both be labels: keep one")
+                }
+                None => bail!(Invalid, "\"{name}\" is neither an input nor labels: {wanted}"),
+            }
         }
         let batches: Vec<usize> = places.iter().filter_map(|place| place.batch).collect();
         let batch = batches.first().copied().filter(|first| batches.iter().all(|b| b == first));
@@ -214,28 +227,37 @@ impl<'a> Offer<'a> {
         row: &[usize],
     ) -> Result<Place> {
         let batch = (row.len() + 1 == wanted.len()).then(|| wanted[0]);
-        let place =
-            |channels_first| Place { column, batch, channels_first, gray: false, prepared: false };
+        let place = |moved| Place { column, batch, moved, gray: false, prepared: false };
         let (whole, got) = match batch {
             Some(_) => (&wanted[1..], [&[1], row].concat()),
             None => (wanted, row.to_vec()),
         };
-        let front = |axis: usize| {
-            let (head, tail) = row.split_at(axis.min(row.len()));
-            let moved = tail.split_last().map(|(last, rest)| [head, &[*last], rest].concat());
-            row.len() >= axis + 2 && moved.is_some_and(|moved| moved == whole)
-        };
         let axis = usize::from(batch.is_none() && has_batch(row));
-        match (row == whole, front(axis), self.preprocess.layout) {
-            (true, ..) => Ok(place(false)),
-            (_, true, Layout::Nhwc) => Ok(place(true)),
-            (_, true, Layout::Nchw) => bail!(
-                Shape,
-                "input \"{name}\" has shape {wanted:?}, got {got:?}: the data seem to have their channels last \
-                 (--layout nhwc)"
-            ),
-            _ => bail!(Shape, "input \"{name}\" has shape {wanted:?}, got {got:?}"),
-        }
+        let fits = |to: Layout| {
+            let mut moved = row.to_vec();
+            let channels = moved.get_mut(axis..).filter(|channels| channels.len() > 1);
+            if let Some(channels) = channels {
+                match to {
+                    Layout::Nchw => channels.rotate_right(1),
+                    Layout::Nhwc => channels.rotate_left(1),
+                }
+            }
+            moved == whole
+        };
+        let [first, last] = [Layout::Nchw, Layout::Nhwc].map(fits);
+        let is_image = self.columns[column].has_images();
+        let hint = match self.preprocess.layout {
+            _ if row == whole => return Ok(place(None)),
+            Layout::Nhwc if first => return Ok(place(Some(Layout::Nchw))),
+            // An image has no layout of its own.
+            Layout::Nchw if last && (is_image || self.is_nchw) => {
+                return Ok(place(Some(Layout::Nhwc)));
+            }
+            Layout::Nchw if first => ": the data seem to have their channels last (--layout nhwc)",
+            Layout::Nchw if last => ": the data seem to have their channels first (--layout nchw)",
+            _ => "",
+        };
+        bail!(Shape, "input \"{name}\" has shape {wanted:?}, got {got:?}{hint}")
     }
 }
 

@@ -161,6 +161,29 @@ mod tests {
         assert_eq!((b.shape(), b.data()), (&[1, 3, 2, 2][..], &[128.0; 12][..]));
     }
 
+    /// An image has no layout of its own, gray or not; an array has one, and more than one way to say so.
+    #[test]
+    fn images_take_the_layout_of_the_network() {
+        let dir = tempfile::tempdir().unwrap();
+        RgbImage::from_pixel(3, 2, Rgb([10, 20, 30])).save(dir.path().join("a.png")).unwrap();
+        let fitted = |shape: &[usize]| open(dir.path()).unwrap().fit(&[("x", shape)]);
+        let sample = |shape: &[usize]| fitted(shape).unwrap().sample(0).unwrap();
+        assert_eq!(sample(&[1, 2, 3, 3]).data(), [10.0, 20.0, 30.0].repeat(6));
+        assert_eq!(sample(&[1, 3, 2, 3]).data(), [[10.0; 6], [20.0; 6], [30.0; 6]].concat());
+        assert_eq!(sample(&[1, 2, 3, 1]).shape(), [1, 2, 3, 1]);
+        assert!(fitted(&[1, 3, 3, 2]).is_err());
+        assert!(open(dir.path()).unwrap().shapes()[""].contains(&vec![1, 2, 3, 3]));
+
+        let array = dir.path().join("x.npy");
+        let x = Tensor::new([1, 3, 2, 4], (0..24).map(|i| i as f32).collect()).unwrap();
+        fs::write(&array, write_npy(&x)).unwrap();
+        let wanted: &[(&str, &[usize])] = &[("x", &[1, 2, 4, 3])];
+        let error = open(&array).unwrap().fit(wanted).unwrap_err().to_string();
+        assert!(error.ends_with("their channels first (--layout nchw)"), "{error}");
+        let moved = open(&array).unwrap().declared_nchw().fit(wanted).unwrap();
+        assert_eq!(moved.sample(0).unwrap().data()[..6], [0.0, 8.0, 16.0, 1.0, 9.0, 17.0]);
+    }
+
     #[test]
     fn labels_csv_tells_files_and_order() {
         let dir = folder();

@@ -71,6 +71,8 @@ pub struct Dataset {
     limit: usize,
     /// The last axis of a row becomes its first.
     channels_first: bool,
+    /// Somebody has said that arrays have their channels first.
+    is_nchw: bool,
 }
 
 /// Samples among the stored ones.
@@ -145,7 +147,15 @@ impl Dataset {
         let fit = Arc::new(Offer::of(&columns, preprocess).unnamed()?);
         let stored = Arc::new(Stored { columns, preprocess: preprocess.clone() });
         let order = Order::First(fit.samples);
-        Ok(Self { stored, path: None, fit, order, limit: usize::MAX, channels_first: false })
+        Ok(Self {
+            stored,
+            path: None,
+            fit,
+            order,
+            limit: usize::MAX,
+            channels_first: false,
+            is_nchw: false,
+        })
     }
 
     /// The same samples as a network takes them whose inputs have these names and shapes, in this order: each takes the
@@ -168,7 +178,8 @@ impl Dataset {
 
     fn fit_to(&self, inputs: &[(&str, &[usize])], surplus: bool) -> Result<Self> {
         let Stored { columns, preprocess } = &*self.stored;
-        let offer = Offer { limit: self.limit, surplus, ..Offer::of(columns, preprocess) };
+        let (limit, is_nchw) = (self.limit, self.is_nchw);
+        let offer = Offer { limit, surplus, is_nchw, ..Offer::of(columns, preprocess) };
         let fit = match &self.path {
             Some(path) => offer.fit(inputs).in_file(path)?,
             None => offer.fit(inputs)?,
@@ -201,6 +212,16 @@ impl Dataset {
                 }
                 both.extend([[&[1], &gray[..]].concat(), gray]);
             }
+            let is_moved = column.has_images() || self.is_nchw;
+            if is_moved && self.stored.preprocess.layout == Layout::Nchw {
+                let last = both.iter().map(|shape| {
+                    let mut last = shape.clone();
+                    let begin = shape.len() - shape.len().min(3);
+                    last[begin..].rotate_left(usize::from(shape.len() - begin > 1));
+                    last
+                });
+                both.extend(last.collect::<Vec<_>>());
+            }
             if matches!(self.fit.places[..], [Place { column, .. }] if column == i) {
                 shapes.insert(String::new(), both.clone());
             }
@@ -214,9 +235,14 @@ impl Dataset {
         let is_last = self.stored.preprocess.layout == Layout::Nhwc;
         is_last.then(|| {
             let mut fit = Fit::clone(&self.fit);
-            fit.places.iter_mut().for_each(|place| place.channels_first = true);
+            fit.places.iter_mut().for_each(|place| place.moved = Some(Layout::Nchw));
             Self { fit: Arc::new(fit), channels_first: true, ..self.clone() }
         })
+    }
+
+    /// The same samples, for a network that wants their channels last, too: arrays are moved as images are.
+    pub fn declared_nchw(self) -> Self {
+        Self { is_nchw: self.stored.preprocess.layout == Layout::Nchw, ..self }
     }
 
     /// Number of samples.

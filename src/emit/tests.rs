@@ -55,6 +55,22 @@ fn random_networks_compute_the_same_in_rust() {
     check_rust(&nets.collect::<Vec<_>>());
 }
 
+/// Clippy takes an array of one range for a mistake; and what nobody calls is not there.
+#[test]
+fn rust_takes_one_place_without_an_array() {
+    let mut alone = 0;
+    for seed in 0..40 {
+        let graph = quantized(seed, SCHEMES[seed as usize % SCHEMES.len()]);
+        let files = Rust.files(&lower(&graph).unwrap(), "net", &[]).unwrap();
+        let text = &files.iter().find(|(file, _)| file == "src/lib.rs").unwrap().1;
+        let several = text.lines().filter(|line| line.contains("= places("));
+        assert!(several.clone().all(|line| line.matches("..").count() > 1), "seed {seed}: {text}");
+        assert_eq!(text.contains("fn places"), several.count() > 0, "seed {seed}");
+        alone += text.matches(" = &mut i").count();
+    }
+    assert!(alone > 0);
+}
+
 /// A network of all operators with weights, each code of 4 bits among them.
 fn four_bits(seed: u64) -> Graph {
     let mut net = Net::new(seed);

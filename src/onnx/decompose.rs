@@ -71,6 +71,7 @@ const TABLE: &[(&str, Decompose)] = &[
     ("ReduceMin", combine::smallest),
     ("ReduceSum", total),
     ("ReduceSumSquare", squares),
+    ("Softmax", combine::softmax),
     ("SpaceToDepth", depth),
     ("Squeeze", squeeze),
     ("Sum", sum),
@@ -207,6 +208,7 @@ fn is_whole(node: &OnnxNode) -> bool {
             let one = !is_constant(0) && is_constant(1) && input(1).is_some_and(one);
             !one && !is_constant(0) && !is_vector(0) && !is_vector(1)
         }
+        "Softmax" => node.opset >= 13,
         _ => false,
     }
 }

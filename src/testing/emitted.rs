@@ -120,9 +120,10 @@ pub fn check_c(nets: &[(Graph, Vec<Vec<Tensor<i32>>>)]) {
     cc.args((0..nets.len()).map(|i| format!("net{i}.c"))).args(["-o", "main"]);
     let Some(output) = started(cc.current_dir(&folder), "cc") else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // The same files as C++.
+    // The same files as C++, of an old standard and with all warnings.
     let mut cpp = Command::new("c++");
-    cpp.args(["-x", "c++", "-fsyntax-only"]).args((0..nets.len()).map(|i| format!("net{i}.c")));
+    cpp.args(["-x", "c++", "-std=c++11", "-pedantic-errors", "-Wall", "-Wextra", "-Werror"]);
+    cpp.arg("-fsyntax-only").args((0..nets.len()).map(|i| format!("net{i}.c")));
     if let Some(output) = started(cpp.current_dir(&folder), "c++") {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -202,6 +202,7 @@ impl Emitter<'_> {
         let (size, real) = (include_str!("edge.rs.in"), include_str!("real.rs.in"));
         let (input, output) = ("@edge: &[@CODE; @EDGE_SIZE]", "@edge: &mut [@CODE; @EDGE_SIZE]");
         let lines = |edge: &str| format!("        {edge},\n");
+        let several = body.contains("places(");
         let values = [
             ("DOC", &*doc),
             ("name", name),
@@ -218,6 +219,8 @@ impl Emitter<'_> {
             ("ARENA_16", &*(wide.size / 2).to_string()),
             ("MODULES", &*modules),
             ("CONSTANTS", &*constants),
+            ("RANGE", if several { "use core::ops::Range;\n\n" } else { "" }),
+            ("PLACES", if several { include_str!("places.rs.in") } else { "" }),
             ("BODY", &*body),
         ];
         fill(include_str!("lib.rs.in"), &values)
@@ -296,8 +299,14 @@ impl Emitter<'_> {
             let (ranges, bound): (Vec<_>, Vec<_>) =
                 taken.map(|(v, name)| (self.range(v), name)).unzip();
             if !bound.is_empty() {
-                let (bound, ranges) = (bound.join(", "), ranges.join(", "));
-                lines.push(format!("let [{bound}] = places({}, [{ranges}]);", code(width)));
+                let code = code(width);
+                lines.push(match (&bound[..], &ranges[..]) {
+                    ([bound], [range]) => format!("let {bound} = &mut {code}[{range}];"),
+                    _ => {
+                        let (bound, ranges) = (bound.join(", "), ranges.join(", "));
+                        format!("let [{bound}] = places({code}, [{ranges}]);")
+                    }
+                });
             }
         }
         let argument = |v: &ValueId| match self.memory.values[*v] {

@@ -13,6 +13,7 @@ use crate::ops::max_pool::MaxPool;
 use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
 use crate::ops::slice::Slice;
+use crate::ops::softmax::Softmax;
 use crate::ops::transpose::Transpose;
 use crate::ops::unary::Unary;
 use crate::ops::{Input, OnnxNode, Op, OutputParams, Window, image};
@@ -276,6 +277,22 @@ fn log_of_sum(steps: &mut Steps, x: ValueId, mean: Mean) -> Result<(ValueId, Val
     let sum = steps.sum_along(mean, exp)?;
     let log = steps.step(Op::Unary(Unary::Log), &[sum])?;
     Ok((below, largest, log))
+}
+
+/// Until opset 12 all axes from one on were one.
+pub(super) fn softmax(steps: &mut Steps, x: ValueId) -> Result<ValueId> {
+    let shape = steps.shape(x).to_vec();
+    let axis = OnnxNode::axis(steps.node.take_int("axis")?.unwrap_or(1), shape.len())?;
+    let Some(size) = shape.get(axis) else {
+        bail!(Shape, "axis {axis} of a tensor of rank {}", shape.len());
+    };
+    let all: usize = shape[axis..].iter().product();
+    if all == *size {
+        return steps.step(Op::Softmax(Softmax { axis }), &[x]);
+    }
+    let flat = steps.reshape(x, [&shape[..axis], &[all]].concat())?;
+    let y = steps.step(Op::Softmax(Softmax { axis }), &[flat])?;
+    steps.reshape(y, shape)
 }
 
 pub(super) fn log_softmax(steps: &mut Steps, x: ValueId) -> Result<ValueId> {

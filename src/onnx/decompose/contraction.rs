@@ -4,6 +4,7 @@ use super::Steps;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, ValueId};
 use crate::onnx::einsum::Equation;
+use crate::ops::mean::Mean;
 use crate::ops::mul::Mul;
 use crate::ops::transpose::Transpose;
 use crate::ops::{Input, OnnxNode, Op};
@@ -27,7 +28,7 @@ pub(super) fn einsum(steps: &mut Steps, _: ValueId) -> Result<ValueId> {
         }
     }
     let (result, labels) = match (&values[..], &equation.arguments[..]) {
-        (&[x], [labels]) => (x, labels.clone()),
+        (&[x], [labels]) => summed(steps, &equation, x, labels)?,
         (&[a, b], [of_a, of_b]) => {
             // A constant is the second factor.
             match steps.importer.graph.values[a].constant.is_some() {
@@ -38,6 +39,23 @@ pub(super) fn einsum(steps: &mut Steps, _: ValueId) -> Result<ValueId> {
         _ => bail!(Unsupported, "equation \"{text}\": only products of two are known"),
     };
     transposed(steps, result, &labels, &equation.result)
+}
+
+/// The sum over the labels that the result lacks, and those that it has.
+fn summed(
+    steps: &mut Steps,
+    equation: &Equation,
+    x: ValueId,
+    labels: &[usize],
+) -> Result<(ValueId, Vec<usize>)> {
+    let is_kept = |label: &usize| equation.result.contains(label);
+    let kept: Vec<usize> = labels.iter().copied().filter(is_kept).collect();
+    if kept.len() == labels.len() {
+        return Ok((x, kept));
+    }
+    let reduced = labels.iter().map(|label| !is_kept(label)).collect();
+    let sum = steps.sum_along(Mean { reduced }, x)?;
+    Ok((reshaped(steps, sum, equation.shape_of(&kept))?, kept))
 }
 
 /// A product of two values with these labels, and its own ones.

@@ -500,3 +500,36 @@ fn sums_along_axes_and_limits() {
     let chosen = node("Where", &["c", "x", "b"], "y");
     refused(&of(&[4, 3], chosen, vec![limit("b", 1.0), limit("c", 1.0)], 13), "no constant");
 }
+
+/// Until opset 12 all axes from one on were one.
+#[test]
+fn old_softmax_runs_over_all_axes_from_one_on() {
+    for (op_type, axis) in [("Softmax", 1), ("Softmax", 0), ("Softmax", -1), ("LogSoftmax", 1)] {
+        let node = node(op_type, &["x"], "y").with(int("axis", axis));
+        let (x, y) = run(&of(&[2, 3, 4], node, vec![], 11));
+        let size = match axis {
+            0 => 24,
+            1 => 12,
+            _ => 4,
+        };
+        let expected = x.data().chunks(size).flat_map(|line| {
+            let sum: f64 = line.iter().map(|&x| (x as f64).exp()).sum();
+            line.iter().map(move |&x| match op_type {
+                "Softmax" => (x as f64).exp() / sum,
+                _ => x as f64 - sum.ln(),
+            })
+        });
+        close(&y[0], &Tensor::new([2, 3, 4], expected.collect()).unwrap());
+    }
+}
+
+/// Also one that no other factor has.
+#[test]
+fn einsum_sums_over_labels_that_are_left_out() {
+    let mut node = node("Einsum", &["x"], "y");
+    node.attribute.push(text("equation", "bij->ib"));
+    let (x, y) = run(&of(&[2, 3, 4], node, vec![], 13));
+    let sum = |i: usize, b: usize| x.data()[(b * 3 + i) * 4..][..4].iter().map(|&x| x as f64).sum();
+    let expected = (0..6).map(|at| sum(at / 2, at % 2)).collect();
+    close(&y[0], &Tensor::new([3, 2], expected).unwrap());
+}
