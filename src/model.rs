@@ -106,6 +106,16 @@ impl Model {
             _ => None,
         };
         let parts = Part::of(&self.outputs(), reference.map(Self::outputs).as_deref(), float);
+        if let Some(reference) = reference.filter(|_| parts.iter().all(|part| !part.is_compared()))
+        {
+            let names = |model: &Self| format!("\"{}\"", model.outputs().join("\", \""));
+            bail!(
+                Invalid,
+                "nothing to compare: the outputs are {}, those of the reference {}",
+                names(self),
+                names(reference)
+            );
+        }
         let (network, beside) = (self.executor()?, reference.map(Self::executor).transpose()?);
         let order = reference.and_then(|reference| self.order(reference));
         let each = workers.map(samples.len(), |i| {

@@ -117,6 +117,11 @@ impl Part {
         parts
     }
 
+    /// Whether a reference has an output that belongs to it.
+    pub fn is_compared(&self) -> bool {
+        self.reference.is_some()
+    }
+
     /// What one sample shows of it.
     pub fn see(
         &self,

@@ -194,9 +194,9 @@ impl Observer {
         self.whole[v]
     }
 
-    /// The histogram of an activation.
+    /// The histogram of an activation; of no value that was not there when it was calibrated.
     pub fn histogram(&self, v: ValueId) -> Option<&Histogram> {
-        self.seen[v].as_ref().map(|seen| &seen.histogram)
+        self.seen.get(v)?.as_ref().map(|seen| &seen.histogram)
     }
 
     /// What would have been seen, had each channel (axis 1) of each value been multiplied by its factor: what has none but

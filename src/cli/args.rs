@@ -19,13 +19,13 @@ use crate::say::plain;
 #[command(next_help_heading = "Preprocessing: (x · scale − mean) / std")]
 pub struct PreprocessArgs {
     /// Factor of every element, a number or a fraction, e.g. 1/255 [default: 1]
-    #[arg(long, value_name = "NUMBER", value_parser = parse_number)]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_number, allow_hyphen_values = true)]
     scale: Option<f32>,
     /// What is subtracted, one number or one for each channel
     #[arg(long, value_name = "NUMBER,…", value_parser = parse_number, value_delimiter = ',', allow_hyphen_values = true)]
     mean: Option<Vec<f32>>,
     /// What is divided by, one number or one for each channel
-    #[arg(long, value_name = "NUMBER,…", value_parser = parse_number, value_delimiter = ',')]
+    #[arg(long, value_name = "NUMBER,…", value_parser = parse_number, value_delimiter = ',', allow_hyphen_values = true)]
     std: Option<Vec<f32>>,
     /// Images: cut out the central square of this share of the shorter side, first
     #[arg(long, value_name = "SHARE")]
@@ -229,7 +229,7 @@ fn parse_number(text: &str) -> Result<f32, String> {
     let number = |text: &str| text.trim().parse::<f64>().map_err(|e| format!("\"{text}\": {e}"));
     let value = match text.split_once('/') {
         Some((numerator, denominator)) => number(numerator)? / number(denominator)?,
-        None => return text.parse().map_err(|e| format!("{e}")),
+        None => return text.trim().parse().map_err(|e| format!("{e}")),
     };
     match (value as f32).is_finite() {
         true => Ok(value as f32),

@@ -72,6 +72,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let evaluation = network.evaluate(reference.as_ref(), &data, workers)?;
     drop(bar);
     warn_clipped(&network, &data)?;
+    if data.with_targets() {
+        warn("the labels are real numbers, no classes: nothing is compared with them");
+    }
     evaluation.notes.iter().for_each(|note| warn(note));
     let checks = args.checks(&evaluation)?;
     let passed = checks.iter().all(|check| check.passed);

@@ -202,7 +202,7 @@ impl<'a> Offer<'a> {
                 }
             }
         });
-        Ok(Fit { places, labels: labels.transpose()?, samples, batch })
+        Ok(Fit { places, labels: labels.transpose()?.flatten(), samples, batch })
     }
 
     /// How the column becomes this input: with one channel, if images fit only so.

@@ -104,7 +104,7 @@ fn labels(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
                 images.push(image);
                 labels.push(label);
             }
-            (None, None) if number == 1 && !has_image_name(Path::new(file)) => {}
+            (None, None) if number == 1 && !line.split(',').any(names_image) => {}
             (None, _) => bail!(Invalid, "line {number}: no file \"{file}\", nor one in \"images\""),
             (Some(_), None) => {
                 bail!(Invalid, "line {number}: label \"{label}\" is not a class number 0, 1, …")
@@ -113,6 +113,10 @@ fn labels(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
     }
     let images = Column { name: String::new(), kind: Kind::Files(images) };
     Ok(vec![images, Column { name: "label".into(), kind: numbers(labels)? }])
+}
+
+fn names_image(cell: &str) -> bool {
+    has_image_name(Path::new(cell.trim()))
 }
 
 fn has_image_name(path: &Path) -> bool {

@@ -35,8 +35,9 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Looks at all of them, but not at all maps.
-    pub fn new(columns: &[Column], column: usize, rows: usize) -> Result<Self> {
+    /// Looks at all of them, but not at all maps. What has a number that is no class, as targets of a regression do, is
+    /// nothing that classes are compared with: then there are no labels.
+    pub fn new(columns: &[Column], column: usize, rows: usize) -> Result<Option<Self>> {
         let source = &columns[column];
         let first = source.array(0)?;
         let width: usize = first.shape().iter().product();
@@ -44,13 +45,15 @@ impl Labels {
         for i in 0..source.len() {
             one_hot = one_hot && hot(&source.array(i)?).is_some();
         }
-        if !one_hot && first.integer(0).is_none() {
-            bail!(Invalid, "labels {} must be integers, or one-hot", source.called());
-        }
         let labels = Self { column, rows, one_hot };
-        let looked_at = if width == 1 { source.len() } else { 0 };
-        (0..looked_at).try_for_each(|i| labels.row(columns, i).map(drop))?;
-        Ok(labels)
+        let looked_at = if width == 1 { source.len() } else { 1 };
+        for i in 0..looked_at {
+            if !one_hot && source.array(i)?.whole_numbers().is_none() {
+                return Ok(None);
+            }
+            labels.row(columns, i)?;
+        }
+        Ok(Some(labels))
     }
 
     /// The classes of sample `i`, row by row.
@@ -68,7 +71,10 @@ impl Labels {
             Ok(class) => Ok(class),
             Err(_) => bail!(Range, "label {class} of row {i} is negative"),
         };
-        row.integers().unwrap_or_default().into_iter().map(class).collect()
+        let Some(classes) = row.whole_numbers() else {
+            bail!(Invalid, "labels {} of row {i} are no integers", columns[self.column].called());
+        };
+        classes.into_iter().map(class).collect()
     }
 }
 

@@ -296,6 +296,14 @@ impl Dataset {
         }
     }
 
+    /// Whether there are real numbers where labels could be, as a regression has: nothing is compared with them.
+    pub fn with_targets(&self) -> bool {
+        let is_input = |c: usize| self.fit.places.iter().any(|place| place.column == c);
+        let mut columns = self.stored.columns.iter().enumerate();
+        !self.with_labels()
+            && columns.any(|(c, column)| labels::is_name(&column.name) && !is_input(c))
+    }
+
     /// Whether the samples have labels.
     pub fn with_labels(&self) -> bool {
         self.fit.labels.is_some()
@@ -505,8 +513,9 @@ mod tests {
         let lengths = "labels \"y\" [2] for 3 rows";
         assert_eq!(y_error(tensor(&[2], vec![0, 1])), lengths);
         assert_eq!(y_error(tensor(&[3], vec![0, -4, 1])), "label -4 of row 1 is negative");
-        let float = xy(&Tensor::from_vec(vec![0.0f32; 3])).unwrap_err().to_string();
-        assert_eq!(float, "labels \"y\" [3] must be integers, or one-hot");
+        let real = |y| xy(&Tensor::from_vec(y)).map(|data| (data.label(2), data.with_targets()));
+        assert_eq!(real(vec![0.0f32, 1.0, 2.0]).unwrap(), (Some(2), false));
+        assert_eq!(real(vec![0.0f32, 1.0, 0.5]).unwrap(), (None, true));
 
         let x_error = |name, x: Tensor<f32>| {
             let bytes = npz(&[(name, write_npy(&x))]);

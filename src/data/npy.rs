@@ -65,6 +65,16 @@ impl Array {
     pub fn integers(&self) -> Option<Vec<i64>> {
         match self {
             Array::F32(_) | Array::F64(_) => None,
+            integers => integers.whole_numbers(),
+        }
+    }
+
+    /// The elements in row-major order, whatever their type; nothing where one is no integer.
+    pub(super) fn whole_numbers(&self) -> Option<Vec<i64>> {
+        let whole = |v: f64| (v.fract() == 0.0 && v.abs() < 1e15).then_some(v as i64);
+        match self {
+            Array::F32(t) => t.data().iter().map(|&v| whole(v.into())).collect(),
+            Array::F64(t) => t.data().iter().map(|&v| whole(v)).collect(),
             integers => Some(each!(integers, t => t.data().iter().map(|&v| v as i64).collect())),
         }
     }

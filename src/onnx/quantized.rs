@@ -317,9 +317,6 @@ impl Importer<'_> {
                 &format!("{name}.{codes}"),
             )?);
         }
-        if let Some(bias) = bias {
-            inputs.push(self.bias(bias, &inputs, name)?);
-        }
         if node.take_flag("channels_last")? {
             bail!(Unsupported, "attribute \"channels_last\"");
         }
@@ -335,9 +332,23 @@ impl Importer<'_> {
         real.attributes = std::mem::take(&mut node.attributes);
         real.inputs = inputs_seen.collect();
         let Some(op) = Op::import(&mut real) else { return Ok(false) };
+        let op = op?;
         node.attributes = real.attributes;
+        for (&index, &factor) in &real.scaled {
+            if factor < 0.0 {
+                bail!(Unsupported, "a factor of {factor}");
+            }
+            inputs[index] = self.scaled(inputs[index], factor)?;
+        }
+        // Its scale follows from that of the weight times such a factor.
+        if let Some(bias) = bias {
+            inputs.push(self.bias(bias, &inputs, name)?);
+        }
+        if let (Op::Linear(op), &[_, weight, bias]) = (&op, &inputs[..]) {
+            inputs[2] = self.bias_row(op, weight, bias)?;
+        }
         let output = &proto.output[0];
-        let v = self.emit(name, op?, inputs, output)?;
+        let v = self.emit(name, op, inputs, output)?;
         let Some(scale) = text(result) else { return missing().map(|_| true) };
         let written = self.params(scale, text(result + 1), 0, None, v)?;
         self.graph.values[v].quant = Some(written.params);

@@ -23,6 +23,7 @@ impl Step for BiasCorrection {
 
     fn run(&self, session: &mut Session) -> Result<Report> {
         let quantized = session.quantized()?;
+        session.uncorrected.get_or_insert_with(|| session.graph.clone());
         let seen = session.rescaled.as_deref().unwrap_or(session.observer);
         let changes = correct_bias(&mut session.graph, &quantized, seen);
         for &(index, _) in &changes {

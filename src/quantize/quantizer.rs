@@ -333,13 +333,10 @@ impl Quantizer {
         let mut graph = session.quantized()?;
         self.keep_preprocess(&mut graph);
         let (bytes, integer) = export_checked(&graph)?;
-        let Session { graph: float, params, .. } = &session;
-        let observer = session.seen();
-        let Findings { losses, values, judged, dead } =
-            losses(float, params, observer, &integer, self.threads)?;
+        let Findings { losses, values, judged, dead } = losses(&session, &integer)?;
         Ok(Quantized {
             graph,
-            hints: hints(float, observer),
+            hints: hints(self.graph(), session.seen()),
             losses,
             values,
             judged,

@@ -26,6 +26,8 @@ const HELD_BACK: usize = 4;
 pub struct Session<'a> {
     /// The prepared float network.
     pub graph: Graph,
+    /// That network before its biases made up for what quantization does, if they do.
+    pub uncorrected: Option<Graph>,
     /// What calibration has seen of it.
     pub observer: &'a Observer,
     /// What the user asked for.
@@ -167,6 +169,7 @@ impl<'a> Session<'a> {
         let calibrators = plan.calibrators(&graph, calibrator);
         let mut session = Self {
             graph,
+            uncorrected: None,
             observer,
             rescaled: None,
             plan,

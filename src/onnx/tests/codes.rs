@@ -137,8 +137,14 @@ impl Layer {
         inputs.extend(self.inputs[1..].iter().map(|c| c.name));
         let mut initializers = self.initializers(r#as);
         if let Some(bias) = &self.bias {
-            let scales: Vec<f32> =
-                self.inputs[1].scale.iter().map(|w| self.inputs[0].scale[0] * w).collect();
+            // Codes of a bias are on the scale of what they are added to.
+            let alpha =
+                self.attributes.iter().find(|a| a.name == "alpha").and_then(|a| a.f).unwrap_or(1.0);
+            let scales: Vec<f32> = self.inputs[1]
+                .scale
+                .iter()
+                .map(|w| self.inputs[0].scale[0] * (w * alpha))
+                .collect();
             let dims: &[i64] = if scales.len() > 1 { &[scales.len() as i64] } else { &[] };
             initializers.push(real("bias_s", dims, &scales));
             initializers.push(tensor("bias_z", dt::INT32, dims, vec![0; 4 * scales.len()]));
@@ -208,6 +214,12 @@ fn layers() -> Vec<Layer> {
             vec![],
         )),
         flat(of(gemm, vec![x(), constant("w", &[0.02], 0, &[2, 4])], None, vec![int("transB", 1)])),
+        flat(of(
+            gemm,
+            vec![x(), constant("w", &[0.02, 0.01], 0, &[4, 2])],
+            Some(vec![9, -9]),
+            vec![super::decompose::float("alpha", 0.5)],
+        )),
         of(
             ["QLinearAdd", MICROSOFT, "Add"],
             vec![x(), constant("b", &[0.3], 4, &[2, 1, 1])],

@@ -15,7 +15,7 @@ fn text(name: &str, s: &str) -> AttributeProto {
     AttributeProto { s: Some(s.into()), r#type: at::STRING, ..int(name, 0) }
 }
 
-fn float(name: &str, f: f32) -> AttributeProto {
+pub(super) fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { f: Some(f), r#type: at::FLOAT, ..int(name, 0) }
 }
 

@@ -248,9 +248,12 @@ impl Operator for Resize {
                 node.with("mode", text("nearest")).with("nearest_mode", text(nearest))
             }
         };
+        // Engines multiply as `f32`, the specification does with more digits.
+        let exactly = |size: usize, scale: f32| (size as f64 * scale as f64).floor() as usize;
         let mut axes = self.scales.iter().zip(inputs[0]).zip(&self.shape);
-        let scales_suffice =
-            axes.all(|((&scale, &size), &out)| scaled(self.coordinates, size, scale) == Some(out));
+        let scales_suffice = axes.all(|((&scale, &size), &out)| {
+            scaled(self.coordinates, size, scale) == Some(out) && exactly(size, scale) == out
+        });
         node.inputs = match scales_suffice {
             true => vec![None, Some(Input::Real(Tensor::from_vec(self.scales.clone())))],
             false => {

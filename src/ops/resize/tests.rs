@@ -349,3 +349,16 @@ fn lowering(graph: &crate::testing::graph::Graph) -> Lowering<'_> {
         clamp: (-128, 127),
     }
 }
+
+/// 15 · (31 / 15) is 31 in 32 bits, and a little less in more: sizes say what is meant.
+#[test]
+fn scales_are_written_only_where_they_mean_one_size() {
+    for (size, out, as_scales) in [(15, 31, false), (6, 7, false), (4, 8, true), (10, 5, true)] {
+        let (shape, scale) = (vec![1, 1, 2, out], out as f32 / size as f32);
+        let (mode, coordinates) = (Mode::Nearest(Nearest::Floor), Coordinates::Asymmetric);
+        let op = Resize { mode, coordinates, shape, scales: vec![1.0, 1.0, 1.0, scale] };
+        let written = op.export(&[&[1, 1, 2, size]], 13).inputs;
+        let has_scales = matches!(written.get(1), Some(Some(Input::Real(_))));
+        assert_eq!(has_scales, as_scales, "{size} to {out}: {written:?}");
+    }
+}

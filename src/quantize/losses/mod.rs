@@ -9,7 +9,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 
 use super::bias::rounded_by;
-use super::{Params, limits};
+use super::{Params, Session, limits};
 use crate::calibrate::Observer;
 use crate::calibrate::histogram::Histogram;
 use crate::data::Workers;
@@ -114,18 +114,14 @@ pub(super) struct Findings {
     pub dead: Vec<DeadChannels>,
 }
 
-/// All that can be told from a network and its quantization, at most one loss for each value: `float` with `params`
-/// has become `integer`.
+/// All that can be told from a network and its quantization, at most one loss for each value: `session` has become
+/// `integer`.
 ///
 /// # Errors
 /// Those of the engine, which runs the samples that calibration has kept.
-pub(super) fn losses(
-    float: &Graph,
-    params: &Params,
-    observer: &Observer,
-    integer: &IntGraph,
-    workers: Workers,
-) -> Result<Findings> {
+pub(super) fn losses(session: &Session, integer: &IntGraph) -> Result<Findings> {
+    let (observer, &Session { graph: ref float, ref params, workers, .. }) =
+        (session.seen(), session);
     let remedies = Remedies::new(float, params);
     let mut made_of: Vec<&[ValueId]> = vec![&[]; float.values.len()];
     for node in &float.nodes {
@@ -141,9 +137,10 @@ pub(super) fn losses(
     float.nodes.iter().for_each(|node| losses.look_at_arguments(node));
     float.inputs.iter().for_each(|&v| losses.look_at_range(v, None));
     float.nodes.iter().for_each(|node| losses.look_at_range(node.output, Some(node)));
+    let reference = session.uncorrected.as_ref().unwrap_or(float);
     let samples: Vec<&[Tensor<f32>]> = observer.kept().take(SAMPLES).collect();
     let sample = |i: usize| Ok([samples[i].to_vec(), samples[i].to_vec()]);
-    let seen = samples_seen(float, integer, samples.len(), sample, workers)?;
+    let seen = samples_seen(reference, integer, samples.len(), sample, workers)?;
     losses.look_at_channels(&seen);
     losses.look_at_noise(&seen);
     let name = |v: ValueId| float.values[v].name.clone();

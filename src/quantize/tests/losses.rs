@@ -275,3 +275,45 @@ fn biases_that_are_coarse_beside_their_results_are_named() {
         }
     }
 }
+
+/// What is read by a layer without a bias gets one, which calibration has not seen.
+#[test]
+fn a_corrected_bias_is_no_constant_activation() {
+    let mut net = Net::new(3);
+    let x = net.input(&[1, 2, 3, 3]);
+    let dead = net.node(Op::Clip(Clip { lo: 0.0, hi: f32::INFINITY }), &[x]);
+    let weight = net.random(&[2, 2, 1, 1]);
+    let y = net.node(POINTWISE, &[dead, weight]);
+    let mut negative = samples(18, |_| 1.0);
+    negative.iter_mut().flatten().for_each(|x| *x = -x.abs());
+    let losses = quantized(net.finish(&[y]), negative, |quantizer| quantizer).losses;
+    assert!(losses.iter().any(|loss| loss.what.contains("0 in all samples")), "{losses:?}");
+}
+
+/// Not on the network whose biases are corrected.
+#[test]
+fn what_is_said_of_an_output_is_what_the_float_network_shows() {
+    let mut net = Net::new(5);
+    let x = net.input(&[1, 8, 4, 4]);
+    let weight = net.random(&[4, 8, 1, 1]);
+    let y = net.node(POINTWISE, &[x, weight]);
+    let float = net.finish(&[y]);
+    let mut data = samples(128, |_| 1.0);
+    data.iter_mut().flatten().for_each(|x| *x += 3.0);
+    let quantized = quantized(float.clone(), data.clone(), |quantizer| quantizer);
+    let (mut signal, mut noise) = (0.0_f64, 0.0_f64);
+    for sample in data {
+        let x = [Tensor::new([1, 8, 4, 4], sample).unwrap()];
+        let real = run_float(&float, &x).0;
+        let (quant, graph) = (|v| quant(&quantized.graph, v), &quantized.graph);
+        let codes = quant(graph.inputs[0]).quantize_all(x[0].data(), x[0].shape());
+        let codes = run_int(graph, &[Tensor::new(x[0].shape(), codes).unwrap()]);
+        let got = quant(graph.outputs[0]).dequantize_all(codes.data(), codes.shape());
+        for (r, y) in real[0].data().iter().zip(&got) {
+            signal += (*r as f64).powi(2);
+            noise += (*r as f64 - *y as f64).powi(2);
+        }
+    }
+    let (seen, said) = (10.0 * (signal / noise).log10(), quantized.values.last().unwrap().sqnr_db);
+    assert!((seen - said).abs() < 0.01, "{said} dB said, {seen} dB seen");
+}
