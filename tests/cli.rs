@@ -119,7 +119,8 @@ fn steps_are_chosen_by_effort_and_by_name() {
     let dir = scratch();
     let quantize = |options: &str| {
         let common = "--scheme shift --granularity tensor -o out.onnx";
-        prints(dir.path(), &format!("quantize FLOAT {common} {options}"));
+        let output = run(dir.path(), &format!("quantize FLOAT {common} {options}"));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
         fs::read(dir.path().join("out.onnx")).unwrap()
     };
     let data = format!("--calib CALIB {SCALE}");
@@ -197,7 +198,7 @@ fn a_printed_recipe_repeats_the_file_and_refuses_other_data() {
     let recipe: Value =
         serde_json::from_slice(&fs::read(dir.path().join("whole.json")).unwrap()).unwrap();
     let defaults = serde_json::json!({"scheme": "scale", "granularity": "channel", "activations": 8, "weights": 8,
-        "calibrator": "percentile", "percentile": 99.9, "steps": []});
+        "calibrator": "percentile", "percentile": 99.9, "steps": ["equalize", "round-weights"]});
     assert_eq!(recipe["defaults"], defaults);
 }
 
