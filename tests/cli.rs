@@ -707,3 +707,35 @@ fn checks_of_accuracy_fail_with_1_and_name_layers() {
     let unlabelled = format!("eval int8.onnx --data x.npy --reference FLOAT {SCALE} --max-drop 1");
     fails_in_a_line(dir, &unlabelled, &["--max-drop needs labels that fit an output of classes"]);
 }
+
+#[test]
+fn ranges_that_were_written_give_the_same_file() {
+    for scheme in ["--scheme scale", "--scheme shift --granularity tensor"] {
+        let dir = scratch();
+        let dir = dir.path();
+        let quantize = format!("quantize FLOAT --calib CALIB {SCALE} --effort 0 {scheme}");
+        for format in ["plain", "aimet-0.6.1", "aimet-1.0.0"] {
+            let write = "-o a.onnx --write-ranges ranges.json --ranges-format";
+            let wrote = run(dir, &format!("{quantize} {write} {format} --calibrator minmax"));
+            assert_eq!(wrote.status.code(), Some(0), "{wrote:?}");
+            // Another calibrator would choose others.
+            let again = format!("{quantize} -o b.onnx --calibrator percentile --percentile 90");
+            assert_eq!(run(dir, &again).status.code(), Some(0));
+            let file = |name: &str| fs::read(dir.join(name)).unwrap();
+            assert!(file("a.onnx") != file("b.onnx"));
+            let again = run(dir, &format!("{again} --ranges ranges.json"));
+            assert_eq!(again.status.code(), Some(0), "{again:?}");
+            assert!(file("a.onnx") == file("b.onnx"), "{scheme} {format}");
+        }
+        let refused = format!("{quantize} -o c.onnx --ranges other.json");
+        for (text, message) in [
+            (r#"{"nothing": {"lo": 0, "hi": 1}}"#, "\"nothing\""),
+            (r#"{"x": {"lo": 1, "hi": 0}}"#, "other.json"),
+            (r#"{"x": 3}"#, "is not"),
+            ("[", "not JSON"),
+        ] {
+            fs::write(dir.join("other.json"), text).unwrap();
+            fails_in_a_line(dir, &refused, &[message, "other.json"]);
+        }
+    }
+}

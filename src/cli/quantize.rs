@@ -12,8 +12,8 @@ use naive_ptq::graph::Graph;
 use naive_ptq::lower::Accumulator;
 use naive_ptq::quant::{Scheme, Sqnr};
 use naive_ptq::quantize::{
-    BiasCorrection, Data, DeadChannels, Defaults, Quantized, Quantizer, Recipe, Step, Summary,
-    ValueSqnr, default_steps, step, steps_of,
+    BiasCorrection, Data, DeadChannels, Defaults, Quantized, Quantizer, Ranges, RangesFormat,
+    Recipe, Step, Summary, ValueSqnr, default_steps, step, steps_of,
 };
 use naive_ptq::text::printable;
 
@@ -92,6 +92,16 @@ pub struct Args {
     /// and in its first weights where that changes nothing, else in a node of its own
     #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "print_recipe")]
     raw_input: Option<RawArg>,
+    /// Use the ranges of this file where it has some, and calibrate the others: {"value": {"lo": -1, "hi": 2.5}, …}, or AIMET's
+    /// encodings, of version 0.6.1 or 1.0.0; nothing is equalized then
+    #[arg(long, value_name = "FILE.json")]
+    ranges: Option<PathBuf>,
+    /// Write the ranges of all activations to this file, as they are before any step
+    #[arg(long, value_name = "FILE.json", requires = "output")]
+    write_ranges: Option<PathBuf>,
+    /// How --write-ranges writes [default: plain]
+    #[arg(long, value_enum, requires = "write_ranges")]
+    ranges_format: Option<RangesFormatArg>,
     /// How ranges of 8-bit activations are chosen; those of 16 bits take twice what was seen [default: auto]
     #[arg(long, value_enum)]
     calibrator: Option<CalibratorArg>,
@@ -153,6 +163,18 @@ enum WeightBitsArg {
 enum RawArg {
     /// 0 to 255, as cameras give them
     U8,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RangesFormatArg {
+    /// Names, and two numbers each
+    Plain,
+    /// AIMET's encodings, version 0.6.1
+    #[value(name = "aimet-0.6.1")]
+    Aimet061,
+    /// AIMET's encodings, version 1.0.0
+    #[value(name = "aimet-1.0.0")]
+    Aimet100,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -258,9 +280,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(percent) = args.percentile.filter(|&it| !(it > 0.0 && it <= 100.0)) {
         bail!("--percentile {percent}: expected more than 0, at most 100");
     }
-    let outputs = args.output.iter().chain(&args.calib_stats);
-    let sources =
-        [&args.model].into_iter().chain(&args.calib).chain(&args.merge).chain(&args.recipe);
+    let outputs = args.output.iter().chain(&args.calib_stats).chain(&args.write_ranges);
+    let sources = [&args.model]
+        .into_iter()
+        .chain(&args.calib)
+        .chain(&args.merge)
+        .chain(&args.recipe)
+        .chain(&args.ranges);
     let [outputs, sources] = [Vec::from_iter(outputs), Vec::from_iter(sources)]
         .map(|paths| Vec::from_iter(paths.into_iter().map(PathBuf::as_path)));
     check_outputs(&outputs, &sources)?;
@@ -310,6 +336,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => plan?,
     };
     let mut quantizer = quantizer.recipe(recipe);
+    if let Some(path) = &args.ranges {
+        let at = || format!("{}", path.display());
+        let ranges = Ranges::from_json(&std::fs::read_to_string(path).with_context(at)?);
+        let ranges = ranges.with_context(at)?;
+        ranges.check(quantizer.graph()).with_context(at)?;
+        quantizer = quantizer.ranges(ranges);
+    }
     if let Some(data) = &data {
         let bar = Progress::new("calibrating", data.len());
         let done = |n| bar.set(n);
@@ -358,6 +391,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("--strict: nothing is written because of the warnings above");
     }
     let summary = quantized.write(output)?;
+    if let Some(path) = &args.write_ranges {
+        let format = match args.ranges_format {
+            None | Some(RangesFormatArg::Plain) => RangesFormat::Plain,
+            Some(RangesFormatArg::Aimet061) => RangesFormat::Aimet061,
+            Some(RangesFormatArg::Aimet100) => RangesFormat::Aimet100,
+        };
+        write_atomic(path, quantized.ranges_json(format).as_bytes())?;
+    }
     let constants = emit::constant_bytes(&quantized.integer);
     if args.json {
         let mut facts = serde_json::to_value(&summary)?;

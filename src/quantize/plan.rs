@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::Ranges;
 use crate::calibrate::Calibrator;
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Op, OutputParams};
@@ -22,6 +23,8 @@ pub struct Plan {
     pub calibrator: Option<Calibrator>,
     /// and for some values another way.
     pub calibrators: HashMap<ValueId, Calibrator>,
+    /// Ranges that are given, whatever calibration has seen.
+    pub ranges: Ranges,
 }
 
 impl Plan {

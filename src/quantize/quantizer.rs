@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::hints::hints;
 use super::losses::{DeadChannels, Findings, Loss, ValueSqnr, losses};
+use super::ranges::to_json;
 use super::{
-    Data, Defaults, Plan, Recipe, Report, Session, Settings, Step, choose_params, default_steps,
-    export_checked, prepare, raw_input, split_outputs,
+    Data, Defaults, Params, Plan, Ranges, RangesFormat, Recipe, Report, Session, Settings, Step,
+    choose_params, default_steps, export_checked, prepare, raw_input, split_outputs,
 };
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Preprocess, Samples, Workers, write_atomic};
@@ -18,7 +19,7 @@ use crate::exec::float::FloatExecutor;
 use crate::graph::{Copies, Graph};
 use crate::lower::{Accumulator, IntGraph};
 use crate::onnx::{self, ImportOptions, PREPROCESS, RAW_INPUT};
-use crate::quant::{Scheme, Width};
+use crate::quant::{Range, Scheme, Width};
 use crate::tensor::Tensor;
 
 /// A float network on its way to integers: calibrate it, then quantize it.
@@ -46,6 +47,7 @@ pub struct Quantizer {
     calibrator: Option<Calibrator>,
     output_width: Option<Width>,
     steps: Vec<Box<dyn Step>>,
+    ranges: Ranges,
     threads: Workers<'static>,
 }
 
@@ -118,6 +120,7 @@ impl Quantizer {
             calibrator: None,
             output_width: None,
             steps: default_steps(),
+            ranges: Ranges::default(),
             threads: Workers::default(),
         })
     }
@@ -156,6 +159,11 @@ impl Quantizer {
         let mut graph = Graph::clone(self.graph());
         split_outputs(&mut graph);
         Self { observer: Observer::new(&graph), network: FloatExecutor::new(graph), ..self }
+    }
+
+    /// Ranges of activations, by name, in the place of those that calibration chooses; none without this.
+    pub fn ranges(self, ranges: Ranges) -> Self {
+        Self { ranges, ..self }
     }
 
     /// What makes up for the loss; [`default_steps`] without this.
@@ -248,6 +256,7 @@ impl Quantizer {
     /// The plan of `recipe`, and the outputs that are widened.
     fn plan(&self, recipe: &Recipe) -> Result<(Plan, Vec<String>)> {
         let mut plan = recipe.plan(self.graph(), self.scheme)?;
+        plan.ranges.clone_from(&self.ranges);
         let widened = match recipe.defaults.output_width()?.or(self.output_width) {
             Some(width) => {
                 plan.set_output_width(self.graph(), width);
@@ -328,6 +337,7 @@ impl Quantizer {
         let calibrator = self.base_calibrator(plan.default);
         let graph = Graph::clone(self.graph());
         let mut session = Session::by(self.threads, graph, &self.observer, calibrator, plan)?;
+        let chosen = (session.ranges.clone(), session.params.clone());
         let own_steps = self.recipe.defaults.steps()?;
         let steps = session.run(own_steps.as_ref().unwrap_or(&self.steps))?;
         let mut graph = session.quantized()?;
@@ -348,6 +358,8 @@ impl Quantizer {
             samples: self.observer.samples(),
             float: self.path.clone(),
             steps,
+            chosen,
+            float_graph: Arc::clone(self.graph()),
         })
     }
 }
@@ -401,6 +413,9 @@ pub struct Quantized {
     pub dead: Vec<DeadChannels>,
     bytes: Vec<u8>,
     float: Option<PathBuf>,
+    /// The ranges of the float network's activations, and what followed from them before any step.
+    chosen: (Vec<Option<Range>>, Params),
+    float_graph: Arc<Graph>,
 }
 
 /// What [`Quantized::write`] wrote.
@@ -442,6 +457,13 @@ impl Quantized {
     /// read again, and are the same integer network.
     pub fn to_onnx(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The ranges of the float network's activations as [`Ranges::from_json`] reads them; encodings also have the
+    /// weights, as they are before any step.
+    pub fn ranges_json(&self, format: RangesFormat) -> String {
+        let (ranges, params) = &self.chosen;
+        to_json(&self.float_graph, ranges, params, format)
     }
 
     /// Writes [`to_onnx`](Self::to_onnx) to `path`: all of it, or nothing.

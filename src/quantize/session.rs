@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
     /// Chooses ranges by what calibration has seen.
     ///
     /// # Errors
-    /// Those of the float network.
+    /// Those of the float network, and ranges that are given for what is no activation.
     pub fn choose_ranges(&mut self) -> Result<()> {
         let Self { graph, plan, calibrators, workers, .. } = &*self;
         let observer = self.seen();
@@ -201,6 +201,7 @@ impl<'a> Session<'a> {
         let mut ranges: Vec<_> = calibrators.iter().enumerate().map(of).collect();
         choose_ranges(graph, plan, observer, calibrators, *workers, &mut ranges)?;
         with_room(graph, &plan.widths(graph), observer, &mut ranges);
+        plan.ranges.apply(graph, plan, &mut ranges)?;
         self.ranges = ranges;
         Ok(())
     }

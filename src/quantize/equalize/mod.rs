@@ -75,7 +75,9 @@ impl Step for Equalize {
     fn run(&self, session: &mut Session) -> Result<Report> {
         let mut report = Report { step: self.name(), ..Report::default() };
         let (fitted, judge) = (session.fitted(), Judge::new(session)?);
-        if session.plan.default.preset != Preset::Shift || fitted.is_empty() {
+        // Ranges that are given are those of the channels as they are.
+        let given = !session.plan.ranges.is_empty();
+        if given || session.plan.default.preset != Preset::Shift || fitted.is_empty() {
             return Ok(report);
         }
         let network = FloatExecutor::new(&session.graph);
