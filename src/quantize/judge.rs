@@ -1,6 +1,6 @@
 //! Whether a step is worth it: how near the outputs are to the float network's.
 
-use super::{BiasCorrection, Session, Step};
+use super::{BiasCorrection, RoundWeights, Session, Step};
 use crate::error::Result;
 use crate::exec::engine::{Engine, Options};
 use crate::exec::float::FloatExecutor;
@@ -29,6 +29,19 @@ impl<'a> Judge<'a> {
         let run = |i: usize| network.run(samples[i], |_, _| Ok(()));
         let results = session.workers.map(samples.len(), run)?;
         Ok(Self { samples, results })
+    }
+
+    /// As [`sqnr_db`](Self::sqnr_db), with weights rounded together if they will be, which takes its time.
+    ///
+    /// # Errors
+    /// Those of the step, too.
+    pub fn finished_db(&self, session: &Session) -> Result<f64> {
+        if !session.will_run(RoundWeights.name()) {
+            return self.sqnr_db(session);
+        }
+        let mut copy = session.clone();
+        RoundWeights.run(&mut copy)?;
+        self.sqnr_db(&copy)
     }
 
     /// The ratio of signal to noise in dB of what `session` would quantize to, with biases corrected if they will be; over

@@ -112,9 +112,13 @@ impl Step for Equalize {
             }
         }
         if let Some(changed) = best.1 {
-            report.changes = changes(&session.graph, &changed.graph);
-            report.gain_db = Some(best.0 - before);
-            *session = changed;
+            // Weights that are rounded together may need it less.
+            let gain = judge.finished_db(&changed)? - judge.finished_db(session)?;
+            report.gain_db = Some(gain);
+            if gain > 0.0 {
+                report.changes = changes(&session.graph, &changed.graph);
+                *session = changed;
+            }
         }
         Ok(report)
     }
