@@ -135,6 +135,11 @@ fn steps_are_chosen_by_effort_and_by_name() {
     assert_eq!(of("--effort 0 --without bias-correction"), of("--effort 0 --no-bias-correction"));
     let other = format!("quantize FLOAT {data} -o out.onnx --without magic");
     fails(dir.path(), &other, &["there is no step \"magic\""]);
+    fails(
+        dir.path(),
+        &other.replace("--without", "--only"),
+        &["error: there is no step \"magic\""],
+    );
     prints(dir.path(), &format!("quantize FLOAT {data} --samples 60 --calib-stats some.json"));
     let part = format!("{data} --samples 60 --merge some.json");
     fails(dir.path(), &format!("quantize FLOAT {part} -o out.onnx"), &["seen before"]);

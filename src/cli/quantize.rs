@@ -222,7 +222,10 @@ impl Args {
         let of_effort = self.effort.map(|effort| names(steps_of(effort)));
         let mut without = self.without.clone();
         without.extend(self.no_bias_correction.then(|| BiasCorrection.name().to_owned()));
-        without.iter().try_for_each(|name| step(name).map(|_| ()))?;
+        without
+            .iter()
+            .chain(self.only.iter().flatten())
+            .try_for_each(|name| step(name).map(drop))?;
         let mut asked = self.only.clone().or(of_effort);
         if !without.is_empty() {
             let mut rest = asked.or(own.cloned()).unwrap_or_else(|| names(default_steps()));

@@ -141,7 +141,6 @@ pub enum CauseKind {
     BiasShift,
     WeightImbalance,
     CoarseWeights,
-    Operator,
 }
 
 impl Blame {
@@ -169,6 +168,16 @@ impl Bench<'_> {
         }
     }
 
+    /// What one sample shows of each part of the outputs.
+    fn see(
+        &self,
+        outputs: &[Tensor<f32>],
+        real: &[Tensor<f32>],
+        labels: Option<&[usize]>,
+    ) -> Result<Vec<Seen>> {
+        self.parts.iter().map(|part| part.see(outputs, Some(real), labels)).collect()
+    }
+
     fn together(&self, each: Vec<(Vec<Vec<Seen>>, bool)>) -> Vec<Evaluation> {
         let with_labels = each.iter().any(|(_, labels)| *labels);
         let mut by_change: Vec<Vec<Vec<Seen>>> = Vec::new();
@@ -188,9 +197,7 @@ impl Bench<'_> {
             let labels = self.samples.labels(i)?;
             let run = self.simulation.run(&inputs, |_, _| ())?;
             let see = |change: &Change| {
-                let outputs = self.simulation.rerun(&run, change)?;
-                let see = |part: &Part| part.see(&outputs, Some(&real), labels.as_deref());
-                self.parts.iter().map(see).collect::<Result<Vec<_>>>()
+                self.see(&self.simulation.rerun(&run, change)?, &real, labels.as_deref())
             };
             Ok((changes.iter().map(see).collect::<Result<Vec<_>>>()?, labels.is_some()))
         })?;
@@ -254,10 +261,7 @@ pub fn blame(
         let mut differ = Sqnr::default();
         simulated.iter().zip(&computed).for_each(|(a, b)| differ.add(b.data(), a.data()));
         let labels = samples.labels(i)?;
-        let see = |outputs: &Vec<Tensor<f32>>| {
-            let see = |part: &Part| part.see(outputs, Some(&reference), labels.as_deref());
-            bench.parts.iter().map(see).collect::<Result<Vec<_>>>()
-        };
+        let see = |outputs: &[Tensor<f32>]| bench.see(outputs, &reference, labels.as_deref());
         Ok((facts, differ, (vec![see(&computed)?, see(&simulated)?], labels.is_some())))
     })?;
     let (mut facts, mut differ, mut seen) = (Facts::default(), Sqnr::default(), Vec::new());
@@ -356,17 +360,12 @@ impl Blame {
             let own = candidates(bench.simulation.graph(), &units[index], facts);
             all.extend(own.into_iter().map(|candidate| (index, candidate)));
         }
-        let (places, own): (Vec<usize>, Vec<Candidate>) = all.into_iter().unzip();
-        let mut changes = Vec::new();
-        let mut causes = Vec::new();
-        for (place, candidate) in places.into_iter().zip(own) {
-            let Candidate { kind, number, what, remedy, change } = candidate;
-            changes.push(change);
-            causes.push((place, kind, number, what, remedy));
-        }
+        let changes: Vec<Change> =
+            all.iter_mut().map(|(_, candidate)| std::mem::take(&mut candidate.change)).collect();
         let (before, good) = (energy(base), 10f64.powf(-GOOD_DB / 10.0));
         let measured = bench.measure(&changes)?;
-        for ((place, kind, number, what, remedy), after) in causes.into_iter().zip(measured) {
+        for ((place, candidate), after) in all.into_iter().zip(measured) {
+            let Candidate { kind, number, what, remedy, .. } = candidate;
             let gain_db = gain_db(before, energy(&after));
             let points = after.top1.zip(base.top1).map(|(after, before)| 100.0 * (after - before));
             let share = 1.0 - energy(&after) / before.max(1e-30);

@@ -46,7 +46,6 @@ fn changed(inputs: &[Tensor<f32>], (_, f): Way) -> Vec<Tensor<f32>> {
 /// The float network first, on the same samples: answers by chance, or inputs far from what was calibrated, are no
 /// matter of quantization. What would help is looked for among ways that are usual.
 pub(super) fn cause(bench: &Bench, integer: &IntGraph, base: &Evaluation) -> Result<Option<Cause>> {
-    let mut strange = None;
     let looked_at = (0..bench.samples.len().min(32)).map(|i| bench.samples.get(i));
     let looked_at: Vec<Vec<Tensor<f32>>> = looked_at.collect::<Result<_>>()?;
     let is_strange = |way: Option<Way>| {
@@ -61,9 +60,8 @@ pub(super) fn cause(bench: &Bench, integer: &IntGraph, base: &Evaluation) -> Res
             value.given.is_none().then(|| (value.name.clone(), what))
         })
     };
-    strange = strange.or(is_strange(None));
     let by_chance = base.notes.iter().find(|note| note.contains("by chance"));
-    let (at, what) = match (strange, by_chance) {
+    let (at, what) = match (is_strange(None), by_chance) {
         (Some(strange), _) => strange,
         (None, Some(note)) => (
             integer.inputs.first().map_or(String::new(), |&v| integer.values[v].name.clone()),
@@ -81,9 +79,7 @@ pub(super) fn cause(bench: &Bench, integer: &IntGraph, base: &Evaluation) -> Res
             let real = bench.float.run(&bench.of_float(&inputs), |_, _| Ok(()))?;
             let run = bench.simulation.run(&inputs, |_, _| ())?;
             let labels = bench.samples.labels(i)?;
-            let outputs = bench.simulation.outputs(&run);
-            let see = |part: &super::Part| part.see(&outputs, Some(&real), labels.as_deref());
-            let seen = bench.parts.iter().map(see).collect::<Result<Vec<_>>>()?;
+            let seen = bench.see(&bench.simulation.outputs(&run), &real, labels.as_deref())?;
             Ok((vec![seen], labels.is_some()))
         })?;
         let Some(after) = bench.together(each).pop() else { continue };
@@ -96,7 +92,7 @@ pub(super) fn cause(bench: &Bench, integer: &IntGraph, base: &Evaluation) -> Res
             best = Some((gain, way.0, after));
         }
     }
-    let number = 100.0 * base.reference_top1.unwrap_or(f64::NAN);
+    let number = base.reference_top1.map_or(0.0, |top1| 100.0 * top1);
     let (remedy, gain_db, points) = match &best {
         Some((_, way, after)) => (
             format!("{way}, as it seems"),
@@ -105,7 +101,6 @@ pub(super) fn cause(bench: &Bench, integer: &IntGraph, base: &Evaluation) -> Res
         ),
         None => ("samples prepared as those of training and calibration".into(), 0.0, None),
     };
-    let number = if number.is_nan() { 0.0 } else { number };
     let kind = CauseKind::Preprocessing;
     let what = format!("the samples are not what the network is for: {what}");
     Ok(Some(Cause { kind, at, number, what, remedy, gain_db, points, named: true }))

@@ -74,7 +74,7 @@ impl Step for Equalize {
 
     fn run(&self, session: &mut Session) -> Result<Report> {
         let mut report = Report { step: self.name(), ..Report::default() };
-        let (fitted, judge) = (session.fitted(), Judge::new(session)?);
+        let fitted = session.fitted();
         // Ranges that are given are those of the channels as they are.
         let given = !session.plan.ranges.is_empty();
         if given || session.plan.default.preset != Preset::Shift || fitted.is_empty() {
@@ -94,6 +94,7 @@ impl Step for Equalize {
             let noise = Noise { values, ..noise.clone() };
             Ok(factors(&ties, &noise.whole(&noise.least(eta), eta)))
         })?;
+        let judge = Judge::new(session)?;
         let before = judge.sqnr_db(session)?;
         let mut best = (before + WORTH_IT_DB, None);
         for (setting, factors) in SETTINGS.iter().zip(&chosen) {
