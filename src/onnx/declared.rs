@@ -2,6 +2,7 @@
 
 use super::importer::{Importer, Known, check_size};
 use super::proto::{Dimension, DimensionValue, ValueInfoProto, data_type as dt};
+use super::tensors::range;
 use crate::error::{Result, bail};
 use crate::graph::Value;
 use crate::quant::{Given, Integer};
@@ -25,7 +26,7 @@ impl Importer<'_> {
         let constant = match known {
             Known::Value(v) | Known::Codes(v, _) => self.graph.values[*v].constant.is_some(),
             Known::Ints(..) | Known::Narrow(..) => true,
-            Known::Index(..) | Known::List(_) | Known::Stopped => false,
+            Known::Index(..) | Known::List(_) | Known::Stopped { .. } => false,
         };
         let (shape, fits) = match known {
             Known::Value(v) => {
@@ -38,7 +39,7 @@ impl Importer<'_> {
             Known::Codes(v, data_type) => {
                 (&self.graph.values[*v].shape[..], tensor.elem_type == *data_type)
             }
-            Known::List(_) | Known::Stopped => {
+            Known::List(_) | Known::Stopped { .. } => {
                 bail!(Invalid, "\"{name}\" is a sequence, but declared as a tensor")
             }
             Known::Index(v, data_type) => {
@@ -65,24 +66,35 @@ impl Importer<'_> {
         Ok(())
     }
 
+    /// What an input is made of; `None` for real numbers. In place of those that are not known it is others, so that the
+    /// rest can be looked at.
+    fn integers(&mut self, name: &str, data_type: i32) -> Result<Option<Integer>> {
+        let made = dt::name(data_type);
+        let known = "only float, bytes, int32 and int64 are known";
+        let refuse = || bail!(Unsupported, "input \"{name}\" is made of {made}, {known}");
+        let stand_in = match data_type {
+            dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16 => return Ok(None),
+            dt::UINT8 => return Ok(Some(Integer::U8)),
+            dt::INT8 => return Ok(Some(Integer::I8)),
+            dt::INT32 => return Ok(Some(Integer::I32)),
+            dt::INT64 => return Ok(Some(Integer::I64)),
+            dt::DOUBLE => None,
+            other if range(other).is_some() => Some(Integer::I32),
+            _ => return refuse(),
+        };
+        if let Err(error) = refuse() {
+            self.obstacles.add(error);
+        }
+        Ok(stand_in)
+    }
+
     /// Makes an input of what the file says of it.
     pub(super) fn input(&mut self, input: &ValueInfoProto) -> Result<()> {
         let name = &input.name;
         let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
             bail!(Unsupported, "input \"{name}\" is not a tensor");
         };
-        let integers = match tensor.elem_type {
-            dt::FLOAT | dt::FLOAT16 | dt::BFLOAT16 => None,
-            dt::UINT8 => Some(Integer::U8),
-            dt::INT8 => Some(Integer::I8),
-            dt::INT32 => Some(Integer::I32),
-            dt::INT64 => Some(Integer::I64),
-            other => bail!(
-                Unsupported,
-                "input \"{name}\" is made of {}, only float, bytes, int32 and int64 are known",
-                dt::name(other)
-            ),
-        };
+        let integers = self.integers(name, tensor.elem_type)?;
         let Some(shape) = &tensor.shape else {
             bail!(Unsupported, "input \"{name}\" has no shape");
         };

@@ -86,7 +86,12 @@ const IMPORTED_ONLY: &[&str] = &[
 
 /// All operator types that are imported, those that are only computed on constants and shapes among them.
 pub fn imported_types() -> BTreeSet<&'static str> {
-    Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).chain(fold::types()).collect()
+    types_of_values().into_iter().chain(fold::types()).collect()
+}
+
+/// Those of which an argument may be an activation.
+fn types_of_values() -> BTreeSet<&'static str> {
+    Op::onnx_types().chain(IMPORTED_ONLY.iter().copied()).collect()
 }
 
 /// The key of [`Graph::metadata`] whose value is the [`Preprocess`](crate::Preprocess), as JSON, that a quantized network
@@ -170,7 +175,8 @@ fn import_guessing(
     options: &ImportOptions,
     guess: usize,
 ) -> Result<Graph> {
-    let opset = check_model(&model)?;
+    let mut obstacles = Obstacles::default();
+    let opset = check_model(&model, &mut obstacles)?;
     let computed = shapes_before(&model, dir, options)?;
     let metadata = by_key(model.metadata_props);
     let mut proto = model.graph.unwrap_or_default();
@@ -199,7 +205,7 @@ fn import_guessing(
         folding: Folding::default(),
         part: None,
         declared: HashMap::new(),
-        obstacles: Obstacles::default(),
+        obstacles,
         guess,
     };
     let inputs: HashSet<&str> = proto.input.iter().map(|i| i.name.as_str()).collect();
@@ -253,7 +259,7 @@ fn shapes_before(
 }
 
 /// Refuses what would mean something else if it were ignored; the version of the operator set.
-fn check_model(model: &ModelProto) -> Result<i64> {
+fn check_model(model: &ModelProto, obstacles: &mut Obstacles) -> Result<i64> {
     let Some(graph) = &model.graph else {
         bail!(Invalid, "not an ONNX model: it holds no graph");
     };
@@ -267,8 +273,9 @@ fn check_model(model: &ModelProto) -> Result<i64> {
         (!model.training_info.is_empty(), "information for training"),
         (!graph.sparse_initializer.is_empty(), "sparse initializers"),
     ] {
-        if given {
-            bail!(Unsupported, "{what}");
+        let refuse = || -> Result<()> { bail!(Unsupported, "{what}") };
+        if let (true, Err(error)) = (given, refuse()) {
+            obstacles.add(error);
         }
     }
     let mut versions = HashMap::new();
@@ -308,7 +315,7 @@ impl<'a> Importer<'a> {
             let read = Numbers::read(tensor, &mut folder);
             if let Err(error) = read.and_then(|numbers| self.define_stored(&name, numbers)) {
                 self.obstacles.add(error);
-                self.known.entry(name).or_insert(Known::Stopped);
+                self.known.entry(name).or_insert(Known::Stopped { computed: false });
             }
         }
         let types = proto.value_info.iter().filter_map(|info| {
@@ -320,7 +327,8 @@ impl<'a> Importer<'a> {
         for input in inputs.collect::<Vec<_>>() {
             if let Err(error) = self.input(input) {
                 self.obstacles.add(error);
-                self.known.entry(input.name.clone()).or_insert(Known::Stopped);
+                let stopped = Known::Stopped { computed: true };
+                self.known.entry(input.name.clone()).or_insert(stopped);
             }
         }
         let inputs = self.graph.inputs.len();
@@ -328,6 +336,12 @@ impl<'a> Importer<'a> {
         let read = proto.node.iter().flat_map(|n| &n.input);
         self.read = read.chain(proto.output.iter().map(|o| &o.name)).map(Cow::from).collect();
         self.nodes(&proto.node);
+        for output in &proto.output {
+            match self.output(&output.name) {
+                Ok(v) => self.graph.outputs.extend(v),
+                Err(error) => self.obstacles.add(error),
+            }
+        }
         if let Some(error) = std::mem::take(&mut self.obstacles).into_error() {
             return Err(error);
         }
@@ -338,20 +352,23 @@ impl<'a> Importer<'a> {
         for declared in &proto.value_info {
             self.check_declared(declared, true)?;
         }
-        for output in &proto.output {
-            match self.known.get(&output.name) {
-                Some(&(Known::Value(v) | Known::Index(v, dt::INT32 | dt::INT64))) => {
-                    self.check_output(v, &output.name)?;
-                    self.graph.outputs.push(v);
-                }
-                Some(_) => bail!(Unsupported, "output \"{}\" is not real", output.name),
-                None => bail!(Invalid, "output \"{}\" is never computed", output.name),
-            }
-        }
         if self.graph.outputs.is_empty() {
             bail!(Invalid, "the model has no outputs");
         }
         self.settle()
+    }
+
+    /// The value that is the output called `name`, if it could be read.
+    fn output(&self, name: &str) -> Result<Option<ValueId>> {
+        match self.known.get(name) {
+            Some(&(Known::Value(v) | Known::Index(v, dt::INT32 | dt::INT64))) => {
+                self.check_output(v, name).map(|()| Some(v))
+            }
+            Some(Known::Stopped { .. }) => Ok(None),
+            Some(_) => bail!(Unsupported, "output \"{name}\" is not real"),
+            None if self.folding.is_spent() => Ok(None),
+            None => bail!(Invalid, "output \"{name}\" is never computed"),
+        }
     }
 
     /// Reads nodes in their order. Behind one that stops the network, what can be told without its result is.
@@ -410,10 +427,15 @@ impl<'a> Importer<'a> {
             bail!(Unsupported, "overload \"{}\"", proto.overload);
         }
         static KNOWN: LazyLock<BTreeSet<&str>> = LazyLock::new(imported_types);
-        if !(KNOWN.contains(&*proto.op_type) || is_quantizer(proto)) {
+        static OF_VALUES: LazyLock<BTreeSet<&str>> = LazyLock::new(types_of_values);
+        let is_in = |types: &BTreeSet<_>| is_quantizer(proto) || types.contains(&*proto.op_type);
+        if is_in(&KNOWN) {
+            signature::check(proto, self.opset)?;
+        }
+        if !is_in(if self.is_computed(proto) { &OF_VALUES } else { &KNOWN }) {
             bail!(Unsupported, "operator type \"{}\"", proto.op_type);
         }
-        signature::check(proto, self.opset)
+        Ok(())
     }
 
     fn node(&mut self, proto: &'a NodeProto, name: &str) -> Result<()> {
@@ -515,7 +537,7 @@ impl<'a> Importer<'a> {
                     Known::List(_) if OF_LISTS.contains(&&*proto.op_type) => {
                         Input::Activation(Vec::new())
                     }
-                    Known::List(_) | Known::Stopped => {
+                    Known::List(_) | Known::Stopped { .. } => {
                         bail!(Unsupported, "input \"{name}\" is a sequence")
                     }
                     Known::Ints(t, _) => Input::Ints(t.clone()),

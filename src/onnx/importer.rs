@@ -59,8 +59,8 @@ pub(super) enum Known {
     Index(ValueId, i32),
     /// A sequence of values.
     List(Vec<Known>),
-    /// Nothing, as what computes it could not be read.
-    Stopped,
+    /// Nothing, as what computes it could not be read; whether that depends on inputs.
+    Stopped { computed: bool },
 }
 
 /// The value that something is computed of, and how its codes are read.
@@ -156,7 +156,7 @@ impl Importer<'_> {
             | Known::Codes(..)
             | Known::Index(..)
             | Known::List(_)
-            | Known::Stopped => None,
+            | Known::Stopped { .. } => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What goes on behind a node that could not be read.
 
+use super::fold::is_of_shapes;
 use super::importer::{Importer, Known, check_size};
 use super::proto::{DimensionValue, NodeProto, TensorTypeProto, data_type as dt};
 use crate::graph::Value;
@@ -8,7 +9,20 @@ use crate::tensor::Shape;
 impl Importer<'_> {
     /// Whether an argument of the node could not be computed.
     pub(super) fn lacks_argument(&self, node: &NodeProto) -> bool {
-        node.input.iter().any(|name| matches!(self.known.get(name), Some(Known::Stopped)))
+        node.input.iter().any(|name| matches!(self.known.get(name), Some(Known::Stopped { .. })))
+    }
+
+    /// Whether the results of a node depend on inputs, of which it sees more than the shapes.
+    pub(super) fn is_computed(&self, node: &NodeProto) -> bool {
+        let is_computed = |name: &String| match self.known.get(name) {
+            Some(&(Known::Value(v) | Known::Codes(v, _) | Known::Index(v, _))) => {
+                self.graph.values[v].constant.is_none()
+            }
+            Some(&Known::Stopped { computed }) => computed,
+            Some(Known::List(_)) => true,
+            _ => false,
+        };
+        !is_of_shapes(&node.op_type) && node.input.iter().any(is_computed)
     }
 
     /// How many elements the constant arguments of a node have.
@@ -28,14 +42,8 @@ impl Importer<'_> {
     /// The results of a node that could not be read: of the shape that the file gives them, if it does, so that the rest
     /// of the network can be looked at.
     pub(super) fn stop(&mut self, node: &NodeProto) {
-        let is_computed = |name: &String| match self.known.get(name) {
-            Some(&(Known::Value(v) | Known::Codes(v, _) | Known::Index(v, _))) => {
-                self.graph.values[v].constant.is_none()
-            }
-            _ => false,
-        };
         // What is made of constants may have to be one.
-        let computed = node.input.iter().any(is_computed);
+        let computed = self.is_computed(node);
         for output in node.output.iter().filter(|name| !name.is_empty()) {
             if self.known.contains_key(output) {
                 continue;
@@ -46,7 +54,7 @@ impl Importer<'_> {
                     let name = self.names.fresh(output.clone());
                     Known::Value(self.add_value(Value { name, shape, ..Value::default() }))
                 }
-                _ => Known::Stopped,
+                _ => Known::Stopped { computed },
             };
             self.known.insert(output.clone(), known);
         }

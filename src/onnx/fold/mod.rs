@@ -131,6 +131,11 @@ pub fn types() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.0)
 }
 
+/// Whether the result depends on the shapes of arguments only.
+pub(super) fn is_of_shapes(op_type: &str) -> bool {
+    TABLE.iter().any(|(known, of, _)| *known == op_type && *of == Of::Shapes)
+}
+
 /// Whether constants that are codes are needed as real numbers: no operator takes them as they are.
 pub(super) fn needs_numbers(op_type: &str) -> bool {
     TABLE.iter().any(|(known, of, _)| *known == op_type && *of == Of::All)

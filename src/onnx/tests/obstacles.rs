@@ -36,6 +36,46 @@ fn what_is_unknown_hides_nothing_behind_it() {
     assert!(!error.contains("never computed"), "{error}");
 }
 
+/// Where nothing is known of what comes out of a node, it is known all the same that it is no constant.
+#[test]
+fn what_is_known_of_constants_only_is_told_behind_what_is_unknown() {
+    let behind = model(
+        vec![
+            node("Unheard", &["x"], "a"),
+            node("Shape", &["a"], "s"),
+            node("Cast", &["s"], "t").with(int("to", dt::INT64.into())),
+            node("Relu", &["a"], "b"),
+            node("TopK", &["b", "k"], "c"),
+            node("Trilu", &["c"], "d"),
+            node("Tan", &["d"], "y"),
+        ],
+        vec![tensor("k", dt::INT64, &[1], 2i64.to_le_bytes().to_vec())],
+    );
+    let error =
+        told(&behind, &["type \"Unheard\"", "type \"TopK\"", "type \"Trilu\"", "type \"Tan\""]);
+    assert_eq!(error.matches("operator type").count(), 4, "{error}");
+}
+
+/// Types of inputs, parts of the file and outputs that are not known hide no node.
+#[test]
+fn types_and_parts_that_are_unknown_hide_nothing() {
+    for (data_type, name) in [(dt::DOUBLE, "double"), (dt::BOOL, "bool"), (dt::UINT16, "uint16")] {
+        let mut file = chain(vec![
+            node("Cast", &["x"], "r").with(int("to", dt::FLOAT.into())),
+            node("Unheard", &["r"], "a"),
+            node("Flatten", &["r"], "y").with(int("axis", 7)),
+        ]);
+        let input = graph(&mut file).input[0].r#type.as_mut().unwrap();
+        input.tensor_type.as_mut().unwrap().elem_type = data_type;
+        let made = format!("input \"x\" is made of {name}");
+        told(&file, &[&made, "\"Unheard\"", "(Flatten): axis 7"]);
+    }
+    let mut file = chain(vec![node("Unheard", &["x"], "y")]);
+    file.training_info = vec![Default::default()];
+    graph(&mut file).output.push(value("z", &[1]));
+    told(&file, &["information for training", "\"Unheard\"", "output \"z\" is never computed"]);
+}
+
 /// Where the file says what comes out, the rest is looked at with it.
 #[test]
 fn shapes_in_the_file_go_on_where_a_node_stops() {
