@@ -232,6 +232,8 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// The file left the first axis of the inputs open; it is 1 here, and open again in an export.
     pub dynamic_batch: bool,
+    /// What is for one sample, where the file leaves that axis open all the same: a node or an output.
+    pub for_one: Option<String>,
     /// Constants that have 4 bits in the file and take 8 here: their zero point is not that of the middle.
     pub widened: Vec<String>,
     /// What the file says about itself, by keys of whoever wrote it; see [`PREPROCESS`](crate::onnx::PREPROCESS).

@@ -28,6 +28,8 @@ pub struct Inspection {
     pub ram_bytes: Ram,
     /// Constants of a quantized network.
     pub constant_bytes: Option<usize>,
+    /// What is for one sample, though the file leaves the number of samples open.
+    pub for_one: Option<String>,
     /// Constants that have 4 bits in the file and take 8 here.
     pub widened: Vec<String>,
     /// Biases that are real in the file, and are off by a step of their result or more as integers.
@@ -162,6 +164,7 @@ impl Inspection {
                 rust: integer.as_ref().map(|g| Rust.memory(g).size),
             },
             constant_bytes: integer.as_ref().map(emit::constant_bytes),
+            for_one: graph.for_one.clone(),
             widened: graph.widened.clone(),
             rounded_biases: rounded_biases(file, &prepared),
             inputs: graph.inputs.iter().map(value).collect(),

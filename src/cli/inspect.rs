@@ -58,6 +58,12 @@ fn text(facts: &Inspection) -> String {
         let (bias, result) = (printable(bias), printable(result));
         text += &format!("\nbias \"{bias}\" is rounded by up to {steps:.1} steps of \"{result}\"");
     }
+    if let Some(what) = &facts.for_one {
+        text += &format!(
+            "\nthe batch is 1, which the file leaves open: {} is for one sample",
+            printable(what)
+        );
+    }
     for name in &facts.widened {
         text += &format!(
             "\n\"{}\" has 4 bits in the file and takes 8: its zero point is not that of the middle",

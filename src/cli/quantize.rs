@@ -411,6 +411,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !is_said {
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(what) = &quantizer.graph().for_one {
+        let what = printable(what);
+        say!("the batch is 1, which the float file leaves open: {what} is for one sample");
+    }
     for output in &summary.widened {
         let output = printable(output);
         say!(

@@ -20,7 +20,7 @@ use crate::tensor::Tensor;
 
 /// The version of the operator set that is written, unless a node needs a newer one: the first with
 /// scales for each channel.
-const OPSET: i64 = 13;
+pub(super) const OPSET: i64 = 13;
 /// The first version with codes of 4 and of 16 bits.
 const OPSET_WIDTHS: i64 = 21;
 
@@ -141,6 +141,9 @@ impl Exporter<'_> {
         let mut inputs: Vec<String> =
             node.inputs.iter().map(|&v| self.read_as[v].clone()).collect();
         let mut proto = node.op.export(&self.graph.input_shapes(node), self.opset);
+        if let (Op::Reshape(_), true) = (&node.op, self.graph.dynamic_batch) {
+            leave_batch_open(&mut proto);
+        }
         let mut name = node.name.clone();
         if self.integers.contains_key(&node.inputs[0]) && self.moves(node) {
             let integers = self.as_integers(node.inputs[0]);
@@ -358,9 +361,10 @@ impl Exporter<'_> {
     fn value_info(&self, v: ValueId) -> ValueInfoProto {
         let value = &self.graph.values[v];
         let dims = value.shape.iter().enumerate().map(|(axis, &size)| Dimension {
-            value: Some(match axis == 0 && self.graph.dynamic_batch {
-                true => DimensionValue::DimParam("N".into()),
-                false => DimensionValue::DimValue(size as i64),
+            value: Some(match (axis == 0 && self.graph.dynamic_batch, size) {
+                (true, 1) => DimensionValue::DimParam("N".into()),
+                (true, _) => DimensionValue::DimParam(format!("{size}N")),
+                (false, _) => DimensionValue::DimValue(size as i64),
             }),
         });
         let shape = Some(TensorShapeProto { dim: dims.collect() });
@@ -373,6 +377,13 @@ impl Exporter<'_> {
         };
         let tensor_type = Some(TensorTypeProto { elem_type, shape });
         ValueInfoProto { name: value.name.clone(), r#type: Some(TypeProto { tensor_type }) }
+    }
+}
+
+/// The first size of a Reshape follows from the others, unless it is copied.
+fn leave_batch_open(reshape: &mut OnnxNode) {
+    if let Some(Some(Input::Ints(shape))) = reshape.inputs.first_mut() {
+        shape.data_mut().iter_mut().take(1).filter(|size| **size > 0).for_each(|size| *size = -1);
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use super::batch::is_for_one;
 use super::control::OF_LISTS;
 use super::cut::{before, cut, declaration, open_inputs};
 use super::external::Folder;
@@ -224,6 +225,10 @@ fn import_guessing(
     importer.graph.remove_unused_values();
     importer.graph.check()?;
     importer.graph.check_numbers()?;
+    if importer.graph.dynamic_batch {
+        importer.graph.for_one = is_for_one(&importer.graph);
+        importer.graph.dynamic_batch = importer.graph.for_one.is_none();
+    }
     Ok(importer.graph)
 }
 

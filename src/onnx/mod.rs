@@ -1,5 +1,6 @@
 //! ONNX files: a float network in, a quantized one out and in again. There is no format of our own.
 
+mod batch;
 mod classes;
 mod control;
 mod cut;

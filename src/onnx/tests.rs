@@ -1,5 +1,6 @@
 //! Hostile and broken files: an error that names what and where, never a panic, never a huge allocation.
 
+mod batch;
 mod budgets;
 mod codes;
 mod control;
