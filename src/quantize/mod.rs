@@ -11,6 +11,7 @@ mod export;
 mod hints;
 mod judge;
 mod losses;
+mod masks;
 mod outputs;
 mod params;
 mod plan;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::hints::hints;
 use super::losses::{DeadChannels, Findings, Loss, ValueSqnr, losses};
+use super::masks::{check_masked, soften_masks};
 use super::ranges::to_json;
 use super::{
     Data, Defaults, Params, Plan, Ranges, RangesFormat, Recipe, Report, Session, Settings, Step,
@@ -104,6 +105,7 @@ impl Quantizer {
     /// others read.
     pub fn from_graph(mut graph: Graph) -> Result<Self> {
         prepare(&mut graph)?;
+        soften_masks(&mut graph);
         check_masks(&graph)?;
         // Before calibration, which takes long.
         let mut copies = Copies::new();
@@ -257,6 +259,7 @@ impl Quantizer {
     fn plan(&self, recipe: &Recipe) -> Result<(Plan, Vec<String>)> {
         let mut plan = recipe.plan(self.graph(), self.scheme)?;
         plan.ranges.clone_from(&self.ranges);
+        plan.widen_masked(self.graph());
         let widened = match recipe.defaults.output_width()?.or(self.output_width) {
             Some(width) => {
                 plan.set_output_width(self.graph(), width);
@@ -332,6 +335,7 @@ impl Quantizer {
     /// integer form, or none in a file.
     pub fn quantize(&self) -> Result<Quantized> {
         self.check_data()?;
+        check_masked(self.graph(), &self.observer)?;
         let (plan, widened) = self.plan(&self.recipe)?;
         let idle_rules = self.idle_rules(&plan)?;
         let calibrator = self.base_calibrator(plan.default);
@@ -373,8 +377,8 @@ fn check_masks(graph: &Graph) -> Result<()> {
             let check = || match numbers.into_iter().find(|&&x| x < LOWEST) {
                 Some(low) => bail!(
                     Unsupported,
-                    "constant \"{}\" holds {low:e}, as masks do: no scale serves it and what it is added to; \
-                     before a softmax a number like -50 does the same",
+                    "constant \"{}\" holds {low:e}, as masks do: no scale serves it and what it is added to, \
+                     unless nothing but a softmax reads the sum",
                     graph.values[v].name
                 ),
                 None => Ok(()),

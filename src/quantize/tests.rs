@@ -1,4 +1,5 @@
 mod losses;
+mod masks;
 mod outputs;
 mod rewrites;
 

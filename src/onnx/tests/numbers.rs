@@ -67,6 +67,10 @@ fn masks_hide_what_they_are_added_to() {
         let y = executor.run(&[x], |_, _| Ok(())).unwrap();
         let hidden = y[0].data().iter().filter(|&&y| y == 0.0).count();
         assert!(hidden == 16 && y[0].data().iter().all(|&y| y == 0.0 || y >= 0.5), "{y:?}");
+        // Where something else reads the sum, it has no codes.
+        crate::testing::quantize::Quantizer::from_graph(float.clone()).map(|_| ()).unwrap();
+        let sum = float.values.iter().position(|v| v.name == "s").unwrap();
+        float.outputs.push(sum);
         let error = crate::testing::quantize::Quantizer::from_graph(float).map(|_| ()).unwrap_err();
         let expected = format!(
             "in node \"s_node\" (Add): unsupported: constant \"m\" holds {low}, as masks do"
