@@ -65,6 +65,7 @@ pub mod naive_conv;
 pub mod quant;
 pub mod quantize;
 pub mod tensor;
+pub mod tune;
 
 // What the program and the tests need besides: no promise that it stays.
 #[doc(hidden)]

@@ -5,6 +5,8 @@
 #[path = "cli/inputs.rs"]
 mod inputs;
 mod tools;
+#[path = "cli/tune.rs"]
+mod tune;
 
 use std::fs;
 use std::path::Path;
@@ -419,7 +421,9 @@ fn results_do_not_depend_on_threads() {
 #[test]
 fn help_has_examples() {
     let dir = scratch();
-    for command in ["inspect", "quantize", "run", "eval", "deploy", "verify", "bench"] {
+    for command in
+        ["inspect", "quantize", "tune", "run", "eval", "blame", "deploy", "verify", "bench"]
+    {
         let help = prints(dir.path(), &format!("{command} --help"));
         let example = format!("Examples:\n  naive-ptq {command} ");
         assert!(help.contains(&example) && help.contains("Usage: naive-ptq"), "{help}");

@@ -177,6 +177,7 @@ fn named_commands_and_options_exist() {
 fn options_in_the_text_exist() {
     let all = [
         "demo", "conv", "inspect", "quantize", "run", "eval", "deploy", "verify", "bench", "blame",
+        "tune",
     ]
     .map(|s| help(s).unwrap());
     let words: BTreeSet<&str> =

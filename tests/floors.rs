@@ -30,6 +30,7 @@ const FLOORS: &[&str] = &[
     "emit",
     "compare",
     "analyze",
+    "tune",
     "model",
     "testing",
 ];

@@ -79,7 +79,7 @@ pub fn possible(target: &dyn Target) -> PossibleValue {
 }
 
 /// A target by its name.
-fn target() -> impl TypedValueParser<Value = &'static dyn Target> {
+pub fn target() -> impl TypedValueParser<Value = &'static dyn Target> {
     PossibleValuesParser::new(TARGETS.iter().map(|target| possible(*target)))
         .try_map(|name| emit::target(&name).ok_or("no target"))
 }

@@ -11,6 +11,7 @@ mod args;
 mod bench;
 mod blame;
 mod by_hand;
+mod choices;
 mod conv;
 mod demo;
 mod deploy;
@@ -23,6 +24,7 @@ mod say;
 #[cfg(unix)]
 mod signals;
 mod table;
+mod tune;
 mod verify;
 
 use std::io::Write;
@@ -46,6 +48,7 @@ enum Command {
     Conv(conv::Args),
     Inspect(inspect::Args),
     Quantize(quantize::Args),
+    Tune(tune::Args),
     Run(run::Args),
     Eval(eval::Args),
     Blame(blame::Args),
@@ -73,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Conv(args) => conv::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Blame(args) => blame::run(&args),

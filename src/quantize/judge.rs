@@ -78,7 +78,7 @@ impl<'a> Judge<'a> {
 }
 
 /// What the outputs are made of by softmax and by moving codes: a softmax hides what is lost.
-fn results(graph: &Graph) -> Vec<ValueId> {
+pub(crate) fn results(graph: &Graph) -> Vec<ValueId> {
     let unmade = |&output: &ValueId| {
         let mut v = output;
         for node in graph.nodes.iter().rev() {

@@ -40,6 +40,7 @@ pub use complete::complete_params;
 pub use correct_bias::BiasCorrection;
 pub use equalize::Equalize;
 pub use export::export_checked;
+pub(crate) use judge::results;
 pub use losses::{DeadChannels, Loss, LossKind, ValueSqnr, value_sqnrs};
 pub use outputs::split_outputs;
 pub use params::{Params, choose_params};

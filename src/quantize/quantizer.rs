@@ -10,8 +10,8 @@ use super::losses::{DeadChannels, Findings, Loss, ValueSqnr, losses};
 use super::masks::{check_masked, soften_masks};
 use super::ranges::to_json;
 use super::{
-    Data, Defaults, Params, Plan, Ranges, RangesFormat, Recipe, Report, Session, Settings, Step,
-    choose_params, default_steps, export_checked, prepare, raw_input, split_outputs,
+    Data, Defaults, Params, Plan, Ranges, RangesFormat, Recipe, Report, Rule, Session, Settings,
+    Step, choose_params, default_steps, export_checked, prepare, raw_input, split_outputs,
 };
 use crate::calibrate::{Calibrator, Observer, observe};
 use crate::data::{Preprocess, Samples, Workers, write_atomic};
@@ -271,7 +271,7 @@ impl Quantizer {
     }
 
     /// The rules of the recipe without which every code would be the same.
-    fn idle_rules(&self, plan: &Plan) -> Result<Vec<String>> {
+    fn idle_rules(&self, recipe: &Recipe, plan: &Plan) -> Result<Vec<String>> {
         let (graph, calibrator) = (self.graph(), self.base_calibrator(plan.default));
         let ranges = self.observer.ranges(Calibrator::MinMax);
         let effect = |plan: &Plan| -> Result<_> {
@@ -286,8 +286,8 @@ impl Quantizer {
         };
         let mut idle = Vec::new();
         let Ok(whole) = effect(plan) else { return Ok(idle) };
-        for (index, rule) in self.recipe.rules.iter().enumerate() {
-            let (plan, _) = self.plan(&self.recipe.without(index))?;
+        for (index, rule) in recipe.rules.iter().enumerate() {
+            let (plan, _) = self.plan(&recipe.without(index))?;
             if effect(&plan).is_ok_and(|without| without == whole) {
                 idle.push(format!("rule {} changes nothing: {}", index + 1, rule.asked()));
             }
@@ -328,22 +328,57 @@ impl Quantizer {
         }
     }
 
+    /// Rules in the place of those of the recipe.
+    pub fn rules(mut self, rules: Vec<Rule>) -> Self {
+        self.recipe.rules = rules;
+        self
+    }
+
+    /// What is asked for.
+    pub(crate) fn asked(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Chooses parameters; no step is run.
+    pub(crate) fn session(&self) -> Result<Session<'_>> {
+        self.session_of(self.plan(&self.recipe)?.0)
+    }
+
+    fn session_of(&self, plan: Plan) -> Result<Session<'_>> {
+        check_masked(self.graph(), &self.observer)?;
+        let calibrator = self.base_calibrator(plan.default);
+        let graph = Graph::clone(self.graph());
+        Session::by(self.threads, graph, &self.observer, calibrator, plan)
+    }
+
+    /// Runs those of the steps that are `wanted`.
+    pub(crate) fn run_steps(
+        &self,
+        session: &mut Session,
+        wanted: impl Fn(&dyn Step) -> bool,
+    ) -> Result<Vec<Report>> {
+        let own = self.recipe.defaults.steps()?;
+        let all = own.as_ref().unwrap_or(&self.steps).iter().map(|step| &**step);
+        session.run(&Vec::from_iter(all.filter(|step| wanted(*step))))
+    }
+
     /// Chooses parameters, runs the steps, and makes the integer network.
     ///
     /// # Errors
     /// A network that was not calibrated, or on other data than those that the recipe names; the node that has no
     /// integer form, or none in a file.
     pub fn quantize(&self) -> Result<Quantized> {
+        self.quantize_by(&self.recipe)
+    }
+
+    /// As [`quantize`](Self::quantize), with the plan of `recipe`.
+    pub(crate) fn quantize_by(&self, recipe: &Recipe) -> Result<Quantized> {
         self.check_data()?;
-        check_masked(self.graph(), &self.observer)?;
-        let (plan, widened) = self.plan(&self.recipe)?;
-        let idle_rules = self.idle_rules(&plan)?;
-        let calibrator = self.base_calibrator(plan.default);
-        let graph = Graph::clone(self.graph());
-        let mut session = Session::by(self.threads, graph, &self.observer, calibrator, plan)?;
+        let (plan, widened) = self.plan(recipe)?;
+        let idle_rules = self.idle_rules(recipe, &plan)?;
+        let mut session = self.session_of(plan)?;
         let chosen = (session.ranges.clone(), session.params.clone());
-        let own_steps = self.recipe.defaults.steps()?;
-        let steps = session.run(own_steps.as_ref().unwrap_or(&self.steps))?;
+        let steps = self.run_steps(&mut session, |_| true)?;
         let mut graph = session.quantized()?;
         self.keep_preprocess(&mut graph);
         let (bytes, integer) = export_checked(&graph)?;

@@ -1,6 +1,7 @@
 //! Quantization as a list of steps over one session.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -210,7 +211,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// That of the first step that fails.
-    pub fn run(&mut self, steps: &[Box<dyn Step>]) -> Result<Vec<Report>> {
+    pub fn run(&mut self, steps: &[impl Deref<Target = dyn Step>]) -> Result<Vec<Report>> {
         let is_judged = steps.iter().any(|step| step.is_judged());
         let judge = is_judged.then(|| Judge::new(self)).transpose()?;
         let mut reports = Vec::new();
@@ -248,7 +249,7 @@ impl<'a> Session<'a> {
     }
 
     /// and those to judge them by; if there are very few, all are both.
-    pub(super) fn held_back(&self) -> Vec<&'a [Tensor<f32>]> {
+    pub(crate) fn held_back(&self) -> Vec<&'a [Tensor<f32>]> {
         let all = self.observer.kept().enumerate();
         let few = all.len() < HELD_BACK;
         all.filter(|(i, _)| few || i % HELD_BACK == 0).map(|(_, sample)| sample).collect()
@@ -287,7 +288,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Those of [`Params::choose_constants`].
-    pub(super) fn choose_constants(&mut self, index: usize) -> Result<()> {
+    pub(crate) fn choose_constants(&mut self, index: usize) -> Result<()> {
         let is_set = |argument| self.rounding.0.contains_key(&(index, argument));
         self.params.choose_constants(&self.graph, index, &self.plan, is_set)
     }

@@ -24,8 +24,10 @@ use crate::quant::Sqnr;
 use crate::tensor::Tensor;
 use causes::{Candidate, candidates};
 use facts::Facts;
-use simulation::{Change, Simulation};
-use units::{Unit, units};
+pub(crate) use simulation::{Change, Simulation};
+pub(crate) use units::Unit;
+pub(crate) use units::of_values;
+use units::units;
 
 /// Of the units that lose most, so many are asked why.
 const ASKED: usize = 10;

@@ -22,6 +22,28 @@ pub struct Change {
     pub constants: HashMap<(usize, ValueId), Tensor<f32>>,
 }
 
+impl Change {
+    /// What makes `to` of `from`: the same network with other codes.
+    pub fn between(from: &Graph, to: &Graph) -> Self {
+        let mut change = Self::default();
+        for v in from.activations().filter(|&v| from.values[v].quant != to.values[v].quant) {
+            if let Some(params) = to.values[v].quant.clone() {
+                change.rules.insert(v, Box::new(move |x| round(&params, x)));
+            }
+        }
+        for (index, (own, other)) in from.nodes.iter().zip(&to.nodes).enumerate() {
+            for (&v, &of) in own.inputs.iter().zip(&other.inputs) {
+                let (own, other) = (&from.values[v], &to.values[of]);
+                let differs = own.constant != other.constant || own.quant != other.quant;
+                if let (true, Some(_), Some(real)) = (differs, &own.constant, other.to_real()) {
+                    change.constants.insert((index, v), real.into_owned());
+                }
+            }
+        }
+        change
+    }
+}
+
 pub struct Simulation {
     network: FloatExecutor,
 }

@@ -98,7 +98,8 @@ fn class(graph: &Graph, index: usize) -> String {
     format!("{depthwise}{name}{limits}")
 }
 
-fn of_values(graph: &Graph) -> Vec<Unit> {
+/// Values of one scale.
+pub fn of_values(graph: &Graph) -> Vec<Unit> {
     let mut root: Vec<ValueId> = (0..graph.values.len()).collect();
     let find = |root: &[ValueId], mut v: ValueId| {
         while root[v] != v {
