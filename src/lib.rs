@@ -64,6 +64,7 @@ pub mod model;
 pub mod naive_conv;
 pub mod quant;
 pub mod quantize;
+pub mod report;
 pub mod tensor;
 pub mod tune;
 
@@ -96,4 +97,5 @@ pub use exec::engine::Engine;
 pub use model::{Executor, Model};
 pub use quant::{Preset, Scheme, Width};
 pub use quantize::{Quantized, Quantizer, Summary};
+pub use report::Report;
 pub use tensor::Tensor;

@@ -73,6 +73,15 @@ pub struct IntNode {
     pub output: ValueId,
 }
 
+impl IntNode {
+    /// Its accumulator, if it has one whose bound is told.
+    pub fn accumulator(&self) -> Option<Accumulator> {
+        let bound = self.op.acc_bound()?;
+        let bits = if is_wide(bound) || self.op.sums_are_64_bits() { 64 } else { 32 };
+        Some(Accumulator { node: self.origin.clone(), bound, bits })
+    }
+}
+
 /// The network in integers only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IntGraph {
@@ -134,12 +143,7 @@ impl IntGraph {
 
     /// The accumulator that can come nearest to its limit.
     pub fn widest_accumulator(&self) -> Option<Accumulator> {
-        let of_node = |node: &IntNode| {
-            let bound = node.op.acc_bound()?;
-            let bits = if is_wide(bound) || node.op.sums_are_64_bits() { 64 } else { 32 };
-            Some(Accumulator { node: node.origin.clone(), bound, bits })
-        };
-        let of_nodes = self.nodes.iter().filter_map(of_node);
+        let of_nodes = self.nodes.iter().filter_map(IntNode::accumulator);
         of_nodes.max_by(|a, b| a.share().total_cmp(&b.share()))
     }
 }

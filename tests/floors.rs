@@ -30,6 +30,7 @@ const FLOORS: &[&str] = &[
     "emit",
     "compare",
     "analyze",
+    "report",
     "tune",
     "model",
     "testing",

@@ -7,8 +7,8 @@ mod inspect;
 mod layers;
 
 pub use crate::quant::Sqnr;
-pub use blame::{Blame, Cause, CauseKind, ClassBlame, UnitBlame, blame};
-pub(crate) use blame::{Change, Simulation, of_values};
+pub use blame::{Apply, Blame, Cause, CauseKind, ClassBlame, UnitBlame, blame};
+pub(crate) use blame::{Change, Simulation, channel_axis, of_values};
 pub use coverage::{Coverage, Refusal, coverage};
 pub use evaluation::{Evaluation, Labelled, OutputEvaluation};
 pub(crate) use evaluation::{Part, Seen};

@@ -67,7 +67,7 @@ fn room(inputs: &[Tensor<f32>]) -> usize {
 }
 
 /// FNV-1a of the bits, with its high half stirred into the low one.
-fn hash(inputs: &[Tensor<f32>]) -> u64 {
+pub fn hash(inputs: &[Tensor<f32>]) -> u64 {
     let bits = inputs.iter().flat_map(|x| x.data()).map(|x| x.to_bits() as u64);
     let mixed = |hash: u64, bits: u64| {
         let hash = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01B3);

@@ -18,6 +18,7 @@ use crate::quant::{Range, Scheme, Width};
 use crate::tensor::Tensor;
 use histogram::Histogram;
 use kept::Kept;
+pub(crate) use kept::hash;
 
 /// How a range is chosen from what was seen.
 #[non_exhaustive]

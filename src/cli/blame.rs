@@ -1,10 +1,10 @@
 //! `naive-ptq blame`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use naive_ptq::analyze::{self, Blame, Cause, ClassBlame, UnitBlame};
-use naive_ptq::data::Dataset;
+use naive_ptq::data::{Dataset, check_outputs};
 use naive_ptq::graph::Graph;
 use naive_ptq::onnx;
 use naive_ptq::quantize::prepare;
@@ -12,6 +12,7 @@ use naive_ptq::text::printable;
 
 use crate::args::{self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn};
 use crate::progress::Progress;
+use crate::report::{ReportArgs, run_of};
 use crate::table::Table;
 
 /// Find out which values and layers a quantized network loses by, why, and what would help
@@ -37,6 +38,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
     shapes: ShapeArgs,
@@ -49,6 +52,8 @@ const SHOWN: usize = 10;
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let outputs: Vec<&Path> = args.report.paths().map(PathBuf::as_path).collect();
+    check_outputs(&outputs, &[&args.model, &args.reference, &args.data])?;
     let data = args.preprocess.open(&args.data, Some(args.samples), &args.model)?;
     let load = |data: &Dataset| {
         let mut graph = onnx::load_with(&args.model, &args.shapes.options(Some(data))?)?;
@@ -63,8 +68,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let workers = args.threads.workers().with_progress(&done);
     let blame = analyze::blame(&quantized, &float, &data, workers)?;
     drop(bar);
+    let run = run_of(&args.model, &args.reference, &args.data);
+    let networks = [&quantized, &float];
+    let known = args.report.is_wanted().then(|| blame.clone());
+    let report = args.report.make(networks, &data, known, run, args.threads.workers())?;
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&blame)?);
+        let mut facts = serde_json::to_value(&blame)?;
+        if let Some(report) = report {
+            facts["report"] = serde_json::to_value(report)?;
+        }
+        say!("{facts:#}");
         return Ok(ExitCode::SUCCESS);
     }
     say_verdict(&blame)?;

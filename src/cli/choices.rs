@@ -201,6 +201,11 @@ impl Chosen {
         self.threads.workers()
     }
 
+    /// The float model.
+    pub fn model(&self) -> &Path {
+        &self.model
+    }
+
     /// Refuses options that make no sense, and `outputs` that are read, too.
     pub fn check(&self, outputs: &[&Path], calib: Option<&Path>) -> anyhow::Result<()> {
         if let Some(percent) = self.percentile.filter(|&it| !(it > 0.0 && it <= 100.0)) {
@@ -211,8 +216,12 @@ impl Chosen {
         Ok(check_outputs(outputs, &Vec::from_iter(files.chain(calib)))?)
     }
 
-    /// The network, calibrated with the samples at `calib` and what is merged.
-    pub fn quantizer(&self, calib: Option<&Path>, widths: &Settings) -> anyhow::Result<Quantizer> {
+    /// The network, calibrated with the samples at `calib` and what is merged; and those samples.
+    pub fn quantizer(
+        &self,
+        calib: Option<&Path>,
+        widths: &Settings,
+    ) -> anyhow::Result<(Quantizer, Option<Dataset>)> {
         let mut recipe = self.whole_recipe(widths)?;
 
         // The data are those of the recipe, if they are like them.
@@ -295,7 +304,7 @@ impl Chosen {
             }
             quantizer = quantizer.merge(stats);
         }
-        Ok(quantizer)
+        Ok((quantizer, data))
     }
 }
 

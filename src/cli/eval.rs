@@ -1,12 +1,15 @@
 //! `naive-ptq eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use naive_ptq::analyze::{Evaluation, Labelled, LayerLoss, OutputEvaluation};
-use naive_ptq::data::Dataset;
+use naive_ptq::data::{Dataset, Workers, check_outputs};
 use naive_ptq::model::Model;
+use naive_ptq::onnx;
+use naive_ptq::quantize::prepare;
+use naive_ptq::report::{Report, Run};
 use naive_ptq::text::printable;
 use serde::Serialize;
 
@@ -14,6 +17,7 @@ use crate::args::{
     self, DATA_HELP, PreprocessArgs, ShapeArgs, ThreadArgs, fitted, warn, warn_clipped,
 };
 use crate::progress::Progress;
+use crate::report::{ReportArgs, run_of};
 
 /// Measure a network, float or quantized, on data
 #[derive(Debug, clap::Args)]
@@ -49,6 +53,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
     shapes: ShapeArgs,
@@ -58,6 +64,12 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.report.is_wanted() && args.reference.is_none() {
+        bail!("--report and --model-explorer need --reference");
+    }
+    let outputs: Vec<&Path> = args.report.paths().map(PathBuf::as_path).collect();
+    let sources = [&args.model, &args.data].into_iter().chain(&args.reference);
+    check_outputs(&outputs, &sources.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let data = args.preprocess.open(&args.data, args.samples, &args.model)?;
     let load =
         |data: &Dataset| Ok(Model::load_with(&args.model, &args.shapes.options(Some(data))?)?);
@@ -69,7 +81,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bar = Progress::new("evaluating", data.len());
     let done = |n| bar.set(n);
     let workers = args.threads.workers().with_progress(&done);
-    let evaluation = network.evaluate(reference.as_ref(), &data, workers)?;
+    let report = args.report(&data, workers)?;
+    let evaluation = match &report {
+        Some(report) => report.evaluation.clone(),
+        None => network.evaluate(reference.as_ref(), &data, workers)?,
+    };
     drop(bar);
     warn_clipped(&network, &data)?;
     if data.with_targets() {
@@ -91,6 +107,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if !checks.is_empty() {
             facts["checks"] = serde_json::to_value(&checks)?;
             facts["worst_layers"] = serde_json::to_value(worst)?;
+        }
+        if let Some(report) = report {
+            facts["report"] = serde_json::to_value(report)?;
         }
         say!("{facts:#}");
         return Ok(status);
@@ -151,6 +170,20 @@ struct Check {
 }
 
 impl Args {
+    /// The report, if it is wanted.
+    fn report(&self, data: &Dataset, workers: Workers) -> anyhow::Result<Option<Report>> {
+        let Some(path) = self.reference.as_ref().filter(|_| self.report.is_wanted()) else {
+            return Ok(None);
+        };
+        let shapes = self.shapes.options(Some(data))?;
+        let mut quantized = onnx::load_with(&self.model, &shapes)?;
+        prepare(&mut quantized)?;
+        let float = args::reference_graph(path, &self.model, &shapes)?;
+        let preprocess = args::kept(&self.model)?;
+        let run = Run { preprocess, ..run_of(&self.model, path, &self.data) };
+        self.report.make([&quantized, &float], data, None, run, workers)
+    }
+
     fn checks(&self, evaluation: &Evaluation) -> anyhow::Result<Vec<Check>> {
         let percent = |share: Option<f64>| share.map(|share| 100.0 * share);
         let Evaluation { top1, reference_top1, agreement, output_sqnr_db, .. } = evaluation;

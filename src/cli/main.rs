@@ -19,6 +19,7 @@ mod eval;
 mod inspect;
 mod progress;
 mod quantize;
+mod report;
 mod run;
 mod say;
 #[cfg(unix)]
@@ -61,10 +62,10 @@ fn main() -> ExitCode {
     #[cfg(unix)]
     signals::remove_temporaries_at_the_end();
     match Cli::try_parse() {
-        Ok(cli) => run(cli.command).unwrap_or_else(|error| report(&error)),
+        Ok(cli) => run(cli.command).unwrap_or_else(|error| report_error(&error)),
         // Also what --help prints. Where standard error takes nothing, the status alone tells.
         Err(error) => match error.print() {
-            Err(io) if !error.use_stderr() => report(&io.into()),
+            Err(io) if !error.use_stderr() => report_error(&io.into()),
             _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
         },
     }
@@ -88,7 +89,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Prints an error, whose first line alone is not indented, and returns its status; a reader that has gone
 /// away is none.
-fn report(error: &anyhow::Error) -> ExitCode {
+fn report_error(error: &anyhow::Error) -> ExitCode {
     let io = error.chain().find_map(|cause| {
         let ours = cause.downcast_ref::<naive_ptq::Error>().and_then(naive_ptq::Error::io);
         ours.or(cause.downcast_ref::<std::io::Error>())

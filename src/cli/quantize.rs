@@ -17,6 +17,7 @@ use naive_ptq::tune::{Event, Limits, Options, Tuned, tune};
 
 use crate::args::DATA_HELP;
 use crate::choices::{Chosen, how_bytes_are_read, warn_of};
+use crate::report::ReportArgs;
 use crate::tune::Watch;
 
 /// Quantize a float network to integers of 8 or 16 bits
@@ -65,6 +66,8 @@ pub struct Args {
     /// Print a summary as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     chosen: Chosen,
 }
@@ -139,9 +142,13 @@ impl Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let outputs = args.output.iter().chain(&args.calib_stats).chain(&args.write_ranges);
+    let outputs = outputs.chain(args.report.paths());
     let outputs: Vec<&Path> = outputs.map(PathBuf::as_path).collect();
     args.chosen.check(&outputs, args.calib.as_deref())?;
-    let quantizer = args.chosen.quantizer(args.calib.as_deref(), &args.widths())?;
+    if args.report.is_wanted() && args.output.is_none() {
+        bail!("--report and --model-explorer need --output");
+    }
+    let (quantizer, data) = args.chosen.quantizer(args.calib.as_deref(), &args.widths())?;
     let samples = quantizer.observer().samples();
     if let Some(path) = &args.calib_stats {
         write_atomic(path, quantizer.observer().to_json(quantizer.graph()).as_bytes())?;
@@ -176,10 +183,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         write_atomic(path, quantized.ranges_json(format).as_bytes())?;
     }
+    let files = [output, args.chosen.model()];
+    let calib = args.calib.as_deref().zip(data.as_ref());
+    let workers = args.chosen.workers();
+    let report = args.report.of_quantized(files, &quantizer, &quantized, calib, workers)?;
     let constants = emit::constant_bytes(&quantized.integer);
     if args.json {
         let mut facts = serde_json::to_value(&summary)?;
         facts["constant_bytes"] = constants.into();
+        if let Some(report) = report {
+            facts["report"] = serde_json::to_value(report)?;
+        }
         say!("{facts:#}");
     }
     if !is_said {

@@ -17,6 +17,7 @@ use crate::args::{self, DATA_HELP};
 use crate::choices::{Chosen, warn_of};
 use crate::deploy;
 use crate::progress::Progress;
+use crate::report::ReportArgs;
 use crate::table::Table;
 
 /// Quantize a float network, and find out which values and weights need how many bits: for a signal-to-noise ratio, for
@@ -77,6 +78,8 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     chosen: Chosen,
 }
@@ -150,10 +153,11 @@ impl Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let recipe = args.recipe_path();
     let outputs = [Some(&args.output), Some(&recipe), args.resume.as_ref()];
-    let outputs: Vec<&Path> = outputs.into_iter().flatten().map(PathBuf::as_path).collect();
+    let outputs = outputs.into_iter().flatten().chain(args.report.paths());
+    let outputs: Vec<&Path> = outputs.map(PathBuf::as_path).collect();
     args.chosen.check(&outputs, args.calib.as_deref())?;
     let widths = |all: &[BitsArg]| all.iter().map(|bits| bits.width()).collect::<Vec<_>>();
-    let quantizer = args.chosen.quantizer(args.calib.as_deref(), &Settings::default())?;
+    let (quantizer, data) = args.chosen.quantizer(args.calib.as_deref(), &Settings::default())?;
     let labelled = args.labelled(&quantizer)?;
     let watch = Watch::new();
     let see = |event: Event| watch.see(event);
@@ -185,10 +189,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     tuned.quantized.write(&args.output)?;
     let quantizer = quantizer.rules(tuned.rules.clone());
     write_atomic(&recipe, quantizer.full_recipe()?.to_json().as_bytes())?;
+    let calib = args.calib.as_deref().zip(data.as_ref());
+    let files = [&*args.output, args.chosen.model()];
+    let report = args.report.of_quantized(
+        files,
+        &quantizer,
+        &tuned.quantized,
+        calib,
+        args.chosen.workers(),
+    )?;
     match args.json {
-        true => say!(
-            "{:#}",
-            json!({
+        true => {
+            let mut facts = json!({
                 "steps": tuned.steps,
                 "rules": tuned.rules,
                 "sqnr_db": tuned.sqnr_db,
@@ -199,8 +211,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 "reference_top1": tuned.top1.map(|[float, _]| float),
                 "samples": tuned.samples,
                 "measured": tuned.measured,
-            })
-        ),
+            });
+            if let Some(report) = report {
+                facts["report"] = serde_json::to_value(report)?;
+            }
+            say!("{facts:#}");
+        }
         false => {
             say_steps(&tuned)?;
             say!("wrote {} and {}", args.output.display(), recipe.display());

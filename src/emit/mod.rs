@@ -7,7 +7,7 @@
 mod c;
 mod rust;
 
-pub use c::{ByteOrder, Layout, Network, Project, constant_bytes};
+pub use c::{ByteOrder, Layout, Network, Project, constant_bytes, node_bytes};
 #[cfg(test)]
 mod tests;
 mod written;
@@ -83,7 +83,7 @@ pub trait Target: fmt::Debug + Sync {
 }
 
 /// A path as a word of a command line.
-fn word(path: &Path) -> String {
+pub(crate) fn word(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
     match !path.is_empty() && path.chars().all(is_plain) {

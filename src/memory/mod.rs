@@ -19,6 +19,23 @@ pub struct Memory {
     pub size: usize,
     /// No plan needs less.
     pub bound: usize,
+    /// What takes bytes, and when: values, then scratch memory.
+    pub blocks: Vec<Block>,
+}
+
+/// Bytes of one buffer while it is alive. Step 0 takes the inputs, step `i + 1` computes node `i`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The value; `None` is scratch memory of the node of that step.
+    pub value: Option<ValueId>,
+    /// Where it begins, in bytes.
+    pub offset: usize,
+    /// Bytes.
+    pub size: usize,
+    /// The step that writes it,
+    pub first: usize,
+    /// and the last one that reads it.
+    pub last: usize,
 }
 
 impl Memory {
@@ -67,11 +84,12 @@ impl Memory {
                 (home[y], last[x]) = (x, last[y]);
             }
         }
-        let mut buffers = Vec::new();
+        let (mut buffers, mut owners) = (Vec::new(), Vec::new());
         let mut of_value = vec![None; graph.values.len()];
         for (v, value) in graph.values.iter().enumerate() {
             if let (Some(first), true) = (first[v], home[v] == v) {
                 of_value[v] = Some(buffers.len());
+                owners.push(Some(v));
                 buffers.push(Buffer { size: bytes(value), first, last: last[v] });
             }
         }
@@ -94,7 +112,17 @@ impl Memory {
             buffers.push(Buffer { size: scratch(i), first: i + 1, last: i + 1 });
         }
         let plan = plan(&buffers, &in_place, DEFAULT_ALIGN);
+        let owners = owners.into_iter().chain(std::iter::repeat(None));
+        let placed = owners.zip(&buffers).zip(&plan.offsets);
+        let blocks = placed.map(|((value, &Buffer { size, first, last }), &offset)| Block {
+            value,
+            offset,
+            size,
+            first,
+            last,
+        });
         Self {
+            blocks: blocks.filter(|block| block.size > 0).collect(),
             values: of_value.iter().map(|b| b.map(|b| plan.offsets[b])).collect(),
             scratch: plan.offsets[values..].to_vec(),
             size: plan.size,

@@ -3,7 +3,7 @@
 use super::facts::{Facts, NOTHING, Seen, channel_axis, union};
 use super::simulation::Change;
 use super::units::Unit;
-use super::{CauseKind, CauseKind::*};
+use super::{Apply, CauseKind, CauseKind::*};
 use crate::graph::{Constant, Graph, ValueId};
 use crate::ops::{Op, Role};
 use crate::quant::{Granularity, QuantParams, Range, Width};
@@ -18,6 +18,7 @@ pub struct Candidate {
     pub number: f64,
     pub what: String,
     pub remedy: String,
+    pub apply: Option<Apply>,
     pub change: Change,
 }
 
@@ -70,9 +71,19 @@ fn apart(numbers: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-fn by_recipe(what: &str, name: &str, bits: &str) -> String {
-    let name = regex_lite::escape(name);
-    format!("--recipe with {{\"{what}\": \"^{name}$\", {bits}}}")
+/// A rule for what has just this name.
+fn rule(what: &str, name: &str, of: &str, bits: u32) -> Apply {
+    let name = serde_json::Value::from(format!("^{}$", regex_lite::escape(name)));
+    Apply::Rule(format!("{{\"{what}\": {name}, \"{of}\": {bits}}}"))
+}
+
+/// The options that give 16 bits to a value.
+fn wider(unit: &Unit) -> Apply {
+    rule("values", &unit.name, "activations", 16)
+}
+
+fn options(options: &str) -> Option<Apply> {
+    Some(Apply::Options(options.into()))
 }
 
 /// What the values of `unit` should hold: that of the float network where it is like this one, or else their own.
@@ -100,7 +111,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
         }
         change
     };
-    let wider = by_recipe("values", &unit.name, "\"activations\": 16");
+    let wider = wider(unit);
     if range.lo < has.lo - step || range.hi > has.hi + step {
         let clipped: u64 = seen.iter().map(|(_, seen)| seen.clipped).sum();
         let share = 100.0 * clipped as f64
@@ -114,6 +125,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
                 range.lo, range.hi, has.lo, has.hi
             ),
             remedy: "a wider range: --calibrator minmax".into(),
+            apply: options("--calibrator minmax"),
             change: all(|own, x| {
                 let Rule { params, limits } = own;
                 let step = params[0].scale[0];
@@ -131,6 +143,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
             number: codes,
             what: format!("uses {codes:.0} of its 2^{of} codes: its step {step:.3e} is for a range that nothing fills"),
             remedy: "calibrate it on samples like these".into(),
+            apply: None,
             change: all(|own, x| by_channel(x, &own.params), Rule::of(vec![fitted(range, &params)])),
         });
     }
@@ -159,6 +172,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
             remedy: format!(
                 "bring these channels to the size of the others in the model, or {wider}"
             ),
+            apply: Some(wider.clone()),
             change: all(
                 |own, x| by_channel(x, &own.params),
                 Rule::of(per_channel(&|c| dead.contains(&c))),
@@ -175,6 +189,7 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
             number: ratio,
             what: format!("has channels up to {ratio:.0} times as large as others, {few} with fewer than 8 codes"),
             remedy: format!("bring its channels to one size in the model (equalization), or {wider}"),
+            apply: Some(wider.clone()),
             change: all(|own, x| by_channel(x, &own.params), Rule::of(per_channel(&|_| true))),
         });
     }
@@ -184,7 +199,8 @@ fn of_values(graph: &Graph, unit: &Unit, facts: &Facts) -> Vec<Candidate> {
             kind: CoarseStep,
             number: codes,
             what: format!("uses {codes:.0} of its 2^{of} codes, of step {step:.3e}"),
-            remedy: wider,
+            remedy: wider.to_string(),
+            apply: Some(wider),
             change: all(
                 |own, x| {
                     let step = own.params[0].scale[0] / 256.0;
@@ -243,7 +259,7 @@ fn scale_ratio(
         }
     }
     let name = node.op.name();
-    let remedy = by_recipe("values", &unit.name, "\"activations\": 16");
+    let remedy = wider(unit);
     Some(Candidate {
         kind: ScaleRatio,
         number: ratio,
@@ -252,8 +268,9 @@ fn scale_ratio(
             true => format!(
                 "scales of their own for its arguments: --split-outputs if it is an output, or {remedy}"
             ),
-            false => remedy,
+            false => remedy.to_string(),
         },
+        apply: Some(remedy),
         change,
     })
 }
@@ -289,6 +306,7 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
                 number: at as f64,
                 what: format!("has {at} bias codes at the end of {} bits", quant.width),
                 remedy: "larger scales of input or weights: a wider range of the input".into(),
+                apply: None,
                 change: constants(real_bias().into_iter().collect()),
             });
         }
@@ -308,6 +326,7 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
                 number: most,
                 what: format!("moves the mean of a channel by up to {most:.1} steps of its result"),
                 remedy: "bias correction (a default step of quantize) on samples like these".into(),
+                apply: None,
                 change: constants(vec![(v, shifted)]),
             });
         }
@@ -317,7 +336,7 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
         return found;
     };
     let real = &unit.real[&w];
-    let mut change = |kind, number, what, remedy, scale: Vec<f32>, width| {
+    let mut change = |kind, number, what, apply: Apply, scale: Vec<f32>, width| {
         let granularity = match scale.len() {
             1 => Granularity::PerTensor,
             _ => Granularity::PerChannel { axis },
@@ -329,7 +348,8 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
             return;
         };
         let all = real_bias().into_iter().chain([(w, weight)]).collect();
-        found.push(Candidate { kind, number, what, remedy, change: constants(all) });
+        let (remedy, apply) = (apply.to_string(), Some(apply));
+        found.push(Candidate { kind, number, what, remedy, apply, change: constants(all) });
     };
     let channels = real.shape().get(axis).copied().unwrap_or(1);
     let inner: usize = real.shape().iter().skip(axis + 1).product();
@@ -345,8 +365,8 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
         let what = format!(
             "has one scale for channels of weights of which the largest is {ratio:.0} times the middle one"
         );
-        let remedy = "--granularity channel".to_owned();
-        change(WeightImbalance, ratio, what, remedy, scale, quant.width);
+        let apply = Apply::Options("--granularity channel".into());
+        change(WeightImbalance, ratio, what, apply, scale, quant.width);
     }
     let most = largest.iter().copied().fold(0.0, f32::max);
     let codes = 2.0 * (most / quant.scale[0]) as f64 + 1.0;
@@ -357,7 +377,7 @@ fn of_layer(graph: &Graph, unit: &Unit, index: usize, facts: &Facts) -> Vec<Cand
     let ratio = (1u32 << (width.bits() - quant.width.bits().min(8))) as f32;
     let scale = quant.scale.iter().map(|scale| scale / ratio).collect();
     let what = format!("has weights of {} bits", quant.width);
-    let remedy = by_recipe("nodes", &unit.name, &format!("\"weights\": {bits}"));
-    change(CoarseWeights, codes, what, remedy, scale, width);
+    let apply = rule("nodes", &unit.name, "weights", bits);
+    change(CoarseWeights, codes, what, apply, scale, width);
     found
 }

@@ -10,6 +10,7 @@ mod tests;
 mod units;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ use crate::quant::Sqnr;
 use crate::tensor::Tensor;
 use causes::{Candidate, candidates};
 use facts::Facts;
+pub(crate) use facts::channel_axis;
 pub(crate) use simulation::{Change, Simulation};
 pub(crate) use units::Unit;
 pub(crate) use units::of_values;
@@ -119,12 +121,34 @@ pub struct Cause {
     pub what: String,
     /// What takes it away,
     pub remedy: String,
+    /// what `quantize` is told for that, if it can do it,
+    pub apply: Option<Apply>,
     /// what that wins of the output's SQNR, measured,
     pub gain_db: f64,
     /// and of top-1, in points, if there are labels.
     pub points: Option<f64>,
     /// Whether this is what the loss of the network comes from.
     pub named: bool,
+}
+
+/// What `quantize` is told to take a cause away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Apply {
+    /// Options of the command line.
+    Options(String),
+    /// A rule of a recipe, as JSON.
+    Rule(String),
+}
+
+impl fmt::Display for Apply {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Options(options) => f.write_str(options),
+            Self::Rule(rule) => write!(f, "--recipe with {rule}"),
+        }
+    }
 }
 
 /// In what way something loses.
@@ -367,13 +391,13 @@ impl Blame {
         let (before, good) = (energy(base), 10f64.powf(-GOOD_DB / 10.0));
         let measured = bench.measure(&changes)?;
         for ((place, candidate), after) in all.into_iter().zip(measured) {
-            let Candidate { kind, number, what, remedy, .. } = candidate;
+            let Candidate { kind, number, what, remedy, apply, .. } = candidate;
             let gain_db = gain_db(before, energy(&after));
             let points = after.top1.zip(base.top1).map(|(after, before)| 100.0 * (after - before));
             let share = 1.0 - energy(&after) / before.max(1e-30);
             let named = share >= NAMED && before > good;
             let at = units[place].name.clone();
-            let cause = Cause { kind, at, number, what, remedy, gain_db, points, named };
+            let cause = Cause { kind, at, number, what, remedy, apply, gain_db, points, named };
             self.units[place].causes.push(cause);
         }
         for unit in &self.units {

@@ -1,6 +1,6 @@
 //! Whether the samples are what the network was made for.
 
-use super::{Bench, Cause, CauseKind, energy, gain_db};
+use super::{Apply, Bench, Cause, CauseKind, energy, gain_db};
 use crate::analyze::Evaluation;
 use crate::error::Result;
 use crate::lower::IntGraph;
@@ -103,5 +103,6 @@ pub(super) fn cause(bench: &Bench, integer: &IntGraph, base: &Evaluation) -> Res
     };
     let kind = CauseKind::Preprocessing;
     let what = format!("the samples are not what the network is for: {what}");
-    Ok(Some(Cause { kind, at, number, what, remedy, gain_db, points, named: true }))
+    let apply = best.map(|(_, way, _)| Apply::Options(way.into()));
+    Ok(Some(Cause { kind, at, number, what, remedy, apply, gain_db, points, named: true }))
 }

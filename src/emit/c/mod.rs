@@ -113,12 +113,16 @@ const PORTABLE_DSP: Build = Build {
 
 /// Bytes of constants that the linker puts into flash.
 pub fn constant_bytes(graph: &IntGraph) -> usize {
-    let emitters = graph.nodes.iter().filter_map(|node| C::find(&node.op));
-    let emitter = Emitter::new(graph, "net", emitters.collect());
-    let nodes = (0..graph.nodes.len()).map(|i| emitter.print(i).bytes);
     let constants = graph.values.iter().filter(|v| v.constant.is_some());
     let codes = constants.map(|v| v.len() * v.quant.width.bytes());
-    nodes.chain(codes).sum()
+    node_bytes(graph).into_iter().chain(codes).sum()
+}
+
+/// Those of each node.
+pub fn node_bytes(graph: &IntGraph) -> Vec<usize> {
+    let emitters = graph.nodes.iter().filter_map(|node| C::find(&node.op));
+    let emitter = Emitter::new(graph, "net", emitters.collect());
+    (0..graph.nodes.len()).map(|i| emitter.print(i).bytes).collect()
 }
 
 /// What each node needs; nothing, if it is not had in C.

@@ -11,6 +11,7 @@ use super::{
 use crate::error::Result;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntValue};
+use crate::memory::Block;
 use crate::ops::IntOp;
 use crate::ops::language::rust::{Call, Constant, Node, code};
 use crate::ops::language::{Emit, Field, Rust, Source, ToValue, Value};
@@ -73,7 +74,12 @@ impl Target for Rust {
             Width::W8 => narrow.values[v],
             _ => wide.values[v].map(|at| narrow.size + at),
         };
+        let behind = wide
+            .blocks
+            .iter()
+            .map(|block| Block { offset: narrow.size + block.offset, ..block.clone() });
         Memory {
+            blocks: narrow.blocks.iter().cloned().chain(behind).collect(),
             values: graph.values.iter().enumerate().map(offset).collect(),
             scratch: narrow.scratch,
             size: narrow.size + wide.size,
