@@ -364,7 +364,12 @@ impl Report {
             if with_points {
                 cells.push(cause.points.map_or(String::new(), |it| Number::gain(it, "").html()));
             }
-            let command = command.as_ref().map(|it| format!("<pre>{}</pre>", text_of_lines(it)));
+            let open = if cause.named { " open" } else { "" };
+            let summary = label("command", "命令");
+            let command = command.as_ref().map(|it| {
+                let it = text_of_lines(it);
+                format!("<details{open}><summary>{summary}</summary><pre>{it}</pre></details>")
+            });
             cells.push(format!("{}{}", said(&cause.remedy), command.unwrap_or_default()));
             table.row(cells);
         }
@@ -473,8 +478,10 @@ impl Report {
 
     fn run_html(&self) -> String {
         let run = &self.run;
-        let json = |value: serde_json::Result<String>| {
-            format!("<pre class=\"json\">{}</pre>", text_of_lines(&value.unwrap_or_default()))
+        // As `--json` prints it.
+        let json = |value: serde_json::Result<serde_json::Value>| {
+            let json = value.map(|value| format!("{value:#}")).unwrap_or_default();
+            format!("<pre class=\"json\">{}</pre>", text_of_lines(&json))
         };
         let mut table = Table::new(&[]);
         let mut row = |head: String, cell: String| table.row([head, cell]);
@@ -488,10 +495,10 @@ impl Report {
         );
         row(label("hash of the samples", "样本哈希"), said(&run.data_hash));
         if let Some(preprocess) = &run.preprocess {
-            row(label("preprocessing", "预处理"), json(serde_json::to_string(preprocess)));
+            row(label("preprocessing", "预处理"), json(serde_json::to_value(preprocess)));
         }
         if let Some(recipe) = &run.recipe {
-            row(label("recipe", "配方"), json(serde_json::to_string_pretty(recipe)));
+            row(label("recipe", "配方"), json(serde_json::to_value(recipe)));
         }
         table.html()
     }
