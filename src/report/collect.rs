@@ -409,3 +409,88 @@ fn memory(integer: &IntGraph) -> MemoryMap {
         blocks: plan.blocks.iter().map(block).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::Refusal;
+    use crate::ops::Op;
+    use crate::ops::add::Add;
+    use crate::quantize::quantize;
+    use crate::testing::{Net, SCHEMES, run_float};
+
+    /// `x + x`, twice.
+    fn networks() -> (Graph, Graph, Vec<Tensor<f32>>) {
+        let mut net = Net::new(3);
+        let x = net.input(&[1, 4]);
+        let add = || Op::Add(Add { subtract: false });
+        let y = net.node(add(), &[x, x]);
+        let z = net.node(add(), &[y, x]);
+        let float = net.finish(&[z]);
+        let samples: Vec<_> = [1.0, -2.0].map(|x| Tensor::new([1, 4], vec![x; 4]).unwrap()).into();
+        let (_, ranges) = run_float(&float, &samples[..1]);
+        (quantize(&float, &ranges, SCHEMES[3]).unwrap(), float, samples)
+    }
+
+    #[test]
+    fn refused_nodes_are_marked() {
+        let (quantized, float, samples) = networks();
+        let run = Run::default();
+        let mut report =
+            Report::new([&quantized, &float], &samples, None, run, Workers::default()).unwrap();
+        assert!(!report.html().contains("node refused"));
+        let node = quantized.nodes[1].name.clone();
+        let refused = Refusal { node, reason: "it has <no> words".into() };
+        report.coverage[1].refused.push(refused);
+        let integer = lower(&quantized).unwrap();
+        report.nodes = layers(&quantized, &integer, &report.blame, &report.coverage);
+        assert_eq!(report.nodes[1].refused_by, [report.coverage[1].target]);
+        let page = report.html();
+        assert_eq!(page.matches("node refused").count(), 1);
+        assert!(page.contains("it has &lt;no&gt; words"));
+    }
+
+    #[test]
+    fn what_is_beyond_all_codes_is_counted() {
+        let (quantized, _, samples) = networks();
+        let told = codes(&quantized, &samples, Workers::default()).unwrap();
+        // Calibrated for 0 to 1, seen from -2 to 1.
+        assert_eq!((told[0].seen.lo, told[0].seen.hi, told[0].beyond), (-2.0, 1.0, 0.5));
+        assert_eq!((told[0].lo, told[0].hi as f32, &told[0].used[..]), (0.0, 1.0, &[256; 4][..]));
+    }
+
+    fn told(labels: Option<&[usize]>) -> Answers {
+        let tensor = |x: [f32; 12]| Tensor::new([4, 3], x.to_vec()).unwrap();
+        let real = tensor([5.0, 1.0, 0.0, 0.0, 2.0, 1.5, 3.0, 0.0, 1.0, 0.0, 1.0, 4.0]);
+        let y = tensor([5.0, 1.0, 0.0, 0.0, 1.5, 1.75, 2.0, 0.0, 2.5, 0.0, 1.0, 4.0]);
+        tell(rows(7, &y, &real, labels))
+    }
+
+    #[test]
+    fn changed_answers_have_margins_and_the_surest_comes_first() {
+        let Answers { rows, changed, samples, .. } = told(None);
+        assert_eq!((rows, changed), (4, 2));
+        let of = |float, float_margin, margin| Changed {
+            sample: 7,
+            label: None,
+            float,
+            float_margin,
+            ours: 2,
+            margin,
+        };
+        assert_eq!(samples, [of(0, 2.0, 0.5), of(1, 0.5, 0.25)]);
+    }
+
+    #[test]
+    fn answers_are_expected_by_labels_if_each_has_one() {
+        let of = |(expected, answer, count)| Confusion { expected, answer, count };
+        let answers = told(Some(&[0, 2, 2, 1]));
+        assert!(answers.labelled);
+        assert_eq!(answers.confusion, [(1, 2, 1), (2, 2, 2), (0, 0, 1)].map(of));
+        for labels in [None, Some(&[0, 2, 2, 9][..]), Some(&[0][..])] {
+            let answers = told(labels);
+            assert!(!answers.labelled);
+            assert_eq!(answers.confusion, [(0, 2, 1), (1, 2, 1), (0, 0, 1), (2, 2, 1)].map(of));
+        }
+    }
+}

@@ -268,3 +268,37 @@ pub struct Block {
     /// and the last one that reads it.
     pub last: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_count_before_answers_and_answers_before_numbers() {
+        let of = |drop: Option<f64>, agreement, output_sqnr_db| {
+            let (top1, reference_top1) = (drop.map(|drop| 0.9 - drop), drop.map(|_| 0.9));
+            let evaluation = Evaluation {
+                top1,
+                reference_top1,
+                agreement,
+                output_sqnr_db,
+                ..Evaluation::default()
+            };
+            Verdict::of(&evaluation)
+        };
+        use Verdict::*;
+        for (drop, expected) in
+            [(-0.01, Good), (0.01, Good), (0.011, Fair), (0.03, Fair), (0.031, Poor)]
+        {
+            assert_eq!(of(Some(drop), Some(0.5), Some(0.0)), expected, "{drop}");
+        }
+        for (agreement, expected) in
+            [(1.0, Good), (0.97, Good), (0.96, Fair), (0.9, Fair), (0.89, Poor)]
+        {
+            assert_eq!(of(None, Some(agreement), Some(0.0)), expected, "{agreement}");
+        }
+        for (db, expected) in [(25.0, Good), (24.0, Fair), (15.0, Fair), (14.0, Poor)] {
+            assert_eq!(of(None, None, Some(db)), expected, "{db}");
+        }
+    }
+}
