@@ -54,7 +54,7 @@ fn quantized(dir: &Path) -> (String, Value) {
 /// A piece of a page: a tag, with its attributes, or text.
 enum Piece {
     Open(String, Vec<(String, String)>),
-    Close(String),
+    Close,
     Text(String),
 }
 
@@ -72,7 +72,7 @@ fn pieces(html: &str) -> Vec<Piece> {
         let (tag, text) = part.split_once('>').unwrap();
         assert!(!text.contains('>'), "{text}");
         match tag.strip_prefix('/') {
-            Some(name) => pieces.push(Piece::Close(name.into())),
+            Some(_) => pieces.push(Piece::Close),
             None => {
                 let (name, mut rest) = tag.split_once(' ').unwrap_or((tag, ""));
                 let mut attributes = Vec::new();
@@ -154,7 +154,7 @@ fn has_the_numbers_of(html: &str, facts: &Value) -> usize {
                 in_json = tag == "pre" && of("class").as_deref() == Some("json");
                 number = of("data-value").or(of("value").filter(|_| tag == "data"));
             }
-            Piece::Close(_) => (number, in_json) = (None, false),
+            Piece::Close => (number, in_json) = (None, false),
             Piece::Text(text) => match number.take() {
                 Some(number) => {
                     let value: f64 = number.parse().unwrap();
