@@ -230,8 +230,9 @@ fn lower_with(
 fn spatial(graph: &Graph) -> Vec<bool> {
     let mut spatial = vec![false; graph.values.len()];
     for node in graph.nodes.iter().rev() {
-        let sequence = spatial[node.output] && graph.values[node.output].shape.len() == 3;
-        if match node.op.wants() {
+        let is_sequence = graph.values[node.output].shape.len() == 3;
+        let sequence = spatial[node.output] && (is_sequence || keeps_pixels(graph, node));
+        if match wants(graph, node) {
             Wants::Is(order) => order == Order::ChannelsLast,
             Wants::Inherit => sequence,
             Wants::Transpose => false,
@@ -240,6 +241,18 @@ fn spatial(graph: &Graph) -> Vec<bool> {
         }
     }
     spatial
+}
+
+/// The order that a node wants: one that keeps pixels takes any.
+fn wants(graph: &Graph, node: &Node) -> Wants {
+    if keeps_pixels(graph, node) { Wants::Inherit } else { node.op.wants() }
+}
+
+/// Whether a node is another shape of images with as many channels: in either order all codes stay where they are.
+fn keeps_pixels(graph: &Graph, node: &Node) -> bool {
+    let [x, y] = [node.inputs[0], node.output].map(|v| image(&graph.values[v].shape));
+    let of = |[n, c, _, _]: [usize; 4]| (n, c);
+    matches!(node.op, Op::Reshape(_)) && x.is_some() && x.map(of) == y.map(of)
 }
 
 /// Of all tables of functions: 1024 from codes of 16 bits.
@@ -348,13 +361,14 @@ impl Lowerer<'_> {
     fn node(&mut self, node: &Node) -> Result<()> {
         let activations = (0..node.inputs.len()).filter(|&i| node.op.role(i) == Role::Activation);
         let activations: Vec<ValueId> = activations.map(|i| node.inputs[i]).collect();
-        let wanted = node.op.wants();
+        let wanted = wants(self.graph, node);
         let inputs = activations.into_iter().map(|v| match wanted {
             Wants::Inherit | Wants::Transpose => self.value(v),
             Wants::Is(order) => self.value_in(v, order, &node.name),
         });
         let mut inputs = inputs.collect::<Result<Vec<_>>>()?;
         let order = match (wanted, &node.op) {
+            (Wants::Inherit, Op::Reshape(_)) => self.int.values[inputs[0]].order,
             (Wants::Inherit, _) => {
                 let mut values = inputs.iter().map(|&id| &self.int.values[id]);
                 let rank = self.graph.values[node.output].shape.len();

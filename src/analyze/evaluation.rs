@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use crate::data::IGNORED;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, ValueId};
 use crate::ops::Op;
@@ -255,6 +256,8 @@ struct Classes {
     /// Labels that are classes of this network, and that are none.
     labels: usize,
     beyond: usize,
+    /// Those that say that nobody knows.
+    ignored: usize,
     ours: Hits,
     reference: Hits,
 }
@@ -269,26 +272,12 @@ struct Hits {
 impl Classes {
     /// Those of one sample: of an output `[n, classes]`, or of one that the labels fit.
     fn of(y: &Tensor<f32>, r: Option<&Tensor<f32>>, labels: Option<&[usize]>) -> Option<Self> {
-        let len = labels.map_or(0, <[usize]>::len);
-        let places =
-            |shape: &[usize]| shape.iter().product::<usize>() / shape.get(1).copied().unwrap_or(1);
-        let (number, is_map) = match *y.shape() {
-            [number] if len == 1 && number > 1 => (number, false),
-            [_, number, ref rest @ ..] if number > 1 && rest.iter().all(|&size| size == 1) => {
-                (number, false)
-            }
-            [_, number, ..] if number > 1 && len > 1 && places(y.shape()) == len => (number, true),
-            // What an ArgMax gives.
-            _ if len > 0
-                && y.data().len() == len
-                && y.data().iter().all(|x| x.fract() == 0.0 && *x >= 0.0) =>
-            {
-                (0, y.shape().first().is_some_and(|&rows| len > rows))
-            }
-            _ => return None,
-        };
-        let ours = decide(y, number);
-        let reference = r.map(|r| decide(r, number));
+        let hot = labels.and_then(|labels| hot_places(labels, y.shape()));
+        let labels = hot.as_deref().or(labels);
+        let (how, is_map) = How::of(y, labels.unwrap_or_default())?;
+        let number = how.number();
+        let ours = how.decide(y);
+        let reference = r.map(|r| how.decide(r));
         let mut classes = Self { is_map, number, ..Self::default() };
         if let Some(reference) = &reference {
             classes.compared = ours.len();
@@ -297,6 +286,10 @@ impl Classes {
         for (place, &label) in
             labels.filter(|labels| labels.len() == ours.len()).into_iter().flatten().enumerate()
         {
+            if label == IGNORED {
+                classes.ignored += 1;
+                continue;
+            }
             if number > 0 && label >= number {
                 classes.beyond += 1;
                 // Where nobody knows, a map has a number like 255; elsewhere it is a fault.
@@ -318,26 +311,98 @@ impl Classes {
         self.agree += other.agree;
         self.labels += other.labels;
         self.beyond += other.beyond;
+        self.ignored += other.ignored;
         self.ours.merge(other.ours);
         self.reference.merge(other.reference);
         self
     }
 }
 
-/// The class of each place of `[n, number, …]`; the numbers themselves if `number` is 0.
-fn decide(y: &Tensor<f32>, number: usize) -> Vec<usize> {
-    if number == 0 {
-        return y.data().iter().map(|&x| x as usize).collect();
+/// How a class follows from numbers.
+#[derive(Clone, Copy)]
+enum How {
+    /// It is the number, as an ArgMax gives it.
+    Itself,
+    /// 1 from a half on, as of a sigmoid.
+    Half,
+    /// The largest of `number`, each `run` behind the one before.
+    Largest { number: usize, run: usize },
+}
+
+impl How {
+    /// That of an output `[n, classes]`, or of one that the labels fit; whether that has a class for each place.
+    fn of(y: &Tensor<f32>, labels: &[usize]) -> Option<(Self, bool)> {
+        let (len, all) = (labels.len(), y.data().len());
+        let largest = |number, run| Self::Largest { number, run };
+        let is_map = y.shape().first().is_some_and(|&rows| len > rows);
+        match *y.shape() {
+            [number] if len == 1 && number > 1 => return Some((largest(number, 1), false)),
+            [_, number, ref rest @ ..] if number > 1 && rest.iter().all(|&size| size == 1) => {
+                return Some((largest(number, 1), false));
+            }
+            [_, number, ref rest @ ..] if number > 1 && len > 1 && all / number == len => {
+                return Some((largest(number, rest.iter().product::<usize>()), true));
+            }
+            [_, _, .., number] if number > 1 && len > 1 && all / number == len => {
+                return Some((largest(number, 1), true));
+            }
+            _ if len != all || len == 0 => return None,
+            _ => {}
+        }
+        let one_of_two = labels.iter().all(|&label| label < 2 || label == IGNORED);
+        if one_of_two && y.data().iter().all(|x| (0.0..=1.0).contains(x)) {
+            return Some((Self::Half, is_map));
+        }
+        let whole = y.data().iter().all(|x| x.fract() == 0.0 && *x >= 0.0);
+        whole.then_some((Self::Itself, is_map))
     }
-    let run = y.shape().iter().skip(2).product::<usize>().max(1);
-    let mut classes = Vec::new();
-    for map in y.data().chunks(number * run) {
-        classes.extend((0..run).map(|at| {
-            let of = |class: usize| map[class * run + at];
-            (0..number).fold(0, |best, class| if of(class) > of(best) { class } else { best })
-        }));
+
+    /// Of how many; 0 if that is not known.
+    fn number(self) -> usize {
+        match self {
+            Self::Itself => 0,
+            Self::Half => 2,
+            Self::Largest { number, .. } => number,
+        }
     }
-    classes
+
+    /// The class of each place.
+    fn decide(self, y: &Tensor<f32>) -> Vec<usize> {
+        let Self::Largest { number, run } = self else {
+            let half = matches!(self, Self::Half);
+            let class = |&x: &f32| if half { usize::from(x >= 0.5) } else { x as usize };
+            return y.data().iter().map(class).collect();
+        };
+        let mut classes = Vec::new();
+        for map in y.data().chunks(number * run) {
+            classes.extend((0..run).map(|at| {
+                let of = |class: usize| map[class * run + at];
+                (0..number).fold(0, |best, class| if of(class) > of(best) { class } else { best })
+            }));
+        }
+        classes
+    }
+}
+
+/// The classes of labels that have, for each place of an output of this shape, a 1 for its class and 0 for each other,
+/// the classes first or last.
+fn hot_places(labels: &[usize], shape: &[usize]) -> Option<Vec<usize>> {
+    let &[_, first, ref rest @ ..] = shape else { return None };
+    let whole =
+        labels.len() == shape.iter().product::<usize>() && labels.iter().all(|&label| label < 2);
+    let last = rest.last().filter(|_| whole)?;
+    let each = first * rest.iter().product::<usize>();
+    // They may lie in another order than those of the output.
+    let pairs = [first, *last].into_iter().filter(|&number| number > 1);
+    let mut pairs = pairs.flat_map(|number| [(number, each / number), (number, 1)]);
+    pairs.find_map(|(number, run)| {
+        let hot = |map: &[usize], at: usize| {
+            let mut ones = (0..number).filter(|class| map[class * run + at] == 1);
+            ones.next().filter(|_| ones.next().is_none())
+        };
+        let maps = labels.chunks(number * run);
+        maps.flat_map(|map| (0..run).map(move |at| hot(map, at))).collect()
+    })
 }
 
 impl Hits {
@@ -413,7 +478,12 @@ impl Evaluation {
         });
         let outputs: Vec<OutputEvaluation> = judged.collect();
         match first.and_then(|i| Some((&outputs[i], seen[i].classes.as_ref()?))) {
-            Some((output, classes)) => notes.extend(classes.suspicion(output)),
+            Some((output, classes)) => {
+                notes.extend(classes.suspicion(output));
+                if classes.ignored > 0 {
+                    notes.push(format!("{} labels are -1, and left out", classes.ignored));
+                }
+            }
             None if with_labels => notes.push("the labels fit no output".into()),
             None => {}
         }

@@ -28,6 +28,7 @@ pub fn argmax(x: &Tensor<f32>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::IGNORED;
     use crate::graph::ValueId;
     use crate::ops::Op;
     use crate::ops::add::Add;
@@ -113,5 +114,47 @@ mod tests {
         assert_eq!(e.agreement, Some(0.75));
         let e = Evaluation::new(&outputs, None, None).unwrap();
         assert_eq!((e.top1, e.agreement, e.output_sqnr_db), (None, None, None));
+    }
+
+    fn judged(samples: &[(Tensor<f32>, &[usize])]) -> Evaluation {
+        let parts = evaluation::Part::of(&["y"], None, None);
+        let see = |(y, labels): &(Tensor<f32>, &[usize])| {
+            vec![parts[0].see(std::slice::from_ref(y), None, Some(*labels)).unwrap()]
+        };
+        let each = samples.iter().map(see).collect();
+        Evaluation::of(parts, each, true)
+    }
+
+    /// Places of classes 2, 0, 1, 2, of which the labels have three.
+    #[test]
+    fn maps_are_judged_in_either_layout_and_with_either_labels() {
+        let found = [2, 0, 1, 2];
+        let hot = |classes: [usize; 4], last: bool| -> Vec<usize> {
+            let at = |i: usize| if last { (i / 3, i % 3) } else { (i % 4, i / 4) };
+            (0..12).map(|i| usize::from(classes[at(i).0] == at(i).1)).collect()
+        };
+        for last in [false, true] {
+            let shape = if last { [1, 2, 2, 3] } else { [1, 3, 2, 2] };
+            let numbers = hot(found, last).into_iter().map(|one| one as f32 - 0.25).collect();
+            let y = Tensor::new(shape, numbers).unwrap();
+            let labels = [2, 0, 0, 2];
+            for labels in [labels.to_vec(), hot(labels, false), hot(labels, true)] {
+                let e = judged(&[(y.clone(), &labels)]);
+                let labelled = e.outputs[0].labelled.as_ref().unwrap();
+                assert_eq!(labelled.right, 0.75, "{shape:?} {labels:?}");
+                assert!(labelled.mean_iou.is_some());
+            }
+            let e = judged(&[(y, &[2, IGNORED, 0, IGNORED])]);
+            assert_eq!(e.outputs[0].labelled.as_ref().unwrap().right, 0.5);
+            assert!(e.notes.contains(&"2 labels are -1, and left out".into()), "{:?}", e.notes);
+        }
+    }
+
+    #[test]
+    fn a_sigmoid_is_one_of_two_classes() {
+        let y = |p: f32| Tensor::new([1, 1], vec![p]).unwrap();
+        let e = judged(&[(y(0.9), &[1]), (y(0.4), &[0]), (y(0.5), &[0]), (y(0.1), &[IGNORED])]);
+        assert_eq!(e.top1, Some(2.0 / 3.0));
+        assert_eq!(judged(&[(y(0.9), &[3])]).top1, None);
     }
 }

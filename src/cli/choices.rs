@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use naive_ptq::calibrate::{Calibrator, Observer};
 use naive_ptq::data::{Dataset, Preprocess, Workers, check_outputs};
 use naive_ptq::graph::Graph;
+use naive_ptq::onnx;
 use naive_ptq::quant::Scheme;
 use naive_ptq::quantize::{
     BiasCorrection, Data, Defaults, Quantized, Quantizer, Ranges, Recipe, Settings, Step,
@@ -316,6 +317,10 @@ pub fn how_bytes_are_read(graph: &Graph) -> String {
     };
     let (given, own) = (value.given.map(|given| given.params()), value.quant.clone());
     let mut how = "the codes are the bytes".to_owned();
+    let folded = graph.metadata.get(onnx::RAW_INPUT);
+    let folded = folded.and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
+    let is_idle = |it: Preprocess| it.scale == 1.0 && it.mean.is_empty() && it.std.is_empty();
+    let does_the_rest = given == own && !folded.is_none_or(is_idle);
     if let (Some(given), Some(own)) = (given, own) {
         let zero = own.zero_point - given.zero_point;
         how += &format!(", read as {:e} * (byte - {zero})", own.scale[0]);
@@ -326,6 +331,7 @@ pub fn how_bytes_are_read(graph: &Graph) -> String {
             let name = printable(&node.name);
             format!("{how}; node \"{name}\" does the rest, with a rounding of its own")
         }
+        None if does_the_rest => how + "; the weights of the first layer do the rest",
         None => how + ", and nothing is rounded",
     }
 }

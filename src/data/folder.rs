@@ -20,15 +20,76 @@ pub(super) fn columns(dir: &Path) -> Result<Vec<Column>> {
             return read(&Folder::new(dir)?, &lines).in_file(Path::new(list));
         }
     }
-    let mut images = Vec::new();
+    let found = files(dir)?;
+    let (images, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|it| has_image_name(it));
+    if let Some(other) = others.iter().find(|it| has_extension(it, OTHER_IMAGES)) {
+        let name = other.file_name().unwrap_or_default().display();
+        bail!(
+            Unsupported,
+            "\"{name}\" is no .png or .jpg, which are read: convert it, or take it away"
+        );
+    }
+    if images.is_empty() {
+        look_deeper(dir)?;
+    }
+    Ok(vec![Column { name: String::new(), kind: Kind::Files(images) }])
+}
+
+/// Endings of images that are not read.
+const OTHER_IMAGES: &[&str] = &[
+    "avif", "bmp", "dng", "exr", "gif", "heic", "heif", "ico", "jfif", "jp2", "jxl", "pbm", "pgm",
+    "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
+];
+
+/// The files in `dir`, in order, but for hidden ones.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if has_image_name(&path) && path.is_file() {
-            images.push(path);
+        if path.is_file() && !is_hidden(&path) {
+            files.push(path);
         }
     }
-    images.sort();
-    Ok(vec![Column { name: String::new(), kind: Kind::Files(images) }])
+    files.sort();
+    Ok(files)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Refuses a folder without images if there are some in a folder of it.
+fn look_deeper(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() && !is_hidden(&path) && files(&path)?.iter().any(|it| has_image_name(it)) {
+            let name = path.file_name().unwrap_or_default().display();
+            bail!(
+                Invalid,
+                "no images, but some in its folder \"{name}\": give that one, or name them in labels.csv"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A field without its quotes.
+fn unquoted(field: &str) -> String {
+    let field = field.trim();
+    match field.strip_prefix('"').and_then(|it| it.strip_suffix('"')) {
+        Some(inside) => inside.replace("\"\"", "\""),
+        None => field.into(),
+    }
+}
+
+/// The fields of a line: a comma between quotes is part of one.
+fn fields(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    let ends = |c: char| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    };
+    line.split(ends).map(unquoted).collect()
 }
 
 /// Lines that are not blank, with their numbers.
@@ -48,12 +109,20 @@ impl<'a> Folder<'a> {
     /// The file of this name, if there is one: none outside, nor led to by a link.
     fn file(&self, name: &str, line: usize) -> Result<Option<PathBuf>> {
         let candidates = [self.dir.join(name), self.dir.join("images").join(name)];
-        match candidates.into_iter().find(|path| path.is_file()) {
-            Some(file) if !file.canonicalize()?.starts_with(&self.inside) => {
-                bail!(Invalid, "line {line}: \"{name}\" is not in the folder")
-            }
-            found => Ok(found),
+        let Some(file) = candidates.into_iter().find(|path| path.is_file()) else {
+            return Ok(None);
+        };
+        let real = file.canonicalize()?;
+        if !real.starts_with(&self.inside) {
+            let link = match file.is_symlink() {
+                true => {
+                    format!(": it is a link to \"{}\", and links must stay in it", real.display())
+                }
+                false => String::new(),
+            };
+            bail!(Invalid, "line {line}: \"{name}\" is not in the folder{link}");
         }
+        Ok(Some(file))
     }
 }
 
@@ -62,18 +131,18 @@ fn manifest(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
     let Some(((header, _), lines)) = lines.split_first() else {
         bail!(Invalid, "expected a line with the names of inputs");
     };
-    let names: Vec<&str> = header.split(',').map(str::trim).collect();
+    let names = fields(header);
     let mut cells = vec![Vec::new(); names.len()];
     for &(text, line) in lines {
-        let parts = text.split(',').map(str::trim);
-        if parts.clone().count() != names.len() {
-            bail!(Invalid, "line {line}: {} cells under {} names", parts.count(), names.len());
+        let parts = fields(text);
+        if parts.len() != names.len() {
+            bail!(Invalid, "line {line}: {} cells under {} names", parts.len(), names.len());
         }
         cells.iter_mut().zip(parts).for_each(|(column, cell)| column.push((line, cell)));
     }
-    let column = |(name, cells): (&str, Vec<(usize, &str)>)| {
+    let column = |(name, cells): (String, Vec<(usize, String)>)| {
         let classes = cells.iter().map(|(_, cell)| cell.parse().ok()).collect::<Option<Vec<i64>>>();
-        let file = |&(line, cell): &(usize, &str)| match folder.file(cell, line)? {
+        let file = |(line, cell): &(usize, String)| match folder.file(cell, *line)? {
             Some(file) => Ok(file),
             None => bail!(Invalid, "line {line}: no file \"{cell}\", nor one in \"images\""),
         };
@@ -81,7 +150,7 @@ fn manifest(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
             Some(classes) => numbers(classes)?,
             None => Kind::Files(cells.iter().map(file).collect::<Result<_>>()?),
         };
-        Ok(Column { name: name.into(), kind })
+        Ok(Column { name, kind })
     };
     names.into_iter().zip(cells).map(column).collect()
 }
@@ -97,17 +166,21 @@ fn labels(folder: &Folder, lines: &Lines) -> Result<Vec<Column>> {
         let Some((file, label)) = line.rsplit_once(',') else {
             bail!(Invalid, "line {number}: expected \"file,label\", got {line:?}");
         };
-        let (file, label) = (file.trim(), label.trim());
-        let class = label.parse().ok().filter(|&class: &i64| class >= 0);
+        let (file, label) = (unquoted(file), unquoted(label));
+        let (file, label) = (file.as_str(), label.as_str());
+        let class = label.parse().ok().filter(|&class: &i64| class >= -1);
         match (folder.file(file, number)?, class) {
             (Some(image), Some(label)) => {
                 images.push(image);
                 labels.push(label);
             }
-            (None, None) if number == 1 && !line.split(',').any(names_image) => {}
+            (None, None) if number == 1 && ![file, label].into_iter().any(names_image) => {}
             (None, _) => bail!(Invalid, "line {number}: no file \"{file}\", nor one in \"images\""),
             (Some(_), None) => {
-                bail!(Invalid, "line {number}: label \"{label}\" is not a class number 0, 1, …")
+                bail!(
+                    Invalid,
+                    "line {number}: label \"{label}\" is not a class number 0, 1, …, nor -1"
+                )
             }
         }
     }
@@ -120,8 +193,12 @@ fn names_image(cell: &str) -> bool {
 }
 
 fn has_image_name(path: &Path) -> bool {
+    has_extension(path, &["png", "jpg", "jpeg"])
+}
+
+fn has_extension(path: &Path, known: &[&str]) -> bool {
     let extension = path.extension().unwrap_or_default();
-    ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    known.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -129,7 +206,7 @@ fn has_image_name(path: &Path) -> bool {
 mod tests {
     use image::{GrayImage, Luma, Rgb, RgbImage};
 
-    use super::super::{Dataset, Layout, Preprocess};
+    use super::super::{Dataset, IGNORED, Layout, Preprocess};
     use super::*;
 
     /// `a.png` in one colour, `b.JPG` in gray, and a file that is no image.
@@ -204,12 +281,45 @@ mod tests {
     }
 
     #[test]
+    fn fields_may_have_quotes() {
+        assert_eq!(fields(r#" a , "b, c.png","d ""e""",7"#), ["a", "b, c.png", "d \"e\"", "7"]);
+        let dir = folder();
+        fs::rename(dir.path().join("b.JPG"), dir.path().join("b, 2.JPG")).unwrap();
+        fs::write(dir.path().join("labels.csv"), "\"b, 2.JPG\",\"3\"\na.png,-1\n").unwrap();
+        let data = open(dir.path()).unwrap();
+        assert_eq!((data.len(), data.label(0), data.label(1)), (2, Some(3), Some(IGNORED)));
+        fs::remove_file(dir.path().join("labels.csv")).unwrap();
+        fs::write(dir.path().join("manifest.csv"), "\"x\",label\n\"b, 2.JPG\",1\n").unwrap();
+        assert_eq!(open(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn images_of_other_kinds_and_in_folders_are_named() {
+        let dir = folder();
+        fs::write(dir.path().join(".hidden.png"), "no image").unwrap();
+        fs::create_dir(dir.path().join(".thumbnails")).unwrap();
+        assert_eq!(open(dir.path()).unwrap().len(), 2);
+        for name in ["c.bmp", "d.WebP", "e.tiff", "f.gif"] {
+            let path = dir.path().join(name);
+            fs::write(&path, "").unwrap();
+            let error = open(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("\"{name}\" is no .png or .jpg")), "{error}");
+            fs::remove_file(path).unwrap();
+        }
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir(outer.path().join("cats")).unwrap();
+        fs::copy(dir.path().join("a.png"), outer.path().join("cats/a.png")).unwrap();
+        let error = open(outer.path()).unwrap_err().to_string();
+        assert!(error.contains("no images, but some in its folder \"cats\""), "{error}");
+    }
+
+    #[test]
     fn faults_in_labels_csv_are_told_by_line() {
         let missing = "line 2: no file \"c.png\", nor one in \"images\"";
         assert_eq!(labels_error("a.png,0\nc.png,1\n"), missing);
         assert!(labels_error("c.png,cat\n").starts_with("line 1: no file"));
         assert!(
-            labels_error("a.png,-1\n").starts_with("line 1: label \"-1\" is not a class number")
+            labels_error("a.png,-2\n").starts_with("line 1: label \"-2\" is not a class number")
         );
         assert_eq!(
             labels_error("f,l\n\na.png\n"),
@@ -228,10 +338,9 @@ mod tests {
         for file in ["../a.png", outside.to_str().unwrap(), "link.png"] {
             fs::write(inner.join("labels.csv"), format!("{file},0\n")).unwrap();
             let error = open(&inner).unwrap_err().to_string();
-            assert!(
-                error.ends_with(&format!("line 1: \"{file}\" is not in the folder")),
-                "{error}"
-            );
+            let expected = format!("line 1: \"{file}\" is not in the folder");
+            assert!(error.contains(&expected), "{error}");
+            assert_eq!(error.contains("it is a link to"), file == "link.png", "{error}");
         }
         fs::write(dir.path().join("labels.csv"), "inner/../a.png,0\n").unwrap();
         assert_eq!(open(dir.path()).unwrap().len(), 1);

@@ -8,6 +8,9 @@ use crate::error::{Result, bail};
 const NAMES: [&str; 9] =
     ["y", "label", "labels", "target", "targets", "class", "classes", "mask", "masks"];
 
+/// The label of what nobody knows: -1 in data.
+pub const IGNORED: usize = usize::MAX;
+
 /// Whether what is called so holds labels, unless it is an input.
 pub(super) fn is_name(name: &str) -> bool {
     NAMES.iter().any(|label| name.eq_ignore_ascii_case(label))
@@ -69,6 +72,7 @@ impl Labels {
         }
         let class = |class| match usize::try_from(class) {
             Ok(class) => Ok(class),
+            Err(_) if class == -1 => Ok(IGNORED),
             Err(_) => bail!(Range, "label {class} of row {i} is negative"),
         };
         let Some(classes) = row.whole_numbers() else {

@@ -50,6 +50,7 @@ use crate::tensor::{Shape, Tensor};
 pub use atomic::{check_folder, check_outputs, update_folder, write_atomic, write_folder};
 use column::{Column, Kind};
 use fit::{Fit, Offer, Place};
+pub use labels::IGNORED;
 pub use npy::Array;
 pub use preprocess::{Filter, Layout, Preprocess};
 use rows::{Rows, Shared};

@@ -1,12 +1,12 @@
 //! NumPy's `.npy`: a header that tells dtype and shape, then the elements.
 //!
-//! Versions 1 to 3, either byte order, C order.
+//! Versions 1 to 3, either byte order, C order or Fortran's.
 //! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 
 use std::io::Read;
 
 use crate::error::{Error, Result, bail};
-use crate::tensor::{Shape, Tensor, checked_len};
+use crate::tensor::{Shape, Tensor, checked_len, strided_indices, strides};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself trusts no header beyond 10 000 bytes.
@@ -111,11 +111,16 @@ elements! {
 /// Reads one array up to the end of `reader`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for another dtype or Fortran order; [`Error::Range`] for a `u64` beyond
+/// [`Error::Unsupported`] for another dtype; [`Error::Range`] for a `u64` beyond
 /// `i64`; [`Error::Invalid`] if the file is malformed, ends early, or goes on after its last element.
 pub fn read_npy(mut reader: impl Read) -> Result<Array> {
     let header = read_header(&mut reader)?;
-    read_array(reader, &header.descr, header.shape)
+    if !header.is_fortran {
+        return read_array(reader, &header.descr, header.shape);
+    }
+    let bytes = read_exactly(&mut reader, header.bytes()?, false, "elements")?;
+    check_end(&mut reader, &header.shape)?;
+    read_array(&header.in_order(&bytes)?[..], &header.descr, header.shape)
 }
 
 /// Reads an array of this dtype and shape up to the end of `reader`.
@@ -237,6 +242,8 @@ fn signed(unsigned: &Tensor<u64>) -> Result<Tensor<i64>> {
 pub(super) struct Header {
     pub descr: String,
     pub shape: Shape,
+    /// Whether the first axis is the fastest in the file.
+    pub is_fortran: bool,
     /// Bytes before the first element.
     pub start: u64,
 }
@@ -251,6 +258,16 @@ impl Header {
             "u8" | "i8" | "f8" => Ok(8),
             _ => Err(unsupported(&self.descr)),
         }
+    }
+
+    /// The bytes of elements that are in Fortran order, in that of C.
+    pub fn in_order(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let size = self.size()?;
+        let reversed: Shape = self.shape.iter().rev().copied().collect();
+        let mut steps = strides(&reversed);
+        steps.reverse();
+        let elements = strided_indices(self.shape.clone(), steps);
+        Ok(elements.flat_map(|i| &bytes[i * size..(i + 1) * size]).copied().collect())
     }
 
     /// Bytes of all elements.
@@ -312,11 +329,8 @@ impl<'a> Literal<'a> {
             }
         }
         match (descr, fortran_order, shape) {
-            (Some(_), Some(true), Some(_)) => {
-                bail!(Unsupported, "Fortran order; save it with numpy.ascontiguousarray")
-            }
-            (Some(descr), Some(_), Some(shape)) if self.0.trim().is_empty() => {
-                Ok(Header { descr, shape, start })
+            (Some(descr), Some(is_fortran), Some(shape)) if self.0.trim().is_empty() => {
+                Ok(Header { descr, shape, is_fortran, start })
             }
             _ => bail!(Invalid, "malformed header: not descr, fortran_order and shape alone"),
         }

@@ -34,7 +34,7 @@ impl Rows {
     pub fn new(mut reader: impl Read, place: Option<(Shared, u64)>) -> Result<Self> {
         let header = read_header(&mut reader)?;
         let len = header.bytes()?;
-        let source = match place {
+        let source = match place.filter(|_| !header.is_fortran) {
             Some((file, start)) => {
                 let got = io::copy(&mut reader.by_ref().take(len as u64), &mut io::sink())?;
                 if got != len as u64 {
@@ -42,7 +42,10 @@ impl Rows {
                 }
                 Source::File(file, start + header.start)
             }
-            None => Source::Memory(read_exactly(&mut reader, len, false, "elements")?),
+            None => {
+                let bytes = read_exactly(&mut reader, len, false, "elements")?;
+                Source::Memory(if header.is_fortran { header.in_order(&bytes)? } else { bytes })
+            }
         };
         check_end(&mut reader, &header.shape)?;
         Ok(Self { header, source })

@@ -99,6 +99,39 @@ fn a_model_with_the_channels_last_moves_no_data() {
     }
 }
 
+/// A line of an image becomes an image of one line and back, with the channels last or first: in memory nothing moves.
+#[test]
+fn a_sequence_that_becomes_an_image_moves_no_data() {
+    for (last, line) in [(false, 2), (true, 2), (false, 3), (true, 3)] {
+        let swap = || Op::Transpose(Transpose { perm: vec![0, 2, 1] });
+        let image =
+            |c: usize, w: usize| if line == 2 { vec![1, c, 1, w] } else { vec![1, c, w, 1] };
+        let kernel = if line == 2 { [1, 3] } else { [3, 1] };
+        let x = if last { [1, 9, 4] } else { [1, 4, 9] };
+        let (graph, inputs) = quantized(&x, |net, x| {
+            let x = if last { net.node(swap(), &[x]) } else { x };
+            let x = net.node(Op::Reshape(Reshape { shape: image(4, 9) }), &[x]);
+            let weight = net.random(&[5, 4, kernel[0], kernel[1]]);
+            let conv = Op::Conv(Conv { window: Window::new(kernel), group: 1 });
+            let y = net.node(conv, &[x, weight]);
+            let y = net.node(Op::Reshape(Reshape { shape: vec![1, 5, 7] }), &[y]);
+            vec![if last { net.node(swap(), &[y]) } else { y }]
+        });
+        let int = lower(&graph).unwrap();
+        let moves: Vec<_> = int.nodes.iter().filter(|n| !matches!(n.op, IntOp::Conv(_))).collect();
+        assert_eq!(moves.len(), if last { 4 } else { 2 });
+        let is_copy = |n: &IntNode| matches!(&n.op, IntOp::Transpose(op) | IntOp::Reshape(op) if op.is_copy());
+        assert!(moves.into_iter().all(is_copy), "{:?}", names(&int));
+        let (real, result) =
+            (run_float(&graph, &inputs).0, IntExecutor::new(&int).run(&inputs).unwrap());
+        assert_eq!(real[0].shape(), result[0].shape());
+        let largest = real[0].data().iter().fold(0f32, |max, x| max.max(x.abs()));
+        for (a, b) in real[0].data().iter().zip(result[0].data()) {
+            assert!((a - b).abs() < 0.04 * largest, "{b} for {a}");
+        }
+    }
+}
+
 #[test]
 fn an_argument_in_the_other_layout_is_moved_once() {
     let (graph, _) = quantized(&[1, 3, 4, 4], |net, x| {

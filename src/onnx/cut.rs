@@ -24,7 +24,10 @@ pub(super) fn cut(
     let known = declarations(graph);
     let activations = activations(graph);
     let mut outputs = Vec::new();
-    for name in &options.outputs {
+    for (at, name) in options.outputs.iter().enumerate() {
+        if options.outputs[..at].contains(name) {
+            bail!(Invalid, "the output \"{name}\" is named twice");
+        }
         if !activations.contains(name.as_str()) {
             bail!(Invalid, "the model has no value \"{name}\" to be its output");
         }

@@ -33,6 +33,8 @@ struct Steps<'i, 'a> {
     /// What the steps are called, but for their number.
     name: &'i str,
     count: usize,
+    /// Integers or codes that are moved.
+    moved: Option<Known>,
 }
 
 /// Makes the result of a node, whose first argument is given.
@@ -154,16 +156,24 @@ impl<'a> Importer<'a> {
             return Ok(true);
         }
         // Each step has the name in its own: of a long one a part will do.
-        let mut steps = Steps { importer: self, proto, node, name: part(name), count: 0 };
-        let integers = steps.integers_at(0);
-        let x = match integers.filter(|_| MOVES.contains(&&*proto.op_type)) {
-            Some((v, _)) => Ok(Some(v)),
+        let moved = self.moved(proto);
+        let first = self.graph.nodes.len();
+        let mut steps = Steps { importer: self, proto, node, name: part(name), count: 0, moved };
+        let x = match steps.moved {
+            Some(Known::Index(v, _) | Known::Codes(v, _)) => Ok(Some(v)),
             // The first argument of the other is its condition.
-            None => steps.value((proto.op_type == "Where") as usize),
+            _ => steps.value((proto.op_type == "Where") as usize),
         };
         let Ok(Some(x)) = x else { return Ok(false) };
         match proto.op_type.as_str() {
-            "Split" => return split(&mut steps, x).map(|()| true),
+            "Split" => {
+                let are_codes = steps.are_codes();
+                split(&mut steps, x)?;
+                if are_codes {
+                    self.keep_codes(first, x);
+                }
+                return Ok(true);
+            }
             "GRU" | "LSTM" | "RNN" => return recurrent::recurrent(&mut steps, x).map(|()| true),
             _ => {}
         }
@@ -175,6 +185,10 @@ impl<'a> Importer<'a> {
             true => steps.reshape(x, steps.shape(x).to_vec())?,
             false => result,
         };
+        let (known, are_codes) = (steps.known(result), steps.are_codes());
+        if are_codes {
+            self.keep_codes(first, x);
+        }
         let output = &proto.output[0];
         // The last step is the node itself; a constant has none.
         match self.graph.nodes.last_mut().filter(|node| node.output == result) {
@@ -185,9 +199,28 @@ impl<'a> Importer<'a> {
             None if self.outputs.contains(output.as_str()) => self.name_output(result, output)?,
             None => {}
         }
-        let known = integers.map_or(Known::Value(result), |(_, of)| Known::Index(result, of));
         self.define(output, known)?;
         Ok(true)
+    }
+
+    /// The first argument of a node that moves numbers of whatever type, if it is made of integers or of codes.
+    fn moved(&self, proto: &NodeProto) -> Option<Known> {
+        let known = self.known.get(proto.input.first()?)?;
+        let moves = MOVES.contains(&&*proto.op_type);
+        let is_moved = match *known {
+            Known::Index(..) => true,
+            Known::Codes(v, _) => self.graph.values[v].constant.is_none(),
+            _ => false,
+        };
+        (moves && is_moved).then(|| known.clone())
+    }
+
+    /// The results of the nodes from `first` on are read as the codes of `x`.
+    pub(super) fn keep_codes(&mut self, first: usize, x: ValueId) {
+        let Some(quant) = self.graph.values[x].quant.clone() else { return };
+        for node in &self.graph.nodes[first..] {
+            self.graph.values[node.output].quant.get_or_insert_with(|| quant.clone());
+        }
     }
 }
 
@@ -201,6 +234,8 @@ fn is_whole(node: &OnnxNode) -> bool {
         "Gemm" => {
             !is_constant(0)
                 && is_constant(1)
+                && is_constant(2)
+                && input(2).is_none_or(|bias| bias.shape().iter().rev().skip(1).all(|&d| d == 1))
                 && node.attributes.get("transA") != Some(&Attribute::Int(1))
         }
         "MatMul" => {
@@ -220,6 +255,19 @@ impl Steps<'_, '_> {
             Known::Index(v, data_type) => Some((v, data_type)),
             _ => None,
         }
+    }
+
+    /// What `v` is known as: what it is made of, if that is moved.
+    fn known(&self, v: ValueId) -> Known {
+        match self.moved {
+            Some(Known::Index(_, data_type)) => Known::Index(v, data_type),
+            Some(Known::Codes(_, data_type)) => Known::Codes(v, data_type),
+            _ => Known::Value(v),
+        }
+    }
+
+    fn are_codes(&self) -> bool {
+        matches!(self.moved, Some(Known::Codes(..)))
     }
 
     /// Argument `index`, if it is there; it must be real.
@@ -316,7 +364,7 @@ impl Steps<'_, '_> {
 }
 
 fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
-    let (shape, integers) = (steps.shape(x).to_vec(), steps.integers_at(0));
+    let shape = steps.shape(x).to_vec();
     let (axis, sizes) = split_sizes(steps.node, steps.proto.output.len())?;
     let mut start = 0;
     for (size, output) in sizes.into_iter().zip(&steps.proto.output) {
@@ -327,7 +375,7 @@ fn split(steps: &mut Steps, x: ValueId) -> Result<()> {
             continue;
         }
         let v = steps.importer.emit(output, part, vec![x], output)?;
-        let known = integers.map_or(Known::Value(v), |(_, of)| Known::Index(v, of));
+        let known = steps.known(v);
         steps.importer.define(output, known)?;
     }
     Ok(())

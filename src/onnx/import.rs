@@ -653,10 +653,11 @@ impl<'a> Importer<'a> {
         output: &str,
         node: &mut OnnxNode,
     ) -> Result<()> {
-        let op = match Op::import(node) {
+        let mut op = match Op::import(node) {
             Some(op) => op?,
             None => bail!(Unsupported, "operator type \"{}\"", proto.op_type),
         };
+        let keeps_codes = op.keeps_codes() || self.takes_codes(proto, &mut op);
         while node.inputs.last().is_some_and(Option::is_none) {
             node.inputs.pop();
         }
@@ -687,11 +688,11 @@ impl<'a> Importer<'a> {
                 Some(&Known::Value(v)) => inputs.push(v),
                 // The order of codes is that of the real values.
                 Some(&Known::Codes(v, _)) if is_index => inputs.push(v),
-                Some(&Known::Codes(v, data_type)) if op.keeps_codes() => {
+                Some(&Known::Codes(v, data_type)) if keeps_codes => {
                     codes = Some(data_type);
                     inputs.push(v);
                 }
-                Some(&Known::Index(v, data_type)) if is_index || op.keeps_codes() => {
+                Some(&Known::Index(v, data_type)) if is_index || keeps_codes => {
                     integers.get_or_insert(data_type);
                     inputs.push(v);
                 }

@@ -3,12 +3,15 @@
 
 use super::importer::{Importer, Known, take_type};
 use super::proto::{NodeProto, data_type as dt};
+use super::tensors::half;
 use crate::codes::CodeTensor;
 use crate::error::{Result, bail};
 use crate::graph::{Constant, Value, ValueId};
 use crate::ops::linear::Linear;
+use crate::ops::pad::{Mode, Pad};
 use crate::ops::reshape::Reshape;
-use crate::ops::{Attribute, Input, OnnxNode, Op};
+use crate::ops::transpose::Transpose;
+use crate::ops::{Attribute, Input, OnnxNode, Op, channels_first, channels_last};
 use crate::quant::{Granularity, QuantParams, Width};
 use crate::tensor::{Tensor, checked_len};
 
@@ -268,6 +271,27 @@ impl Importer<'_> {
         Ok(Written { params, offsets, data_type, width: file_width })
     }
 
+    /// Whether an operator that reads numbers does the same with these codes: a Concat of those that are read alike, and a
+    /// Pad, whose constant is a code, too.
+    pub(super) fn takes_codes(&self, proto: &NodeProto, op: &mut Op) -> bool {
+        let codes = |name: &String| match self.known.get(name) {
+            Some(&Known::Codes(v, data_type)) => Some((&self.graph.values[v].quant, data_type)),
+            _ => None,
+        };
+        let Some((Some(quant), data_type)) = proto.input.first().and_then(codes) else {
+            return false;
+        };
+        match op {
+            Op::Concat(_) => proto.input.iter().all(|name| codes(name) == codes(&proto.input[0])),
+            Op::Pad(Pad { mode: Mode::Constant(fill), .. }) => {
+                let zero = quant.zero_point as i64 + half(data_type);
+                *fill = (*fill - zero as f32) * quant.scale[0];
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Operators on codes: each is the real operator between its parameters. `false` for others.
     pub(super) fn on_codes(
         &mut self,
@@ -276,7 +300,7 @@ impl Importer<'_> {
         node: &mut OnnxNode,
     ) -> Result<bool> {
         let op_type = match (proto.domain.as_str(), proto.op_type.as_str()) {
-            ("" | "ai.onnx", "QLinearConv") => "Conv",
+            ("" | "ai.onnx" | "com.microsoft", "QLinearConv") => "Conv",
             ("" | "ai.onnx", "QLinearMatMul") => "MatMul",
             ("com.microsoft", "QGemm") => "Gemm",
             ("com.microsoft", "QLinearAdd") => "Add",
@@ -317,8 +341,10 @@ impl Importer<'_> {
                 &format!("{name}.{codes}"),
             )?);
         }
-        if node.take_flag("channels_last")? {
-            bail!(Unsupported, "attribute \"channels_last\"");
+        let are_last = node.take_flag("channels_last")?;
+        let output = &proto.output[0];
+        if are_last {
+            inputs[0] = self.turned(inputs[0], channels_first, &format!("{output}.first"))?;
         }
         let values = inputs.iter().map(|&v| &self.graph.values[v]);
         let inputs_seen = values.map(|value| {
@@ -347,13 +373,30 @@ impl Importer<'_> {
         if let (Op::Linear(op), &[_, weight, bias]) = (&op, &inputs[..]) {
             inputs[2] = self.bias_row(op, weight, bias)?;
         }
-        let output = &proto.output[0];
-        let v = self.emit(name, op, inputs, output)?;
+        let inside =
+            if are_last { self.names.fresh(format!("{output}.last")) } else { output.clone() };
+        let mut v = self.emit(name, op, inputs, &inside)?;
         let Some(scale) = text(result) else { return missing().map(|_| true) };
         let written = self.params(scale, text(result + 1), 0, None, v)?;
         self.graph.values[v].quant = Some(written.params);
+        if are_last {
+            v = self.turned(v, channels_last, output)?;
+        }
         self.define(output, Known::Codes(v, written.data_type))?;
         Ok(true)
+    }
+
+    /// The codes of `v` with its axes in the order of `perm`, called `name` or the like of it.
+    fn turned(&mut self, v: ValueId, perm: fn(usize) -> Vec<usize>, name: &str) -> Result<ValueId> {
+        let rank = self.graph.values[v].shape.len();
+        if rank < 3 {
+            bail!(Shape, "channels last of shape {:?}", self.graph.values[v].shape);
+        }
+        let (name, first) = (self.names.fresh(name.into()), self.graph.nodes.len());
+        let turned = Op::Transpose(Transpose { perm: perm(rank) });
+        let turned = self.emit(&name, turned, vec![v], &name)?;
+        self.keep_codes(first, v);
+        Ok(turned)
     }
 
     /// The constant `v`, whose numbers are codes, times `factor`.

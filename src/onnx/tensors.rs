@@ -33,7 +33,7 @@ impl From<Numbers> for Input {
 }
 
 /// What is subtracted from unsigned integers of 4, 8 or 16 bits to make them signed, as codes are.
-fn half(data_type: i32) -> i64 {
+pub(super) fn half(data_type: i32) -> i64 {
     match data_type {
         dt::UINT4 => 1 << 3,
         dt::UINT8 => 1 << 7,

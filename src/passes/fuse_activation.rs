@@ -5,7 +5,8 @@ use crate::graph::{Graph, Index};
 use crate::ops::clip::Clip;
 use crate::ops::{Op, OutputParams};
 
-/// `Clip(f(x))` → `f(x)` with a clamp, where nothing else uses `f(x)` and it has no codes of its own.
+/// `Clip(f(x))` → `f(x)` with a clamp, where nothing else uses `f(x)` and it has no codes of its own; also if it is moved
+/// in between, by a Transpose or a Reshape.
 ///
 /// Exact in integers too: rounding is monotonic, so clamping before or after it is the same.
 pub fn fuse_activation(graph: &mut Graph) {
@@ -15,8 +16,11 @@ pub fn fuse_activation(graph: &mut Graph) {
 fn fuse(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usize> {
     let node = &graph.nodes[node];
     let Op::Clip(clip) = node.op else { return None };
-    let x = node.inputs[0];
-    let producer = index.sole_producer(graph, x)?;
+    let last = index.sole_producer(graph, node.inputs[0])?;
+    let mut producer = last;
+    while matches!(graph.nodes[producer].op, Op::Transpose(_) | Op::Reshape(_)) {
+        producer = index.sole_producer(graph, graph.nodes[producer].inputs[0])?;
+    }
     let before = &graph.nodes[producer];
     let moves_codes = before.op.output_params() != OutputParams::Calibrated;
     if moves_codes {
@@ -25,7 +29,7 @@ fn fuse(graph: &mut Graph, index: &mut Index, node: usize) -> Option<usize> {
     let clamp = intersection(before.clamp, clip)?;
     let clamp = intersection(clamp, node.clamp)?;
     graph.nodes[producer].clamp = clamp;
-    Some(producer)
+    Some(last)
 }
 
 /// `b` after `a` as one clamp, if their intervals meet.

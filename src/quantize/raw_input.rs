@@ -1,6 +1,6 @@
 //! A network that is given bytes, in place of what preprocessing makes of them.
 
-use crate::data::{Layout, Preprocess};
+use crate::data::Preprocess;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, Parts, Value, ValueId};
 use crate::ops::Op;
@@ -26,10 +26,10 @@ pub fn raw_input(graph: &mut Graph, preprocess: &Preprocess) -> Result<()> {
         );
     };
     let shape = graph.values[input].shape.clone();
-    let Preprocess { scale, mean, std, layout, .. } = preprocess;
+    let Preprocess { scale, mean, std, .. } = preprocess;
     let channels = mean.len().max(std.len());
-    // Data with their channels last may have been moved to where the network has them.
-    let is_last = *layout == Layout::Nhwc && shape.get(1) != Some(&channels);
+    // Data take the layout of the network.
+    let is_last = shape.get(1) != Some(&channels);
     let axis = if is_last { shape.len().saturating_sub(1) } else { 1 };
     if channels > 1 && shape.get(axis) != Some(&channels) {
         let name = &graph.values[input].name;
@@ -76,7 +76,7 @@ pub fn raw_input(graph: &mut Graph, preprocess: &Preprocess) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Preprocess;
+    use crate::data::{Layout, Preprocess};
     use crate::ops::Window;
     use crate::ops::conv::Conv;
     use crate::testing::{Net, Rng, random_inputs, refused, run_float};
@@ -95,8 +95,12 @@ mod tests {
             {
                 let preprocess =
                     Preprocess { scale: 1.0 / 255.0, mean, std, layout, ..Preprocess::default() };
-                let mut raw = float.clone();
+                let [mut other, mut raw] = [float.clone(), float.clone()];
                 raw_input(&mut raw, &preprocess).unwrap();
+                // Images have no layout of their own.
+                raw_input(&mut other, &Preprocess { layout: Layout::Nchw, ..preprocess.clone() })
+                    .unwrap();
+                assert_eq!(other, raw);
                 crate::quantize::prepare(&mut raw).unwrap();
                 let bytes = random_inputs(&raw, &mut Rng(5), 1.0);
                 let real = preprocess.apply(bytes[0].clone()).unwrap();

@@ -83,6 +83,25 @@ fn round_trips() {
     assert_eq!(read_npy(&write_npy(&x)[..]).unwrap().integers().unwrap(), x.into_data());
 }
 
+/// The first axis is the fastest: of `[2, 3]`, what lies as 1 4 2 5 3 6 are the rows 1 2 3 and 4 5 6.
+#[test]
+fn the_order_of_fortran_is_read() {
+    for (descr, bytes) in
+        [("|u1", vec![1, 4, 2, 5, 3, 6]), (">u2", vec![0, 1, 0, 4, 0, 2, 0, 5, 0, 3, 0, 6])]
+    {
+        let fortran = file(&header(descr, "(2, 3)").replace("False", "True"), &bytes);
+        let rows = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let array = read_npy(&fortran[..]).unwrap().to_f32();
+        assert_eq!((array.shape(), array.data()), (&[2, 3][..], &rows[..]));
+        let all = crate::data::rows::Rows::new(&fortran[..], None).unwrap();
+        for (i, row) in rows.chunks(3).enumerate() {
+            assert_eq!(all.get(i).unwrap().to_f32().data(), row);
+        }
+        assert!(read_npy(&fortran[..fortran.len() - 1]).is_err());
+        assert!(read_npy(&[&fortran[..], &[0]].concat()[..]).is_err());
+    }
+}
+
 #[test]
 fn refusals_tell_why() {
     assert_eq!(error(b"\x89PNG\r\n\x1a\n"), "not a .npy file");
@@ -91,8 +110,6 @@ fn refusals_tell_why() {
         error(&file(&header("<c8", "(1,)"), &[0; 8])),
         "unsupported: dtype \"<c8\"; accepted are bool, int8 to int64, uint8 to uint64, float16, float32, float64"
     );
-    let fortran = header("|u1", "(1,)").replace("False", "True");
-    assert!(error(&file(&fortran, &[0])).starts_with("unsupported: Fortran order"));
     let structured = header("|u1", "(1,)").replace("'|u1'", "[('a', '<f4')]");
     assert_eq!(error(&file(&structured, &[0; 4])), "unsupported: structured dtypes");
 }

@@ -38,6 +38,7 @@ fn what_lies_outside_is_not_read() {
         (&["c"], &["z"], "the model has no value \"z\" to be its input"),
         (&["c"], &["b"], "the shape of \"b\" is not known: give it with --input-shape"),
         (&["b"], &["a", "x"], "no output depends on \"x\""),
+        (&["c", "c"], &[], "the output \"c\" is named twice"),
         (&["c"], &[], "Unheard"),
     ] {
         let message = cut(&model, outputs, from).unwrap_err().to_string();

@@ -533,3 +533,22 @@ fn einsum_sums_over_labels_that_are_left_out() {
     let expected = (0..6).map(|at| sum(at / 2, at % 2)).collect();
     close(&y[0], &Tensor::new([3, 2], expected).unwrap());
 }
+
+/// `y = x · w / 2 − 3 · x`, and with a number for each place.
+#[test]
+fn what_a_gemm_adds_may_be_computed_or_a_matrix() {
+    let w: Vec<f32> = (0..16).map(|i| (i * 5 % 7) as f32 - 3.0).collect();
+    let c: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    for added in ["x", "c"] {
+        let attributes = vec![float("alpha", 0.5), float("beta", -3.0)];
+        let gemm = NodeProto { attribute: attributes, ..node("Gemm", &["x", "w", added], "y") };
+        let constants = vec![real("w", &[4, 4], &w), real("c", &[3, 4], &c)];
+        let (x, y) = run(&of(&[3, 4], gemm, constants, 13));
+        for (i, &y) in y[0].data().iter().enumerate() {
+            let (row, column) = (i / 4, i % 4);
+            let sum: f32 = (0..4).map(|k| x.data()[row * 4 + k] * w[k * 4 + column]).sum();
+            let more = if added == "x" { x.data()[i] } else { c[i] };
+            assert!((y - (0.5 * sum - 3.0 * more)).abs() < 1e-4, "{added} {i}: {y}");
+        }
+    }
+}

@@ -63,7 +63,12 @@ fn padding_of_codes_and_aliases_of_real_values() {
         vec![real("s", &[], &[0.5]), int8("z", &[], &[3])],
     );
     padded.opset_import = vec![opset("", 10)];
-    refused(&padded, "(Pad): unsupported: input \"xq\" is made of codes");
+    // The constant is 0, a code as those beside it, and so not the number 0.
+    let fill = read(&padded).unwrap().nodes.iter().find_map(|node| match &node.op {
+        crate::ops::Op::Pad(pad) => Some(pad.mode),
+        _ => None,
+    });
+    assert_eq!(fill, Some(crate::ops::pad::Mode::Constant(-1.5)));
     // `a` is read as it is, and quantized under another name: two values.
     let nodes = vec![
         node("Relu", &["x"], "a"),
@@ -180,4 +185,84 @@ fn a_bias_between_real_values_stays_real() {
     crate::testing::quantize::prepare(&mut graph).unwrap();
     let error = lower(&graph).unwrap_err().to_string();
     assert!(error.contains("is not quantized"), "{error}");
+}
+
+/// The result of a network of integers on numbers that differ.
+fn computed(model: &ModelProto) -> Vec<f32> {
+    let mut graph = read(model).unwrap();
+    crate::testing::quantize::prepare(&mut graph).unwrap();
+    let x = (0..32).map(|i| (i * 11 % 32) as f32 / 4.0 - 4.0).collect();
+    let x = crate::tensor::Tensor::new([1, 2, 4, 4], x).unwrap();
+    let integers = crate::testing::exec::int::IntExecutor::new(lower(&graph).unwrap());
+    integers.run(&[x]).unwrap().swap_remove(0).into_data()
+}
+
+/// As ONNX Runtime writes networks in its form of operators on codes: what moves numbers moves codes.
+#[test]
+fn operators_that_move_codes_need_no_numbers() {
+    let int64 = |name: &str, data: &[i64]| {
+        let raw = data.iter().flat_map(|i| i.to_le_bytes()).collect();
+        tensor(name, dt::INT64, &[data.len() as i64], raw)
+    };
+    let real_pad = |fill: f32| real("fill", &[], &[fill]);
+    let code_pad = |fill: u8| tensor("fill", dt::UINT8, &[], vec![fill]);
+    for (mut moved, list, fill) in [
+        (node("Split", &["c"], "r").with(int("axis", 1)), vec![], None),
+        (node("Unsqueeze", &["c", "list"], "r"), vec![0], None),
+        (node("Expand", &["c", "list"], "r"), vec![3, 2, 4, 4], None),
+        (node("Tile", &["c", "list"], "r"), vec![1, 1, 2, 1], None),
+        (node("Gather", &["c", "list"], "r").with(int("axis", 2)), vec![3, 1, 1], None),
+        (node("SpaceToDepth", &["c"], "r").with(int("blocksize", 2)), vec![], None),
+        (node("Concat", &["c", "c"], "r").with(int("axis", 3)), vec![], None),
+        (node("Pad", &["c", "list", "fill"], "r"), vec![0, 0, 1, 0, 0, 0, 0, 2], Some((7, -1.5))),
+    ] {
+        if moved.op_type == "Split" {
+            moved.output.insert(0, "unused".into());
+        }
+        let scales = || {
+            let [s, z] = [real("s", &[], &[0.0625]), tensor("z", dt::UINT8, &[], vec![31])];
+            vec![s, z, int64("list", &list)]
+        };
+        let file = |nodes, fill: Option<TensorProto>| {
+            let mut model = model(nodes, scales().into_iter().chain(fill).collect());
+            graph(&mut model).initializer.retain(|it| !it.dims.contains(&0));
+            model
+        };
+        let on_codes = vec![q("x", "s", "z", "c"), moved.clone(), dq("r", "s", "z", "y")];
+        let on_codes = file(on_codes, fill.map(|(code, _)| code_pad(code)));
+        let real = vec![
+            q("x", "s", "z", "xq"),
+            dq("xq", "s", "z", "c"),
+            moved,
+            q("r", "s", "z", "yq"),
+            dq("yq", "s", "z", "y"),
+        ];
+        let real = file(real, fill.map(|(_, number)| real_pad(number)));
+        assert_eq!(computed(&on_codes), computed(&real));
+    }
+}
+
+#[test]
+fn channels_may_be_last_for_operators_on_codes() {
+    let scales = || {
+        let weight = int8("w", &[3, 2, 1, 1], &[1, -2, 3, 4, -5, 6]);
+        vec![real("s", &[], &[0.0625]), int8("z", &[], &[3]), weight]
+    };
+    let turn = |x: &str, y: &str, perm: &[i64]| node("Transpose", &[x], y).with(ints("perm", perm));
+    let convolution = node("QLinearConv", &["c", "s", "z", "w", "s", "z", "s", "z"], "r");
+    let pool = node("QLinearGlobalAveragePool", &["c", "s", "z", "s", "z"], "r");
+    for mut operator in [convolution, pool] {
+        operator.domain = "com.microsoft".into();
+        let first = vec![q("x", "s", "z", "c"), operator.clone(), dq("r", "s", "z", "y")];
+        operator.input[0] = "cl".into();
+        operator.output[0] = "rl".into();
+        let last = vec![
+            q("x", "s", "z", "c"),
+            turn("c", "cl", &[0, 2, 3, 1]),
+            operator.with(int("channels_last", 1)),
+            turn("rl", "r", &[0, 3, 1, 2]),
+            dq("r", "s", "z", "y"),
+        ];
+        assert_eq!(computed(&model(last, scales())), computed(&model(first, scales())));
+    }
 }

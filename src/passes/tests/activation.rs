@@ -17,6 +17,26 @@ fn activations_are_fused() {
     assert_eq!(clamps(&graph), [Clip { lo: 0.0, hi: 6.0 }, Clip { lo: 0.5, hi: 2.0 }]);
 }
 
+/// Through what only moves the result, unless something else sees it there.
+#[test]
+fn activations_are_fused_across_moves() {
+    let moved = |seen: bool| {
+        net(IMAGE, |net, x| {
+            let y = net.node(ADD, &[x, x]);
+            let y = net.node(Op::Transpose(Transpose { perm: vec![0, 2, 3, 1] }), &[y]);
+            let len = IMAGE.iter().product();
+            let z = net.node(Op::Reshape(Reshape { shape: vec![1, len] }), &[y]);
+            let relu = net.node(RELU, &[z]);
+            if seen { vec![relu, y] } else { vec![relu] }
+        })
+    };
+    let mut graph = moved(false);
+    assert_eq!(names_after(fuse_activation, &mut graph), "Add Transpose Reshape");
+    assert_eq!(clamps(&graph)[0], Clip { lo: 0.0, hi: f32::INFINITY });
+    let mut graph = moved(true);
+    assert_eq!(names_after(fuse_activation, &mut graph), "Add Transpose Reshape Clip");
+}
+
 /// Not into what moves codes or has its own, nor where the value is used twice or quantized, nor two
 /// clamps that do not meet.
 #[test]
