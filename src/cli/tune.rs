@@ -10,7 +10,9 @@ use naive_ptq::emit::Target;
 use naive_ptq::graph::Graph;
 use naive_ptq::quant::Width;
 use naive_ptq::quantize::{Part, Quantizer, Settings};
-use naive_ptq::tune::{Cost, Event, Goal, Limits, Options, TuneStep, Tuned, UnitKind, tune};
+use naive_ptq::tune::{
+    Cost, Event, Goal, Limits, Options, TuneStep, Tuned, UnitKind, WidthChange, tune,
+};
 use serde_json::json;
 
 use crate::args::{self, DATA_HELP};
@@ -226,22 +228,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn say_steps(tuned: &Tuned) -> anyhow::Result<()> {
-    let mut table = Table::new(&["step", "change", "SQNR dB", "RAM", "constants", "MACs"]);
-    let row = |number: usize, change: String, db: f64, cost: Cost| {
-        let numbers = [cost.ram_bytes as u64, cost.constant_bytes as u64, cost.macs];
-        let numbers = numbers.map(|x| x.to_string());
-        [number.to_string(), change, format!("{db:.2}")].into_iter().chain(numbers)
-    };
+    let titles = ["step", "bits", "of", "SQNR dB", "RAM", "constants", "MACs"];
+    let mut table = Table::new(&titles);
     for (number, TuneStep { changes, sqnr_db, cost, .. }) in tuned.steps.iter().enumerate() {
-        let one = |change: &naive_ptq::tune::WidthChange| {
+        let one = |change: &WidthChange| {
             let of = if change.kind == UnitKind::Weights { "weights of " } else { "" };
-            format!("{of}{} {} to {}", change.name, change.from, change.to)
+            [format!("{} to {}", change.from, change.to), format!("{of}{}", change.name)]
         };
-        let change = match &changes[..] {
-            [] => "as asked for".into(),
-            changes => changes.iter().map(one).collect::<Vec<_>>().join(", "),
-        };
-        table.row(row(number, change, *sqnr_db, *cost));
+        let mut changes = changes.iter().map(one);
+        let first = changes.next().unwrap_or_else(|| ["".into(), "as asked for".into()]);
+        let Cost { ram_bytes, constant_bytes, macs } = cost;
+        let numbers = [format!("{sqnr_db:.2}"), ram_bytes.to_string(), constant_bytes.to_string()];
+        table.row(
+            [number.to_string()].into_iter().chain(first).chain(numbers).chain([macs.to_string()]),
+        );
+        changes.for_each(|change| table.row([String::new()].into_iter().chain(change)));
     }
     say!("{table}");
     let Tuned { sqnr_db, cost, samples, .. } = tuned;
