@@ -58,11 +58,23 @@ fn picked(steps: &mut Steps, x: ValueId, axis: usize, positions: Vec<usize>) -> 
 }
 
 fn embedding(steps: &mut Steps, table: ValueId, indices: ValueId) -> Result<ValueId> {
-    let axis = OnnxNode::axis(steps.node.take_int("axis")?.unwrap_or(0), steps.shape(table).len())?;
-    if axis != 0 || steps.importer.graph.values[table].constant.is_none() {
-        bail!(Unsupported, "indices that are computed or given: only of rows of a constant");
+    let rank = steps.shape(table).len();
+    let axis = OnnxNode::axis(steps.node.take_int("axis")?.unwrap_or(0), rank)?;
+    if axis >= rank || steps.importer.graph.values[table].constant.is_none() {
+        bail!(Unsupported, "indices that are computed or given: only into a constant");
     }
-    let y = steps.step(Op::Embedding(Embedding), &[indices, table])?;
+    let (turn, places) = (axis != 0, steps.shape(indices).len());
+    let rows = [axis].into_iter().chain((0..rank).filter(|&a| a != axis)).collect();
+    let table = match turn {
+        true => steps.step(Op::Transpose(Transpose { perm: rows }), &[table])?,
+        false => table,
+    };
+    let mut y = steps.step(Op::Embedding(Embedding), &[indices, table])?;
+    if turn {
+        let others = places + axis..places + rank - 1;
+        let perm = (places..places + axis).chain(0..places).chain(others).collect();
+        y = steps.step(Op::Transpose(Transpose { perm }), &[y])?;
+    }
     // What is not in the table is refused where it comes from.
     let rows = steps.shape(table)[0];
     let graph = &mut steps.importer.graph;

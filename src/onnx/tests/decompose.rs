@@ -552,3 +552,34 @@ fn what_a_gemm_adds_may_be_computed_or_a_matrix() {
         }
     }
 }
+
+/// Indices that are given, of a table of `[3, 4, 2]` along each axis, also counted from behind.
+#[test]
+fn parts_of_a_table_along_any_axis() {
+    let sizes = [3, 4, 2];
+    let table: Vec<f32> = (0..24).map(|i| i as f32).collect();
+    let indices = [1, 0, 1, 1];
+    for axis in [0, 1, 2, -1] {
+        let gather = node("Gather", &["e", "x"], "y").with(int("axis", axis));
+        let mut model = of(&[2, 2], gather, vec![real("e", &[3, 4, 2], &table)], 13);
+        let input = graph(&mut model).input[0].r#type.as_mut().unwrap();
+        input.tensor_type.as_mut().unwrap().elem_type = dt::INT64;
+        let network = read(&model).unwrap();
+        let x = Tensor::new([2, 2], indices.map(|i| i as f32).to_vec()).unwrap();
+        let executor = crate::testing::exec::float::FloatExecutor::new(&network);
+        let y = executor.run(&[x], |_, _| Ok(())).unwrap().swap_remove(0);
+        let axis = axis.rem_euclid(3) as usize;
+        let shape = [&sizes[..axis], &[2, 2], &sizes[axis + 1..]].concat();
+        assert_eq!(y.shape(), shape);
+        let expected = tabulate(&shape, |p| {
+            let index = indices[2 * p[axis] + p[axis + 1]];
+            let place = [&p[..axis], &[index], &p[axis + 2..]].concat();
+            table[(place[0] * 4 + place[1]) * 2 + place[2]]
+        });
+        assert_eq!(y, expected);
+        let again = import(&export(&network), None).unwrap();
+        let x = Tensor::new([2, 2], indices.map(|i| i as f32).to_vec()).unwrap();
+        let executor = crate::testing::exec::float::FloatExecutor::new(&again);
+        assert_eq!(executor.run(&[x], |_, _| Ok(())).unwrap()[0], expected);
+    }
+}
