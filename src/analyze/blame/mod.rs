@@ -2,6 +2,7 @@
 //! turn, and what is left of the error is measured.
 
 mod causes;
+mod factors;
 mod facts;
 mod preprocessing;
 mod simulation;
@@ -256,6 +257,7 @@ pub fn blame(
     if !quantized.has_codes() || float.has_codes() {
         bail!(Invalid, "a quantized network is needed, and the float network that it was made of");
     }
+    let float = &*factors::rescaled(float, quantized);
     let integer = lower(quantized)?;
     let names = |graph: &Graph| {
         graph.outputs.iter().map(|&v| graph.values[v].name.clone()).collect::<Vec<_>>()

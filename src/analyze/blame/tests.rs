@@ -110,6 +110,34 @@ fn nothing_is_named_on_a_healthy_network() {
     }
 }
 
+/// What equalization leaves: channels that are another power of two times as large, and weights behind them as much smaller.
+#[test]
+fn factors_of_channels_are_no_loss() {
+    let factor = |c: usize| [0.5, 2.0, 1.0, 0.25, 4.0][c % 5];
+    let Planted { graph, .. } = network(|_, _, _| ());
+    let equalized = network(|layer, w, b| match layer {
+        0 => (0..CHANNELS).for_each(|c| {
+            w[3 * c..3 * c + 3].iter_mut().for_each(|w| *w *= factor(c));
+            b[c] *= factor(c);
+        }),
+        1 => w.chunks_mut(CHANNELS).for_each(|row| {
+            row.iter_mut().enumerate().for_each(|(c, w)| *w /= factor(c));
+        }),
+        _ => {}
+    });
+    let samples = samples(1.0);
+    let [a, b] = [&graph, &equalized.graph].map(|graph| run_float(graph, &samples.0[..1]).0);
+    assert_eq!(a, b);
+    for scheme in SCHEMES.into_iter().filter(|it| it.per_channel && it.weight_width == Width::W8) {
+        let scheme = scheme.with_widths(Width::W16, scheme.weight_width);
+        let quantized = quantize(&equalized.graph, &ranges(&equalized.graph), scheme).unwrap();
+        let blame = blamed(&quantized, &graph);
+        assert!((0.6..1.4).contains(&blame.units_sum), "{scheme:?}: {}", blame.units_sum);
+        let exact = |unit: &&UnitBlame| unit.accumulated_db.is_some_and(|db| db < 25.0);
+        assert_eq!(blame.units.iter().filter(exact).count(), 0, "{:#?}", blame.units);
+    }
+}
+
 #[test]
 fn clipping_and_coarse_steps_are_named() {
     let Planted { graph, results } = network(|_, _, _| ());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::factors::twin;
 use super::simulation::Change;
 use crate::graph::{Constant, Graph, ValueId};
 use crate::ops::{Op, OutputParams, Role};
@@ -41,12 +42,6 @@ impl Unit {
 /// All units of `quantized`; real constants are those of `float`, by the names of nodes or results.
 pub fn units(quantized: &Graph, float: &Graph) -> Vec<Unit> {
     let mut units = of_values(quantized);
-    let by_name = |index: usize| {
-        let node = &quantized.nodes[index];
-        let result = &quantized.values[node.output].name;
-        let twin = float.nodes.iter().find(|twin| twin.name == node.name);
-        twin.or_else(|| float.nodes.iter().find(|it| float.values[it.output].name == *result))
-    };
     for (index, node) in quantized.nodes.iter().enumerate() {
         let mut real = HashMap::new();
         for (argument, &v) in node.inputs.iter().enumerate() {
@@ -54,7 +49,9 @@ pub fn units(quantized: &Graph, float: &Graph) -> Vec<Unit> {
             if !matches!(value.constant, Some(Constant::Codes(_))) {
                 continue;
             }
-            let Some(twin) = by_name(index).filter(|twin| twin.op == node.op) else { continue };
+            let Some(twin) = twin(float, quantized, node).filter(|twin| twin.op == node.op) else {
+                continue;
+            };
             match twin.inputs.get(argument).map(|&own| float.real_constant(own)) {
                 Some(Some(own)) if own.shape() == value.shape => {
                     real.insert(v, own.clone());
