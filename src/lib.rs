@@ -13,6 +13,7 @@
 //! | what to do | with |
 //! |---|---|
 //! | from a float file to a quantized one | [`Quantizer`]; [`Scheme`] and [`Calibrator`] are its choices, [`quantize::Step`]s its improvements |
+//! | find the widths that a goal or a limit of memory wants | [`tune`](mod@tune) |
 //! | take any model file to where it runs, and judge it | [`Model`], [`Executor`], [`Evaluation`] |
 //! | run an integer network fast | [`Engine`] |
 //! | see what a file holds and who can run it | [`Inspection`] |

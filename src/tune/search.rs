@@ -111,6 +111,9 @@ impl<'a> Search<'a> {
             bail!(Unsupported, "the network has no integer form as it is asked for");
         };
         self.set_limits(&own);
+        if !self.fits(own.cost) {
+            self.narrowest(&own)?;
+        }
         self.measure_each(&own)?;
         self.log(None, &own);
         let mut state = self.shrunk(own)?;
@@ -404,37 +407,32 @@ impl<'a> Search<'a> {
             self.most = most;
             state = match next {
                 Some(next) => self.step(&state, next)?,
-                None => self.smallest(&state)?,
+                None => {
+                    let next = self.narrowest(&state)?;
+                    self.step(&state, next)?
+                }
             };
         }
         Ok(state)
     }
 
-    /// All as narrow as it can be.
-    fn smallest(&mut self, state: &State) -> Result<State> {
+    /// All as narrow as it can be; refuses limits that even this does not keep.
+    fn narrowest(&mut self, state: &State) -> Result<State> {
         let widths: Widths = self.mixed.units.iter().map(|unit| unit.widths[0]).collect();
-        let smallest = self.measure(&state.widths, &[widths])?.remove(0);
-        match smallest
-            .filter(|smallest| smallest.widths != state.widths && self.fits(smallest.cost))
-        {
-            Some(next) => self.step(state, next),
-            None => {
-                let least =
-                    self.known.measured.values().flatten().fold([f64::INFINITY; 3], |least, it| {
-                        std::array::from_fn(|i| least[i].min(numbers(it.cost)[i]))
-                    });
-                let of = ["bytes of RAM", "bytes of constants", "weighted MACs"];
-                let over = self.over(state.cost);
-                let [ram, constants, macs] = std::array::from_fn(|i| match over[i] > 0.0 {
-                    true => {
-                        let (of, limit, least) = (of[i], self.limits[i].max(0.0), least[i]);
-                        format!("; {of}: at least {least:.0}, not {limit:.0}")
-                    }
-                    false => String::new(),
-                });
-                bail!(Invalid, "the limits cannot be kept{ram}{constants}{macs}")
-            }
+        let narrowest = self.measure(&state.widths, &[widths])?.remove(0);
+        let narrowest = narrowest.unwrap_or_else(|| state.clone());
+        if self.fits(narrowest.cost) {
+            return Ok(narrowest);
         }
+        let (over, least) = (self.over(narrowest.cost), numbers(narrowest.cost));
+        let of = ["bytes of RAM", "bytes of constants", "weighted MACs"];
+        let [ram, constants, macs] = std::array::from_fn(|i| match over[i] > 0.0 {
+            true => {
+                format!("; {}: at least {:.0}, not {:.0}", of[i], least[i], self.limits[i].max(0.0))
+            }
+            false => String::new(),
+        });
+        bail!(Invalid, "the limits cannot be kept{ram}{constants}{macs}")
     }
 
     fn widened(&mut self, mut state: State) -> Result<State> {
