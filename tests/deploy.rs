@@ -658,7 +658,7 @@ fn ram_is_what_deploy_says() {
             serde_json::from_str(&summary).unwrap()
         };
         let c = report("--target c -o c");
-        assert_eq!(c["ram_bytes"], C.memory(&net(scheme)).size, "{what}");
+        assert_eq!(c["ram_bytes"], C.memory(&net(scheme)).unwrap().size, "{what}");
         assert!(c["ram_bound_bytes"].as_u64() <= c["ram_bytes"].as_u64(), "{what}");
         let folder = dir.path().join("c");
         let mut names: Vec<String> = (entries(&folder).into_iter())

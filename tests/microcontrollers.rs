@@ -80,7 +80,11 @@ fn measure(what: &str, board: &str, graph: &IntGraph, samples: &[Tensor<f32>]) -
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
     assert_eq!((number(run, "vectors"), number(run, "failed")), (samples.len() as u64, 0));
     assert!(number(run, "stack_bytes") < 1024);
-    assert_eq!(number(size, "ram_bytes"), C.memory(graph).size as u64, "{what} on {board}");
+    assert_eq!(
+        number(size, "ram_bytes"),
+        C.memory(graph).unwrap().size as u64,
+        "{what} on {board}"
+    );
     let [constants, expected] = [number(size, "constant_bytes"), constant_bytes(graph) as u64];
     // How many of the shapes and zero points are folded into the code is the compiler's affair.
     let off = constants.abs_diff(expected);

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::emit::{Target, refusal};
-use crate::error::{Context, Error, Result};
+use crate::emit::Target;
+use crate::error::Error;
 use crate::graph::{Copies, Graph, Node};
 use crate::lower::{IntGraph, lower_all, lower_owned};
 use crate::quant::{Range, Scheme};
@@ -89,14 +89,13 @@ impl<'a> Survey<'a> {
     fn ask(&mut self, integer: &IntGraph) {
         for (target, coverage) in &mut self.0 {
             let Some(target) = target else { continue };
-            for node in integer.nodes.iter().filter(|node| !target.takes(&node.op)) {
-                let refused: Result<()> =
-                    Err(refusal(*target)).in_node(&node.origin, node.op.name());
-                let reasons = refused.err().map(|error| error.to_string());
+            for node in &integer.nodes {
+                let Err(error) = target.takes(integer, node) else { continue };
+                let reason = error.to_string();
                 let (node, refused) = (&node.origin, &mut coverage.refused);
                 // Of several operators that a node becomes, the first one that is refused says enough.
                 if refused.last().is_none_or(|last| last.node != *node) {
-                    refused.extend(reasons.map(|reason| Refusal { node: node.clone(), reason }));
+                    refused.push(Refusal { node: node.clone(), reason });
                 }
             }
         }

@@ -160,8 +160,8 @@ impl Inspection {
             quantized: integer.is_some(),
             coverage,
             ram_bytes: Ram {
-                c: integer.as_ref().map(|g| C.memory(g).size),
-                rust: integer.as_ref().map(|g| Rust.memory(g).size),
+                c: integer.as_ref().and_then(|g| Some(C.memory(g)?.size)),
+                rust: integer.as_ref().and_then(|g| Some(Rust.memory(g)?.size)),
             },
             constant_bytes: integer.as_ref().map(emit::constant_bytes),
             for_one: graph.for_one.clone(),

@@ -9,7 +9,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use naive_ptq::Tensor;
 use naive_ptq::codes::Codes;
 use naive_ptq::data::{Dataset, Samples, check_folder, update_folder, write_folder};
-use naive_ptq::emit::{self, ByteOrder, Layout, Network, Project, TARGETS, Target, TestVector};
+use naive_ptq::emit::{
+    self, Aim, ByteOrder, Layout, Network, Plan, Project, TARGETS, Target, TestVector,
+};
 use naive_ptq::exec::int::IntExecutor;
 use naive_ptq::lower::IntGraph;
 use naive_ptq::model::Model;
@@ -22,7 +24,7 @@ use naive_ptq::quant::Width;
 /// Of all test vectors together, which are source code.
 const MAX_CODES: usize = 1 << 24;
 
-/// Write quantized networks as source code, C99 or no_std Rust, that computes the same bits
+/// Write quantized networks as source code, C99, no_std Rust or SystemVerilog, that computes the same bits
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{DATA_HELP}
 
@@ -31,7 +33,8 @@ Examples:
   naive-ptq deploy int8.onnx --target rust -o net-rs/ --name keywords
   naive-ptq deploy find.onnx tell.onnx --target c -o nets/ --name find,tell
   naive-ptq deploy int8.onnx --target c -o net/ --project cmake --weights-blob
-  naive-ptq deploy int8.onnx --target c -o net/ --test-vectors 10 --data test.npz"))]
+  naive-ptq deploy int8.onnx --target c -o net/ --test-vectors 10 --data test.npz
+  naive-ptq deploy int8.onnx --target sv -o net-sv/ --cycles 100000 && make -C net-sv test"))]
 pub struct Args {
     /// The quantized model; several share one folder and their kernels
     #[arg(required = true, value_name = "MODEL")]
@@ -54,6 +57,8 @@ pub struct Args {
     /// In C: the files that a project of this kind expects
     #[arg(long, value_name = "KIND", default_value = "make", value_parser = project())]
     project: Project,
+    #[command(flatten)]
+    hardware: HardwareArgs,
     /// How many inputs to write with the outputs that they must give
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=65_536))]
     test_vectors: u32,
@@ -71,6 +76,55 @@ pub struct Args {
     shapes: ShapeArgs,
     #[command(flatten)]
     preprocess: PreprocessArgs,
+}
+
+/// What hardware is asked for.
+#[derive(Debug, clap::Args)]
+pub struct HardwareArgs {
+    /// In SystemVerilog: at most so many cycles between frames, with as few multipliers as that takes [default: 300000]
+    #[arg(long, value_name = "T", conflicts_with = "multipliers", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    cycles: Option<u64>,
+    /// In SystemVerilog: so many multipliers at most, and as few cycles between frames as they allow
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    multipliers: Option<u32>,
+    /// In SystemVerilog: the clock that is taken to say what cycles are in seconds, in MHz [default: 100]
+    #[arg(long, value_name = "MHZ", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    clock: Option<u32>,
+}
+
+impl HardwareArgs {
+    /// What is asked for.
+    pub fn aim(&self) -> Aim {
+        match (self.cycles, self.multipliers) {
+            (_, Some(most)) => Aim::Multipliers(most as usize),
+            (Some(cycles), None) => Aim::Cycles(cycles),
+            (None, None) => Aim::default(),
+        }
+    }
+
+    /// Refuses options that mean nothing for any but hardware.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn unused(&self) -> anyhow::Result<()> {
+        let given = [
+            ("--cycles", self.cycles.is_some()),
+            ("--multipliers", self.multipliers.is_some()),
+            ("--clock", self.clock.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => bail!("{name} is for --target sv"),
+            None => Ok(()),
+        }
+    }
+
+    /// What a plan comes to, with this clock.
+    pub fn text(&self, plan: &Plan) -> String {
+        let clock = self.clock.unwrap_or(100) as f64;
+        let (latency, interval) = (plan.latency as f64 / clock, plan.interval as f64);
+        let rate = clock * 1e6 / interval;
+        format!("{plan}at {clock} MHz: {rate:.1} frames a second, {latency:.1} µs each")
+    }
 }
 
 /// A target as a value of an option.
@@ -121,12 +175,26 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let networks: Vec<Network> = networks.collect();
     let layout =
         Layout { single_file: args.single_file, blob: args.weights_blob, project: args.project };
-    let files = args.target.package(&networks, &layout)?;
+    let (files, plan) = match (args.target.name(), &networks[..]) {
+        ("sv", [one]) if layout == Layout::default() => {
+            let (graph, aim) = (one.graph, args.hardware.aim());
+            let (files, plan) = emit::hardware(graph, one.name, one.vectors, aim)?;
+            let files = files.into_iter().map(|(name, text)| (name, text.into_bytes()));
+            (files.collect(), Some(plan))
+        }
+        _ => {
+            args.hardware.unused()?;
+            (args.target.package(&networks, &layout)?, None)
+        }
+    };
     match args.force {
         true => update_folder(&args.output, &files, &emit::written_files(&args.output))?,
         false => write_folder(&args.output, &files)?,
     }
-    report(args, &networks, &layout, &files)?;
+    match plan {
+        Some(plan) => report_plan(args, &plan, &files)?,
+        None => report(args, &networks, &layout, &files)?,
+    }
     for net in nets {
         net.data.iter().try_for_each(|data| warn_clipped(&Model::Int(net.graph.clone()), data))?;
     }
@@ -222,6 +290,21 @@ fn random_inputs(graph: &IntGraph, seed: u64) -> Vec<Tensor<f32>> {
     inputs.map(&mut random).collect()
 }
 
+fn report_plan(args: &Args, plan: &Plan, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    if args.json {
+        let mut summary = serde_json::to_value(plan)?;
+        summary["files"] = files.iter().map(|(name, _)| name.as_str()).collect();
+        say!("{summary:#}");
+        return Ok(());
+    }
+    say!("wrote {} files to {}", files.len(), args.output.display());
+    say!("{}", args.hardware.text(plan));
+    if args.test_vectors > 0 {
+        say!("next       {}", args.target.test(&args.output, &Layout::default()));
+    }
+    Ok(())
+}
+
 fn report(
     args: &Args,
     networks: &[Network],
@@ -231,8 +314,9 @@ fn report(
     if args.json {
         let needs = |network: &Network| {
             let memory = args.target.memory(network.graph);
+            let (size, bound) = (memory.as_ref().map(|m| m.size), memory.as_ref().map(|m| m.bound));
             let constants = emit::constant_bytes(network.graph);
-            json!({"ram_bytes": memory.size, "ram_bound_bytes": memory.bound, "constant_bytes": constants})
+            json!({"ram_bytes": size, "ram_bound_bytes": bound, "constant_bytes": constants})
         };
         let mut summary = match networks {
             [one] => needs(one),
@@ -250,12 +334,13 @@ fn report(
         if networks.len() > 1 {
             say!("{}", network.name);
         }
-        let memory = args.target.memory(network.graph);
-        say!(
-            "RAM        {:8} bytes: inputs, outputs and everything between; no plan needs less than {}",
-            memory.size,
-            memory.bound
-        );
+        if let Some(memory) = args.target.memory(network.graph) {
+            say!(
+                "RAM        {:8} bytes: inputs, outputs and everything between; no plan needs less than {}",
+                memory.size,
+                memory.bound
+            );
+        }
         let constants = emit::constant_bytes(network.graph);
         say!("constants  {constants:8} bytes of flash, and the code");
     }

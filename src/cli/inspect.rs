@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use naive_ptq::analyze::{Inspection, LayerReport, LoweredReport, QuantReport, ValueReport};
+use naive_ptq::emit::{Plan, Sv};
 use naive_ptq::onnx;
 use naive_ptq::quantize::RoundedBias;
 use naive_ptq::text::printable;
 
 use crate::args::ShapeArgs;
+use crate::deploy::{HardwareArgs, possible, quantized};
 use crate::table::Table;
 
 /// Show what a model file holds: nodes, shapes, parameters, multiply-accumulates; for a quantized
@@ -16,10 +19,16 @@ use crate::table::Table;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   naive-ptq inspect float.onnx
-  naive-ptq inspect int8.onnx --json")]
+  naive-ptq inspect int8.onnx --json
+  naive-ptq inspect int8.onnx --target sv --cycles 100000")]
 pub struct Args {
     /// The model file
     model: PathBuf,
+    /// Show what the network comes to in hardware: cycles, multipliers, widths of sums
+    #[arg(long, value_parser = PossibleValuesParser::new([possible(&Sv)]))]
+    target: Option<String>,
+    #[command(flatten)]
+    hardware: HardwareArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -29,6 +38,16 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.target.is_some() {
+        let graph = quantized(&args.model, &args.shapes, None)?;
+        let plan = Plan::new(&graph, args.hardware.aim())?;
+        match args.json {
+            true => say!("{}", serde_json::to_string_pretty(&plan)?),
+            false => say!("{}", args.hardware.text(&plan)),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    args.hardware.unused()?;
     let graph = onnx::load_with(&args.model, &args.shapes.options(None)?)?;
     let inspection = Inspection::new(&graph)?;
     match args.json {

@@ -25,11 +25,13 @@ use crate::progress::Progress;
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{DATA_HELP}
 
-The C compiler is cc, or what the environment variable CC names.
+The C compiler is cc, or what the environment variable CC names. Verilator, or what VERILATOR names, simulates sv,
+which is asked for by its name.
 
 Examples:
   naive-ptq verify int8.onnx --data test.npz
-  naive-ptq verify int8.onnx --data test.npz --targets c --layers --samples 20"))]
+  naive-ptq verify int8.onnx --data test.npz --targets c --layers --samples 20
+  naive-ptq verify int8.onnx --data test.npz --targets sv --layers --samples 10"))]
 pub struct Args {
     /// The quantized model
     model: PathBuf,
@@ -66,10 +68,11 @@ fn targets() -> PossibleValuesParser {
     PossibleValuesParser::new([engine].into_iter().chain(TARGETS.iter().map(|t| possible(*t))))
 }
 
-/// Their names, with commas between them.
+/// Their names, with commas between them; without those that are simulated.
 fn all() -> &'static str {
     static ALL: LazyLock<String> = LazyLock::new(|| {
-        let names = [ENGINE].into_iter().chain(TARGETS.iter().map(|target| target.name()));
+        let compiled = TARGETS.iter().filter(|target| !target.is_simulated());
+        let names = [ENGINE].into_iter().chain(compiled.map(|target| target.name()));
         names.collect::<Vec<_>>().join(",")
     });
     &ALL
@@ -94,9 +97,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for target in TARGETS.iter().filter(|target| wanted(target.name())) {
         for how in target.builds() {
-            let path = build(*target, how, &graph, &folder.path().join(how.name))?;
+            let folder = folder.path().join(how.name);
+            let path = build(*target, how, &graph, &folder)?;
             let (family, name) = (target.name(), how.name);
-            candidates.push(Box::new(Compiled { family, name, path, graph: graph.clone() }));
+            candidates.push(Box::new(Compiled {
+                family,
+                name,
+                path,
+                folder,
+                graph: graph.clone(),
+            }));
         }
     }
     let bar = Progress::new("verifying", data.len());
@@ -154,6 +164,7 @@ struct Compiled {
     family: &'static str,
     name: &'static str,
     path: PathBuf,
+    folder: PathBuf,
     graph: Arc<IntGraph>,
 }
 
@@ -167,7 +178,7 @@ impl Candidate for Compiled {
     }
 
     fn start(&self) -> Outcome<Runner<'_>> {
-        let mut program = Program::start(&self.path)?;
+        let mut program = Program::start(&self.path, &self.folder)?;
         Ok(Box::new(move |sample| Ok(program.run(&self.graph, sample)?)))
     }
 }
@@ -180,8 +191,10 @@ struct Program {
 }
 
 impl Program {
-    fn start(path: &Path) -> anyhow::Result<Self> {
+    /// A simulation reads its constants from the folder that it was built in.
+    fn start(path: &Path, folder: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(path);
+        command.current_dir(folder);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().context("no standard output")?;
         Ok(Self { input: child.stdin.take(), output: BufReader::new(output), child })

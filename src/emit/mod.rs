@@ -6,8 +6,10 @@
 
 mod c;
 mod rust;
+mod sv;
 
 pub use c::{ByteOrder, Layout, Network, Project, constant_bytes, node_bytes};
+pub use sv::{Aim, Plan, hardware};
 #[cfg(test)]
 mod tests;
 mod written;
@@ -22,7 +24,7 @@ use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode, IntValue};
 pub use crate::memory::Memory;
 use crate::memory::leaves_codes;
-pub use crate::ops::language::{C, Rust};
+pub use crate::ops::language::{C, Rust, Sv};
 use crate::ops::language::{Emit, Language};
 use crate::ops::{IntOp, Op, Order};
 use crate::quant::Given;
@@ -40,8 +42,11 @@ pub trait Target: fmt::Debug + Sync {
     /// What it is, in a few words.
     fn about(&self) -> &'static str;
 
-    /// Whether it has the operator.
-    fn takes(&self, op: &IntOp) -> bool;
+    /// Whether it has the node.
+    ///
+    /// # Errors
+    /// Why not, with the node's name.
+    fn takes(&self, graph: &IntGraph, node: &IntNode) -> Result<()>;
 
     /// The files of a network called `name`; without `vectors` there are no tests.
     ///
@@ -71,8 +76,13 @@ pub trait Target: fmt::Debug + Sync {
     /// layer computed, to standard output.
     fn runner(&self, graph: &IntGraph, name: &str) -> File;
 
-    /// Where every value lies.
-    fn memory(&self, graph: &IntGraph) -> Memory;
+    /// Where every value lies, if values take turns in one memory.
+    fn memory(&self, graph: &IntGraph) -> Option<Memory>;
+
+    /// Whether its programs are simulations, which take their time.
+    fn is_simulated(&self) -> bool {
+        false
+    }
 
     /// How the files of the network "net" and its runner become a program; in several ways, if the compiled
     /// code differs.
@@ -109,7 +119,7 @@ pub struct Build {
 }
 
 /// All targets.
-pub const TARGETS: &[&dyn Target] = &[&C, &Rust];
+pub const TARGETS: &[&dyn Target] = &[&C, &Rust, &Sv];
 
 /// The target of this name.
 pub fn target(name: &str) -> Option<&'static dyn Target> {
@@ -142,11 +152,18 @@ pub(crate) fn emitters<'a, L: Operators>(
     graph: &'a IntGraph,
     target: &dyn Target,
 ) -> Result<Vec<&'a dyn Emit<L>>> {
-    let emitter = |node: &'a IntNode| match L::find(&node.op) {
+    graph.nodes.iter().map(|node| emitter(node, target)).collect()
+}
+
+/// What `node` says in `L`, or its name if it has no words.
+pub(crate) fn emitter<'a, L: Operators>(
+    node: &'a IntNode,
+    target: &dyn Target,
+) -> Result<&'a dyn Emit<L>> {
+    match L::find(&node.op) {
         Some(emitter) => Ok(emitter),
         None => Err(refusal(target)).in_node(&node.origin, node.op.name()),
-    };
-    graph.nodes.iter().map(emitter).collect()
+    }
 }
 
 /// What is said of a node that `target` does not take.

@@ -213,7 +213,13 @@ fn emitted_files_are_told_from_others() {
         let vector = TestVector::new(&reference, &x).unwrap();
         for target in TARGETS {
             let folder = tempfile::tempdir().unwrap();
-            let files = target.files(&int, "net", std::slice::from_ref(&vector)).unwrap();
+            let files = match target.files(&int, "net", std::slice::from_ref(&vector)) {
+                Err(error) if target.is_simulated() => {
+                    assert!(error.to_string().starts_with("in node"), "{error}");
+                    continue;
+                }
+                files => files.unwrap(),
+            };
             crate::data::write_folder(folder.path(), &files).unwrap();
             let mut expected: Vec<PathBuf> = files.iter().map(|(name, _)| name.into()).collect();
             let mut found = super::written_files(folder.path());
@@ -229,7 +235,7 @@ fn emitted_files_are_told_from_others() {
 fn plans_keep_what_is_still_read() {
     for seed in 0..40 {
         let int = lower(&quantized(seed, SCHEMES[seed as usize % SCHEMES.len()])).unwrap();
-        for memory in TARGETS.iter().map(|target| target.memory(&int)) {
+        for memory in TARGETS.iter().filter_map(|target| target.memory(&int)) {
             let last = |v: usize| match int.outputs.contains(&v) {
                 true => int.nodes.len(),
                 false => int.nodes.iter().rposition(|n| n.inputs.contains(&v)).unwrap_or(0),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// In `net.h` and `lib.rs`: there is a network in the folder.
 const NETWORK: &str = "written by naive-ptq";
 /// Each other file that is emitted has one of these near its beginning.
-const MARKS: [&str; 14] = [
+const MARKS: [&str; 15] = [
     NETWORK,
     "`int.rs`",
     "`arith.rs`",
@@ -20,6 +20,7 @@ const MARKS: [&str; 14] = [
     "Runs the test vectors",
     "Test vectors of",
     "naiveptq",
+    "A module of naive-ptq",
     "The outputs of the reference.",
     "# No dependencies, and no part of any workspace around it.",
 ];

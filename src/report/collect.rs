@@ -389,7 +389,7 @@ fn weights(graph: &Graph, node: &Node) -> Option<Weights> {
 }
 
 fn memory(integer: &IntGraph) -> MemoryMap {
-    let plan = C.memory(integer);
+    let plan = C.memory(integer).unwrap_or_else(|| crate::memory::Memory::disjoint(integer));
     let block = |block: &crate::memory::Block| Block {
         name: match block.value {
             Some(v) => integer.values[v].name.clone(),

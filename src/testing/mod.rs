@@ -10,6 +10,7 @@ mod net;
 pub mod random_files;
 pub mod random_graphs;
 mod sequences;
+mod simulated;
 mod skip;
 mod third_target;
 
@@ -18,7 +19,8 @@ pub use crate::{calibrate, exec, graph, lower, model, passes, quantize};
 pub use broadcast::{broadcast_at, broadcast_shape};
 pub use emitted::{check_c, started};
 pub use net::{Net, PATTERNS, Pattern, Rng, pattern_codes, random_inputs, run_float};
-pub use skip::skip;
+pub use simulated::{check_sv, simulated};
+pub use skip::{programs, skip};
 
 use std::fmt::Debug;
 use std::ops::{Add, Mul};
@@ -247,6 +249,7 @@ pub fn check_exact_from(
         }
     }
     check_c(&emitted);
+    check_sv(&emitted);
 }
 
 fn unclamped(graph: &Graph) -> Vec<Node> {

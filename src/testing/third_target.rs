@@ -4,12 +4,10 @@ use std::path::Path;
 
 use super::{Net, SCHEMES};
 use crate::analyze::coverage;
-use crate::emit::{
-    Build, File, Layout, Operators, TARGETS, Target, TestVector, emitters, operators,
-};
+use crate::emit::{Build, File, Layout, TARGETS, Target, TestVector, emitter, emitters, operators};
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::lower::{IntGraph, lower};
+use crate::lower::{IntGraph, IntNode, lower};
 use crate::memory::Memory;
 use crate::ops::add::{Add, AddInt};
 use crate::ops::clip::Clip;
@@ -18,7 +16,7 @@ use crate::ops::language::{Emit, Language, Source, ToValue, Value};
 use crate::ops::mul::{Mul, MulInt};
 use crate::ops::reshape::Reshape;
 use crate::ops::softmax::Softmax;
-use crate::ops::{IntOp, Op, Window};
+use crate::ops::{Op, Window};
 use crate::quant::Range;
 use crate::quantize::quantize;
 
@@ -62,8 +60,8 @@ impl Target for Listing {
         "Constants only"
     }
 
-    fn takes(&self, op: &IntOp) -> bool {
-        Self::find(op).is_some()
+    fn takes(&self, _: &IntGraph, node: &IntNode) -> Result<()> {
+        emitter::<Self>(node, self).map(|_| ())
     }
 
     fn files(&self, graph: &IntGraph, name: &str, _: &[TestVector]) -> Result<Vec<File>> {
@@ -81,8 +79,8 @@ impl Target for Listing {
         File::default()
     }
 
-    fn memory(&self, graph: &IntGraph) -> Memory {
-        Memory::disjoint(graph)
+    fn memory(&self, graph: &IntGraph) -> Option<Memory> {
+        Some(Memory::disjoint(graph))
     }
 
     fn builds(&self) -> &'static [Build] {
@@ -107,7 +105,7 @@ fn targets() -> Vec<&'static dyn Target> {
     TARGETS.iter().copied().chain([&Listing as _]).collect()
 }
 
-/// Names of the nodes that the engine, C, Rust and [`Listing`] refuse.
+/// Names of the nodes that the engine, C, Rust, hardware and [`Listing`] refuse.
 fn refused(graph: &Graph) -> Vec<Vec<String>> {
     let coverage = coverage(graph, SCHEMES[3], &targets()).into_iter();
     coverage.map(|c| c.refused.into_iter().map(|refusal| refusal.node).collect()).collect()
@@ -138,13 +136,13 @@ fn a_target_refuses_each_operator_that_it_does_not_have_by_the_nodes_name() {
     let of = |graph: &Graph| coverage(graph, SCHEMES[3], &targets());
     let coverage = of(&float);
     let names: Vec<&str> = coverage.iter().map(|c| c.target).collect();
-    assert_eq!(names, ["engine", "c", "rust", "listing"]);
-    assert!(coverage[..3].iter().all(|c| c.refused.is_empty()), "{coverage:?}");
-    let refused: Vec<&str> = coverage[3].refused.iter().map(|r| &*r.node).collect();
+    assert_eq!(names, ["engine", "c", "rust", "sv", "listing"]);
+    assert!(coverage[..4].iter().all(|c| c.refused.is_empty()), "{coverage:?}");
+    let refused: Vec<&str> = coverage[4].refused.iter().map(|r| &*r.node).collect();
     assert_eq!(refused, ["n1", "n2"]);
     let expected =
         "in node \"n1\" (Clip): unsupported: target \"listing\" does not have this operator";
-    assert_eq!(coverage[3].refused[0].reason, expected);
+    assert_eq!(coverage[4].refused[0].reason, expected);
     assert_eq!(coverage, of(&quantized(&float)));
     let message = Listing.files(&integers(&float), "net", &[]).unwrap_err().to_string();
     assert_eq!(message, expected);
@@ -166,9 +164,12 @@ fn what_a_node_becomes_is_refused_by_the_nodes_name() {
     let integer = lower(&graph).unwrap();
     let origins: Vec<&str> = integer.nodes.iter().map(|node| &*node.origin).collect();
     assert_eq!(origins, ["n0", "n1", "n1", "n1"]);
-    assert_eq!(refused(&graph), [vec![], vec![], vec![], vec!["n0".to_string(), "n1".into()]]);
+    assert_eq!(
+        refused(&graph),
+        [vec![], vec![], vec![], vec!["n1".to_string()], vec!["n0".to_string(), "n1".into()]]
+    );
     // What has no integer form ends nothing: what stands behind it is asked for, too.
     graph.values[y].quant = None;
     let all = ["n0".to_string(), "n1".into()];
-    assert_eq!(refused(&graph), [&all[..]; 4]);
+    assert_eq!(refused(&graph), [&all[..]; 5]);
 }

@@ -222,7 +222,7 @@ pub fn cost(graph: &Graph, options: &Options) -> Result<Cost> {
         graph.macs(node) << (u32::from(wide) + u32::from(wider))
     });
     Ok(Cost {
-        ram_bytes: options.target.memory(&integer).size,
+        ram_bytes: options.target.memory(&integer).map_or(0, |memory| memory.size),
         constant_bytes: constant_bytes(&integer),
         macs: macs.sum(),
     })

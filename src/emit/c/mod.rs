@@ -17,13 +17,12 @@ pub use project::Project;
 use text::{bytes, c_type, code, declaration, initializer, lines, nested, quoted, typed};
 
 use super::{
-    Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, fill,
-    fnv1a, is_nothing, list, operators, word,
+    Build, Edge, File, Memory, Operators, Target, TestVector, comment, describe, edges, emitter,
+    fill, fnv1a, is_nothing, list, operators, word,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
 use crate::lower::{IntGraph, IntNode};
-use crate::ops::IntOp;
 use crate::ops::language::c::{Needs, Node, Types};
 use crate::ops::language::{C, Emit, Source, Value};
 use crate::ops::product::is_wide;
@@ -43,8 +42,8 @@ impl Target for C {
         "C99"
     }
 
-    fn takes(&self, op: &IntOp) -> bool {
-        Self::find(op).is_some()
+    fn takes(&self, _: &IntGraph, node: &IntNode) -> Result<()> {
+        emitter::<Self>(node, self).map(|_| ())
     }
 
     fn files(&self, graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
@@ -63,8 +62,8 @@ impl Target for C {
         ("run.c".into(), emitter.program(include_str!("run.c.in"), &format!("{name}.h")))
     }
 
-    fn memory(&self, graph: &IntGraph) -> Memory {
-        memory(graph, &needs(graph))
+    fn memory(&self, graph: &IntGraph) -> Option<Memory> {
+        Some(memory(graph, &needs(graph)))
     }
 
     fn builds(&self) -> &'static [Build] {

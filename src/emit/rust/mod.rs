@@ -5,14 +5,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{
-    Build, Edge, File, Layout, Memory, Target, TestVector, comment, describe, edges, emitters,
-    fill, is_nothing, list, operators, word,
+    Build, Edge, File, Layout, Memory, Target, TestVector, comment, describe, edges, emitter,
+    emitters, fill, is_nothing, list, operators, word,
 };
 use crate::error::Result;
 use crate::graph::ValueId;
-use crate::lower::{IntGraph, IntValue};
+use crate::lower::{IntGraph, IntNode, IntValue};
 use crate::memory::Block;
-use crate::ops::IntOp;
 use crate::ops::language::rust::{Call, Constant, Node, code};
 use crate::ops::language::{Emit, Field, Rust, Source, ToValue, Value};
 use crate::quant::Width;
@@ -31,13 +30,13 @@ impl Target for Rust {
         "A no_std crate"
     }
 
-    fn takes(&self, op: &IntOp) -> bool {
-        <Self as super::Operators>::find(op).is_some()
+    fn takes(&self, _: &IntGraph, node: &IntNode) -> Result<()> {
+        emitter::<Self>(node, self).map(|_| ())
     }
 
     fn files(&self, graph: &IntGraph, name: &str, vectors: &[TestVector]) -> Result<Vec<File>> {
         super::check(graph, name)?;
-        let (memory, [narrow, _]) = (self.memory(graph), arenas(graph));
+        let (memory, [narrow, _]) = (places(graph), arenas(graph));
         let emitter =
             Emitter { graph, memory, narrow: narrow.size, emitters: emitters(graph, self)? };
         let mut files = vec![
@@ -68,23 +67,8 @@ impl Target for Rust {
         ("src/bin/run.rs".into(), fill(include_str!("run.rs.in"), &values))
     }
 
-    fn memory(&self, graph: &IntGraph) -> Memory {
-        let [narrow, wide] = arenas(graph);
-        let offset = |(v, value): (usize, &IntValue)| match value.quant.width {
-            Width::W8 => narrow.values[v],
-            _ => wide.values[v].map(|at| narrow.size + at),
-        };
-        let behind = wide
-            .blocks
-            .iter()
-            .map(|block| Block { offset: narrow.size + block.offset, ..block.clone() });
-        Memory {
-            blocks: narrow.blocks.iter().cloned().chain(behind).collect(),
-            values: graph.values.iter().enumerate().map(offset).collect(),
-            scratch: narrow.scratch,
-            size: narrow.size + wide.size,
-            bound: narrow.bound + wide.bound,
-        }
+    fn memory(&self, graph: &IntGraph) -> Option<Memory> {
+        Some(places(graph))
     }
 
     fn builds(&self) -> &'static [Build] {
@@ -108,6 +92,26 @@ const BUFFER: &str = "    static @EDGE: Mutex<[@CODE; @EDGE_SIZE]> = Mutex::new(
 
 const QUANTIZE: &str = include_str!("quantize.rs.in");
 const DEQUANTIZE: &str = include_str!("dequantize.rs.in");
+
+/// Where every value lies.
+fn places(graph: &IntGraph) -> Memory {
+    let [narrow, wide] = arenas(graph);
+    let offset = |(v, value): (usize, &IntValue)| match value.quant.width {
+        Width::W8 => narrow.values[v],
+        _ => wide.values[v].map(|at| narrow.size + at),
+    };
+    let behind = wide
+        .blocks
+        .iter()
+        .map(|block| Block { offset: narrow.size + block.offset, ..block.clone() });
+    Memory {
+        blocks: narrow.blocks.iter().cloned().chain(behind).collect(),
+        values: graph.values.iter().enumerate().map(offset).collect(),
+        scratch: narrow.scratch,
+        size: narrow.size + wide.size,
+        bound: narrow.bound + wide.bound,
+    }
+}
 
 /// Codes of 8 bits and of 16 lie apart: without `unsafe` nothing is now the one and now the other.
 fn arenas(graph: &IntGraph) -> [Memory; 2] {

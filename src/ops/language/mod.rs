@@ -3,10 +3,12 @@
 
 pub mod c;
 pub mod rust;
+pub mod sv;
 mod value;
 
 pub use c::C;
 pub use rust::Rust;
+pub use sv::Sv;
 pub(super) use value::record;
 pub use value::{Field, ToValue, Value};
 

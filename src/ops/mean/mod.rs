@@ -6,6 +6,7 @@
 mod c;
 pub mod int;
 mod rust;
+mod sv;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::arith::Multiplier;
 use crate::codes::CodeType;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor, strided_indices, strides};
+pub use sv::{MEAN, Sums, emit_mean};
 
 /// `y = mean x` along `axes`.
 #[derive(Clone, Debug, PartialEq, Eq)]

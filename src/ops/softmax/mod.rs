@@ -5,6 +5,7 @@
 mod c;
 pub mod int;
 mod rust;
+mod sv;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@
 mod c;
 pub mod int;
 mod rust;
+mod sv;
 
 use super::{IntOperator, Lowering};
 use crate::codes::{CodeType, Codes};
