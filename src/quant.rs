@@ -318,6 +318,12 @@ impl Range {
     pub fn max_abs(self) -> f32 {
         self.lo.abs().max(self.hi.abs())
     }
+
+    /// The interval of which both ends have gone this share of the way to those of `other`.
+    pub fn towards(self, other: Self, share: f32) -> Self {
+        let between = |a: f32, b: f32| a * (1.0 - share) + b * share;
+        Self { lo: between(self.lo, other.lo), hi: between(self.hi, other.hi) }
+    }
 }
 
 impl Default for Scheme {

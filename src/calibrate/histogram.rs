@@ -71,14 +71,38 @@ impl Histogram {
         self.lo_sum = self.lo_sum.saturating_add(fixed(lo as f64));
         self.hi_sum = self.hi_sum.saturating_add(fixed(hi as f64));
         self.samples += 1;
-        while self.bin(self.lo).is_none() || self.bin(self.hi).is_none() {
-            self.widen();
-        }
+        self.fit();
         match x.len() < BINS {
             true => self.count::<1>(x),
             false => self.count::<4>(x),
         }
         Ok(())
+    }
+
+    /// An empty one of this range, of as many samples as `seen`, whose ends are moved in proportion.
+    pub(super) fn of_range(Range { lo, hi }: Range, seen: &Self) -> Self {
+        let moved = |sum: i128, from: f32, to: f32| match from == 0.0 {
+            true => fixed(to as f64 * seen.samples as f64),
+            false => fixed(real(sum) * (to as f64 / from as f64)),
+        };
+        let (lo_sum, hi_sum) = (moved(seen.lo_sum, seen.lo, lo), moved(seen.hi_sum, seen.hi, hi));
+        let mut empty = Self { lo, hi, lo_sum, hi_sum, samples: seen.samples, ..Self::default() };
+        empty.fit();
+        empty
+    }
+
+    /// Counts `n` numbers that are about `x`.
+    pub(super) fn add_counted(&mut self, x: f32, n: u64) {
+        if let Some(bin) = self.bin(x.clamp(self.lo, self.hi)) {
+            self.counts[bin] += n;
+        }
+    }
+
+    /// Has bins for the whole range.
+    fn fit(&mut self) {
+        while self.bin(self.lo).is_none() || self.bin(self.hi).is_none() {
+            self.widen();
+        }
     }
 
     /// Counts what is in the range already. Neighbours are often equal, and to count one would have to wait for the

@@ -13,9 +13,11 @@ use crate::data::{Preprocess, Samples, Workers};
 use crate::error::{Context, Result, bail};
 use crate::exec::float::FloatExecutor;
 use crate::graph::{Graph, ValueId};
+use crate::ops::clip::Clip;
 use crate::ops::{Op, OutputParams};
 use crate::quant::{Range, Scheme, Width};
 use crate::tensor::Tensor;
+use channels::ChannelStats;
 use histogram::Histogram;
 use kept::Kept;
 pub(crate) use kept::hash;
@@ -112,18 +114,20 @@ pub fn observe(
 }
 
 /// What calibration has seen of one value.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Seen {
     histogram: Histogram,
-    /// Sum over everything but axis 1, for each channel, in [`fixed`]-point.
-    channel_sums: Vec<i128>,
+    channels: ChannelStats,
+    /// Those of the node.
+    limits: Clip,
 }
 
 impl Observer {
     /// Has seen nothing.
     pub fn new(graph: &Graph) -> Self {
         let mut seen = vec![None; graph.values.len()];
-        graph.activations().for_each(|v| seen[v] = Some(Seen::default()));
+        graph.activations().for_each(|v| seen[v] = Some(Seen::new(Clip::NONE)));
+        graph.nodes.iter().for_each(|node| seen[node.output] = Some(Seen::new(node.clamp)));
         let names = graph.values.iter().map(|v| v.name.clone()).collect();
         Self {
             seen,
@@ -200,31 +204,31 @@ impl Observer {
         self.seen.get(v)?.as_ref().map(|seen| &seen.histogram)
     }
 
+    /// What was seen of the channels (axis 1) of an activation; `None` if statistics from a file do not tell.
+    pub fn channels(&self, v: ValueId) -> Option<&ChannelStats> {
+        let Seen { histogram, channels, .. } = self.seen.get(v)?.as_ref()?;
+        (channels.samples == histogram.samples).then_some(channels)
+    }
+
     /// What would have been seen, had each channel (axis 1) of each value been multiplied by its factor: what has none but
-    /// 1 stays, of others the means of channels are exact, and all else is what `again`, of that network, has seen of the
-    /// samples that were kept.
-    pub fn rescaled(&self, factors: &[Vec<f32>], again: Self) -> Self {
+    /// 1 stays; of others ranges and the means of channels are exact, and all else is as near as their bins are.
+    pub fn rescaled(&self, factors: &[Vec<f32>]) -> Self {
         let mut rescaled = self.clone();
-        for (v, new) in again.seen.into_iter().enumerate() {
-            let (Some(seen), Some(new)) = (&mut rescaled.seen[v], new) else { continue };
-            if factors[v].iter().all(|&f| f == 1.0) {
-                continue;
-            }
-            let share = new.histogram.samples as f64 / seen.histogram.samples.max(1) as f64;
-            for (sum, &f) in seen.channel_sums.iter_mut().zip(&factors[v]) {
-                *sum = fixed(real(*sum) * f as f64 * share);
-            }
-            seen.histogram = new.histogram;
+        for (seen, factors) in rescaled.seen.iter_mut().zip(factors) {
+            let changed = seen.as_mut().filter(|_| factors.iter().any(|&f| f != 1.0));
+            let Some(Seen { histogram, channels, .. }) = changed else { continue };
+            *histogram = channels.rescaled(factors, histogram);
+            *channels = channels.rescaled_sums(factors);
         }
         rescaled
     }
 
     /// The mean of each channel (axis 1) of an activation of shape `shape`.
     pub fn channel_means(&self, v: ValueId, shape: &[usize]) -> Option<Vec<f64>> {
-        let Seen { histogram, channel_sums: sums } = self.seen[v].as_ref()?;
-        let per_channel = shape.iter().product::<usize>() as u64 / sums.len().max(1) as u64;
+        let Seen { histogram, channels, .. } = self.seen[v].as_ref()?;
+        let per_channel = shape.iter().product::<usize>() as u64 / channels.len().max(1) as u64;
         let count = (per_channel * histogram.samples).max(1) as f64;
-        Some(sums.iter().map(|&sum| real(sum) / count).collect())
+        Some(channels.sums().map(|sum| real(sum) / count).collect())
     }
 
     /// The range of each value; `None` for constants.
@@ -275,32 +279,19 @@ fn results(graph: &Graph) -> Vec<bool> {
 }
 
 impl Seen {
+    fn new(limits: Clip) -> Self {
+        Self { histogram: Histogram::default(), channels: ChannelStats::default(), limits }
+    }
+
     fn add(&mut self, tensor: &Tensor<f32>) -> Result<()> {
         self.histogram.add(tensor.data())?;
-        let channels = tensor.shape().get(1).copied().unwrap_or(1);
-        self.channel_sums.resize(channels, 0);
-        let inner = tensor.shape().iter().skip(2).product::<usize>().max(1);
-        for (i, plane) in tensor.data().chunks_exact(inner).enumerate() {
-            // Four sums at a time, in an order that is always the same.
-            let (fours, rest) = plane.as_chunks::<4>();
-            let mut sums = [0f64; 4];
-            for four in fours {
-                sums.iter_mut().zip(four).for_each(|(sum, &x)| *sum += x as f64);
-            }
-            let rest: f64 = rest.iter().map(|&x| x as f64).sum();
-            let sum = sums.iter().sum::<f64>() + rest;
-            let total = &mut self.channel_sums[i % channels];
-            *total = total.saturating_add(fixed(sum));
-        }
+        self.channels.add(tensor.data(), tensor.shape(), self.limits);
         Ok(())
     }
 
     fn merge(&mut self, other: &Self) {
         self.histogram.merge(&other.histogram);
-        self.channel_sums.resize(self.channel_sums.len().max(other.channel_sums.len()), 0);
-        for (mine, theirs) in self.channel_sums.iter_mut().zip(&other.channel_sums) {
-            *mine = mine.saturating_add(*theirs);
-        }
+        self.channels.merge(&other.channels);
     }
 }
 

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::channels::{ALL_BINS, Channel, ChannelStats};
 use super::histogram::{BINS, Histogram};
 use super::{Observer, Seen, fixed, real};
 use crate::data::Preprocess;
 use crate::error::{Result, bail};
 use crate::graph::Graph;
+use crate::ops::clip::Clip;
 use crate::tensor::Tensor;
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +48,54 @@ struct Entry {
     /// `[bin, count]` of bins that are not empty.
     counts: Vec<(usize, u64)>,
     channel_sums: Vec<String>,
+    /// What else was seen of channels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<ChannelEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelEntry {
+    lo_bits: u32,
+    hi_bits: u32,
+    squares: String,
+    inside: u64,
+    /// `[bin, count]` of bins that are not empty: of magnitudes of negative numbers, and of others.
+    bins: [Vec<(usize, u32)>; 2],
+}
+
+impl ChannelEntry {
+    fn new(channel: &Channel) -> Self {
+        let filled = |bins: &Vec<u32>| {
+            bins.iter().copied().enumerate().filter(|&(_, n)| n > 0).collect::<Vec<_>>()
+        };
+        Self {
+            lo_bits: channel.lo.to_bits(),
+            hi_bits: channel.hi.to_bits(),
+            squares: channel.squares.to_string(),
+            inside: channel.inside,
+            bins: channel.bins.each_ref().map(filled),
+        }
+    }
+
+    /// The channel of this sum; `None` if it cannot be.
+    fn read(&self, sum: i128) -> Option<Channel> {
+        let mut bins = [vec![], vec![]];
+        for (bins, filled) in bins.iter_mut().zip(&self.bins).filter(|(_, it)| !it.is_empty()) {
+            bins.resize(ALL_BINS, 0);
+            for &(bin, n) in filled {
+                *bins.get_mut(bin)? = n;
+            }
+        }
+        Some(Channel {
+            lo: f32::from_bits(self.lo_bits),
+            hi: f32::from_bits(self.hi_bits),
+            sum,
+            squares: self.squares.parse().ok()?,
+            inside: self.inside,
+            bins,
+        })
+    }
 }
 
 impl Observer {
@@ -53,7 +103,9 @@ impl Observer {
     pub fn to_json(&self, graph: &Graph) -> String {
         let seen = self.seen.iter().enumerate();
         let values = seen.filter_map(|(v, seen)| {
-            let Seen { histogram: h, channel_sums } = seen.as_ref()?;
+            let Seen { histogram: h, channels, .. } = seen.as_ref()?;
+            let is_whole = channels.samples == h.samples;
+            let entries = channels.channels.iter().filter(|_| is_whole).map(ChannelEntry::new);
             let counts = h.counts.iter().copied().enumerate().filter(|&(_, n)| n > 0);
             Some(Entry {
                 name: graph.values[v].name.clone(),
@@ -64,7 +116,8 @@ impl Observer {
                 hi_sum: h.hi_sum.to_string(),
                 samples: h.samples,
                 counts: counts.collect(),
-                channel_sums: channel_sums.iter().map(i128::to_string).collect(),
+                channel_sums: channels.sums().map(|sum| sum.to_string()).collect(),
+                channels: entries.collect(),
             })
         });
         let file = File {
@@ -117,7 +170,8 @@ impl Observer {
             let shape = v.map_or(&[][..], |v| &graph.values[v].shape);
             match v.and_then(|v| observer.seen[v].as_mut()) {
                 Some(seen) if seen.histogram.samples == 0 => {
-                    *seen = entry.read(shape, file.samples)?
+                    let limits = seen.limits;
+                    *seen = Seen { limits, ..entry.read(shape, file.samples)? }
                 }
                 Some(_) => {
                     bail!(Invalid, "value \"{}\" stands twice in the statistics", entry.name)
@@ -157,6 +211,28 @@ fn numbers(text: &str, shape: &[usize]) -> Result<Tensor<f32>> {
     }
 }
 
+impl ChannelStats {
+    /// Those of a value of shape `shape`, of which the file has only `sums` if there are no entries; `None` if they contradict
+    /// each other.
+    fn read(
+        entries: &[ChannelEntry],
+        sums: Vec<i128>,
+        shape: &[usize],
+        samples: u64,
+    ) -> Option<Self> {
+        if entries.is_empty() {
+            let of = |sum| Channel { sum, ..Channel::default() };
+            return Some(Self { channels: sums.into_iter().map(of).collect(), ..Self::default() });
+        }
+        let pairs = entries.iter().zip(&sums);
+        let channels: Option<Vec<Channel>> = pairs.map(|(entry, &sum)| entry.read(sum)).collect();
+        let mut stats = Self { channels: channels?, ..Self::default() };
+        stats.add_samples(samples, shape);
+        let possible = |channel: &Channel| channel.is_possible(stats.counted);
+        (entries.len() == sums.len() && stats.channels.iter().all(possible)).then_some(stats)
+    }
+}
+
 impl Entry {
     /// What was seen of a value of shape `shape` in `samples` samples.
     fn read(self, shape: &[usize], samples: u64) -> Result<Seen> {
@@ -185,11 +261,15 @@ impl Entry {
                 "value \"{name}\": {n} of {channels} channels in {seen} of {samples} samples"
             );
         }
-        let channel_sums = self.channel_sums.iter().map(number).collect::<Result<_>>()?;
+        let sums = self.channel_sums.iter().map(number).collect::<Result<Vec<_>>>()?;
+        let channels = match ChannelStats::read(&self.channels, sums, shape, samples) {
+            Some(channels) => channels,
+            None => bail!(Invalid, "value \"{name}\": channels that cannot have been seen"),
+        };
         let (lo_sum, hi_sum) = (number(&self.lo_sum)?, number(&self.hi_sum)?);
         let histogram =
             Histogram { counts, exponent: self.exponent, lo, hi, lo_sum, hi_sum, samples };
-        let seen = Seen { histogram, channel_sums };
+        let seen = Seen { histogram, channels, limits: Clip::NONE };
         match seen.contradiction(shape.iter().product()) {
             Some(what) => bail!(Invalid, "value \"{name}\": {what}"),
             None => Ok(seen),
@@ -216,14 +296,18 @@ impl Seen {
             return Some("the sums of its ends are outside its range");
         }
         // Sums of a sample's numbers are rounded, and stop counting at the end of what can be counted.
-        let n = elements as f64 / self.channel_sums.len().max(1) as f64;
+        let n = elements as f64 / self.channels.len().max(1) as f64;
         let slack = 1e-6 * n * (h.lo.abs().max(h.hi.abs()) as f64 + 1e-12);
         let most = real(i128::MAX);
-        let within = |sum: &i128| {
+        let within = |sum: i128| {
             let bound = |x: f32, slack: f64| (n * x as f64 + slack).clamp(-most, most);
-            (bound(h.lo, -slack)..=bound(h.hi, slack)).contains(&real(*sum))
+            (bound(h.lo, -slack)..=bound(h.hi, slack)).contains(&real(sum))
         };
-        let outside = self.channel_sums.iter().any(|sum| !within(sum));
-        outside.then_some("the sums of its channels are outside its range")
+        if self.channels.sums().any(|sum| !within(sum)) {
+            return Some("the sums of its channels are outside its range");
+        }
+        let is_whole = self.channels.samples == h.samples && !self.channels.is_empty();
+        (is_whole && self.channels.range() != (h.lo, h.hi))
+            .then_some("its channels have another range")
     }
 }

@@ -143,6 +143,54 @@ fn ranges_and_means_by_hand() {
     assert_eq!(observer.channel_means(0, &[2, 2, 1, 2]), Some(vec![0.5, -0.875]));
 }
 
+/// Statistics without what was seen of channels, as older versions wrote them, say so.
+#[test]
+fn channels_are_known_or_not() {
+    let graph = network();
+    let observer = observed(&graph, 0..3);
+    assert!(graph.activations().all(|v| observer.channels(v).is_some()));
+    let mut old: serde_json::Value = serde_json::from_str(&observer.to_json(&graph)).unwrap();
+    for value in old["values"].as_array_mut().unwrap() {
+        value.as_object_mut().unwrap().remove("channels");
+    }
+    let mut old = Observer::from_json(&old.to_string(), &graph).unwrap();
+    assert!(graph.activations().all(|v| old.channels(v).is_none()));
+    assert_eq!(old.ranges(Calibrator::MinMax), observer.ranges(Calibrator::MinMax));
+    old.merge(observed(&graph, 3..5));
+    assert!(graph.activations().all(|v| old.channels(v).is_none()));
+}
+
+/// Against a network that computes it.
+#[test]
+fn rescaled_is_what_would_have_been_seen() {
+    let graph = network();
+    let executor = FloatExecutor::new(&graph);
+    let factors = [0.25f32, 3.0, 1.5];
+    let (mut plain, mut scaled) = (Observer::new(&graph), Observer::new(&graph));
+    for seed in 0..40 {
+        let x = random_inputs(&graph, &mut Rng(seed), 2.0);
+        let times = |i: usize, x: f32| x * factors[i / 16];
+        let data = x[0].data().iter().enumerate().map(|(i, &x)| times(i, x)).collect();
+        plain.see_sample(&executor, &x).unwrap();
+        scaled.see_sample(&executor, &[Tensor::new([1, 3, 4, 4], data).unwrap()]).unwrap();
+    }
+    let mut all: Vec<Vec<f32>> = graph.values.iter().map(|_| vec![]).collect();
+    all[0] = factors.to_vec();
+    let rescaled = plain.rescaled(&all);
+    let [is, real] = [&rescaled, &scaled].map(|observer| observer.histogram(0).unwrap());
+    assert_eq!(is.range(), real.range());
+    assert_eq!(is.total(), real.total());
+    for share in [0.5, 0.9, 0.99] {
+        let (a, b) = (is.percentile(share), real.percentile(share));
+        assert!((a.lo / b.lo - 1.0).abs() < 0.1 && (a.hi / b.hi - 1.0).abs() < 0.1, "{a:?} {b:?}");
+    }
+    let means = |o: &Observer| o.channel_means(0, &[1, 3, 4, 4]).unwrap();
+    for (a, b) in means(&rescaled).iter().zip(&means(&scaled)) {
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+    assert_eq!(rescaled.histogram(1), plain.histogram(1));
+}
+
 /// Sums beyond what fixed-point numbers hold stop counting; they do not wrap.
 #[test]
 fn enormous_values_do_not_overflow() {
@@ -197,6 +245,13 @@ fn broken_statistics_are_refused() {
             "\"9999999999999999999999999999999\"",
             "sums of its channels are outside its range",
         ),
+        ("/values/0/channels/1", "null", "not calibration statistics"),
+        ("/values/0/channels/0/lo_bits", "2139095040", "channels that cannot have been seen"),
+        ("/values/0/channels/0/hi_bits", "0", "its channels have another range"),
+        ("/values/0/channels/0/squares", "\"-1\"", "channels that cannot have been seen"),
+        ("/values/0/channels/0/inside", "1000", "channels that cannot have been seen"),
+        ("/values/0/channels/0/bins/0", "[[96, 1]]", "channels that cannot have been seen"),
+        ("/values/0/channels/0/bins/0", "[[5, 1000]]", "channels that cannot have been seen"),
         ("/values/0/channel_sums", "[\"1\", \"2\"]", "2 of 3 channels"),
         ("/values/0/channel_sums", "[\"1\", \"2\", \"x\"]", "\"x\" is not an integer"),
         ("/samples", "18446744073709551615", "statistics of 18446744073709551615 samples"),

@@ -16,6 +16,8 @@ use super::losses::MOST_CUT;
 const SAMPLES: usize = 4;
 /// Scales as near to each other make no difference.
 const NEAR: f32 = 1.05;
+/// Steps in which a range that leaves out too much becomes that which leaves out nothing.
+const WIDENINGS: usize = 16;
 
 /// A value that may have one of several ranges.
 struct Choice {
@@ -24,9 +26,10 @@ struct Choice {
     readers: Vec<usize>,
 }
 
-/// For each value of 8 bits one of the ranges that `Percentile(99.99)`, `Mse` and `MinMax` choose and that leave out at
-/// most 1 % of its energy: that with which the nodes that read it, all else real, are nearest to their real results, on a few samples that calibration has
-/// kept. Others, and those that have another calibrator, keep theirs in `ranges`.
+/// For each value of 8 bits one of the ranges that `Percentile(99.99)`, widened until it leaves out at most 1 % of its
+/// energy, `Mse` and `MinMax` choose; none that leaves out more. That with which the nodes that read it, all else real,
+/// are nearest to their real results, on a few samples that calibration has kept; or, if they shall be `narrow`, the
+/// first. Others, and those that have another calibrator, keep theirs in `ranges`.
 ///
 /// # Errors
 /// Those of the float network.
@@ -36,11 +39,16 @@ pub(super) fn choose_ranges(
     observer: &Observer,
     calibrators: &[Calibrator],
     workers: Workers,
+    is_narrow: bool,
     ranges: &mut [Option<Range>],
 ) -> Result<()> {
     let mut choices = choices(graph, plan, observer, ranges);
     choices.retain(|choice| calibrators[choice.value] == Calibrator::Auto);
     if choices.is_empty() {
+        return Ok(());
+    }
+    if is_narrow {
+        choices.iter().for_each(|choice| ranges[choice.value] = Some(choice.candidates[0].0));
         return Ok(());
     }
     let samples: Vec<&[Tensor<f32>]> = observer.kept().take(SAMPLES).collect();
@@ -82,17 +90,21 @@ fn choices(
     let choice = |value: ValueId| {
         let (scheme, seen) = (schemes[value]?, observer.histogram(value)?);
         let mut candidates: Vec<(Range, QuantParams)> = Vec::new();
-        for range in
-            [ranges[value]?, Calibrator::MinMax.range(seen), Calibrator::Mse(scheme).range(seen)]
-        {
+        let cut = |params: &QuantParams| {
+            let (lowest, highest) = params.code_range();
+            seen.energy_beyond(params.dequantize(lowest, 0), params.dequantize(highest, 0))
+        };
+        let (narrow, whole) = (ranges[value]?, seen.range());
+        let widened = (0..=WIDENINGS).map(|k| narrow.towards(whole, k as f32 / WIDENINGS as f32));
+        let narrow = widened.into_iter().find(|&range| cut(&scheme.activation(range)) <= MOST_CUT);
+        let candidates_of = [narrow, Some(whole), Some(Calibrator::Mse(scheme).range(seen))];
+        for range in candidates_of.into_iter().flatten() {
             let params = scheme.activation(range);
             let near = |(_, other): &(Range, QuantParams)| {
                 let (a, b) = (params.scale[0], other.scale[0]);
                 a.max(b) <= NEAR * a.min(b) && (params.zero_point - other.zero_point).abs() <= 2
             };
-            let (lowest, highest) = params.code_range();
-            let (lo, hi) = (params.dequantize(lowest, 0), params.dequantize(highest, 0));
-            if !candidates.iter().any(near) && seen.energy_beyond(lo, hi) <= MOST_CUT {
+            if !candidates.iter().any(near) && cut(&params) <= MOST_CUT {
                 candidates.push((range, params));
             }
         }

@@ -22,7 +22,14 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// Those of the network.
     pub fn new(session: &Session<'a>) -> Result<Self> {
-        let samples = session.held_back();
+        Self::by(session, session.held_back())
+    }
+
+    /// As [`new`](Self::new), by these samples.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn by(session: &Session<'a>, samples: Vec<&'a [Tensor<f32>]>) -> Result<Self> {
         let mut graph = session.graph.clone();
         graph.outputs = results(&graph);
         let network = FloatExecutor::new(graph);
@@ -31,17 +38,19 @@ impl<'a> Judge<'a> {
         Ok(Self { samples, results })
     }
 
-    /// As [`sqnr_db`](Self::sqnr_db), with weights rounded together if they will be, which takes its time.
+    /// As [`sqnr_db`](Self::sqnr_db), with weights rounded together if they will be and that is better, which takes its
+    /// time.
     ///
     /// # Errors
     /// Those of the step, too.
     pub fn finished_db(&self, session: &Session) -> Result<f64> {
+        let as_it_is = self.sqnr_db(session)?;
         if !session.will_run(RoundWeights.name()) {
-            return self.sqnr_db(session);
+            return Ok(as_it_is);
         }
         let mut copy = session.clone();
         RoundWeights.run(&mut copy)?;
-        self.sqnr_db(&copy)
+        Ok(as_it_is.max(self.sqnr_db(&copy)?))
     }
 
     /// The ratio of signal to noise in dB of what `session` would quantize to, with biases corrected if they will be; over

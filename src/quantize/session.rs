@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::choose_ranges::choose_ranges;
 use super::judge::Judge;
 use super::params::{Params, choose_params};
-use super::{BiasCorrection, Equalize, Plan, RoundWeights, Rounding, apply};
+use super::{BiasCorrection, Equalize, NarrowRanges, Plan, RoundWeights, Rounding, apply};
 use crate::calibrate::{Calibrator, Observer};
 use crate::data::Workers;
 use crate::error::{Result, bail};
@@ -35,6 +35,8 @@ pub struct Session<'a> {
     pub plan: Plan,
     /// How the range of each activation is chosen.
     pub calibrators: Vec<Calibrator>,
+    /// Whether of several ranges of a value the narrow one is chosen.
+    pub narrow: bool,
     /// The range of each activation.
     pub ranges: Vec<Option<Range>>,
     /// How each number becomes a code.
@@ -104,7 +106,12 @@ impl Report {
 
 /// All that there are, in the order in which they are run.
 pub fn all_steps() -> Vec<Box<dyn Step>> {
-    vec![Box::new(Equalize), Box::new(RoundWeights), Box::new(BiasCorrection)]
+    vec![
+        Box::new(NarrowRanges),
+        Box::new(Equalize),
+        Box::new(RoundWeights),
+        Box::new(BiasCorrection),
+    ]
 }
 
 /// The steps that are run unless others are asked for, in order.
@@ -175,6 +182,7 @@ impl<'a> Session<'a> {
             rescaled: None,
             plan,
             calibrators,
+            narrow: false,
             ranges: vec![],
             params: Params::default(),
             rounding: Rounding::default(),
@@ -196,11 +204,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Those of the float network, and ranges that are given for what is no activation.
     pub fn choose_ranges(&mut self) -> Result<()> {
-        let Self { graph, plan, calibrators, workers, .. } = &*self;
+        let Self { graph, plan, calibrators, workers, narrow, .. } = &*self;
         let observer = self.seen();
         let of = |(v, &calibrator)| observer.range_of(v, calibrator);
         let mut ranges: Vec<_> = calibrators.iter().enumerate().map(of).collect();
-        choose_ranges(graph, plan, observer, calibrators, *workers, &mut ranges)?;
+        choose_ranges(graph, plan, observer, calibrators, *workers, *narrow, &mut ranges)?;
         with_room(graph, &plan.widths(graph), observer, &mut ranges);
         plan.ranges.apply(graph, plan, &mut ranges)?;
         self.ranges = ranges;

@@ -404,7 +404,7 @@ fn rules_choose_the_calibrator_of_a_value() {
         (r#"{"calibrator": "mean"}"#, "defaults: calibrator \"mean\", expected \"auto\""),
         (r#"{"calibrator": "mse", "percentile": 9}"#, "a percentile beside calibrator \"mse\""),
         (r#"{"percentile": 0}"#, "percentile 0: expected more than 0"),
-        (r#"{"steps": ["magic"]}"#, "there is no step \"magic\", only \"equalize\", "),
+        (r#"{"steps": ["magic"]}"#, "there is no step \"magic\", only \"narrow-ranges\", "),
         (r#"{"output_bits": 9}"#, "output_bits of 9 bits, expected 8 or 16"),
     ] {
         let recipe = Recipe::from_json(&format!(r#"{{"version": 1, "defaults": {settings}}}"#));

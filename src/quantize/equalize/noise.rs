@@ -10,7 +10,7 @@ use libm::{exp2, log2};
 /// A maximum is taken as a norm of this order, so that there is a gradient.
 const ORDER: f64 = 14.0;
 /// Factors lie in `2^±LARGEST`.
-pub(super) const LARGEST: f64 = 14.0;
+const LARGEST: f64 = 14.0;
 /// Steps of the descent.
 const STEPS: usize = 200;
 const RATE: f64 = 0.08;
@@ -33,9 +33,7 @@ pub struct Weight {
     pub outputs: Vec<usize>,
     pub inputs: Vec<usize>,
     pub group: usize,
-    /// Logarithms of `|w[o][i]|`, the inputs of a group one after the other,
-    pub logs: Vec<f32>,
-    /// and these numbers by the largest one, to the power of [`ORDER`].
+    /// `|w[o][i]|` by the largest one, to the power of [`ORDER`]; the inputs of a group one after the other.
     powers: Vec<f64>,
     largest: f64,
     pub gain: Vec<f64>,
@@ -54,13 +52,12 @@ impl Weight {
     /// One of magnitudes `|w[o][i]|`, without noise yet.
     pub fn new(outputs: Vec<usize>, inputs: Vec<usize>, group: usize, magnitudes: &[f64]) -> Self {
         let largest = magnitudes.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        let shares = magnitudes.iter().map(|w| (w / largest).max(1e-6));
+        let power = |w: &f64| libm::pow((w / largest).max(1e-12), ORDER);
         Self {
             outputs,
             inputs,
             group,
-            logs: shares.clone().map(|share| log2(share * largest) as f32).collect(),
-            powers: shares.map(|share| libm::pow(share, ORDER)).collect(),
+            powers: magnitudes.iter().map(power).collect(),
             largest,
             gain: vec![],
             energy: vec![],
@@ -103,26 +100,13 @@ impl Noise {
                 let scale = (second[v] / (1.0 - slow_decay)).sqrt() + 1e-6;
                 u[v] = (u[v] - rate * first[v] / (1.0 - decay) / scale).clamp(-LARGEST, LARGEST);
             }
-            self.cap(&mut u, |limit| limit);
+            self.cap(&mut u);
         }
         best.1
     }
 
-    /// Whole numbers near `u`; nothing but zeros if no such ones are within what limits them.
-    pub fn rounded(&self, u: &[f64]) -> Vec<f64> {
-        let mut u: Vec<f64> = u.iter().map(|u| u.round_ties_even()).collect();
-        for _ in 0..32 {
-            if self.caps.iter().all(|&(a, b, limit)| u[a] <= u[b] + limit) {
-                return u;
-            }
-            self.cap(&mut u, f64::floor);
-        }
-        vec![0.0; u.len()]
-    }
-
-    fn cap(&self, u: &mut [f64], rounded: fn(f64) -> f64) {
+    fn cap(&self, u: &mut [f64]) {
         for &(a, b, limit) in &self.caps {
-            let limit = rounded(limit);
             // What is fixed does not give way.
             if a == 0 { u[b] = u[b].max(-limit) } else { u[a] = u[a].min(u[b] + limit) }
         }

@@ -37,7 +37,7 @@ impl Sets {
 
 impl Ties {
     /// Those of `graph`, whose activations were seen as `stats`.
-    pub fn new(graph: &Graph, stats: &[Option<ChannelStats>]) -> Self {
+    pub fn new(graph: &Graph, stats: &[Option<&ChannelStats>]) -> Self {
         let mut sets = Sets(vec![0]);
         let mut of = vec![vec![]; graph.values.len()];
         for v in graph.activations() {
@@ -89,7 +89,7 @@ impl Ties {
     }
 
     /// The lower limit must be 0, and one upper limit serves all channels: those that reach it have one factor.
-    fn see_limits(&self, node: &Node, stats: &[Option<ChannelStats>], sets: &mut Sets) {
+    fn see_limits(&self, node: &Node, stats: &[Option<&ChannelStats>], sets: &mut Sets) {
         let (clamp, y) = (node.clamp, &self.of[node.output]);
         if !(clamp.lo == 0.0 || clamp.lo == f32::NEG_INFINITY) || clamp.hi <= 0.0 {
             self.fix(node.output, sets);
@@ -105,10 +105,9 @@ impl Ties {
 /// The channels of the result of `node` that reach its upper limit.
 pub fn reaching<'a>(
     node: &Node,
-    stats: &'a [Option<ChannelStats>],
+    stats: &'a [Option<&'a ChannelStats>],
 ) -> impl Iterator<Item = usize> + use<'a> {
     let (seen, hi) = (&stats[node.output], node.clamp.hi);
-    seen.iter().flat_map(move |seen| {
-        (0..seen.extents.len()).filter(move |&c| seen.extents[c].1 >= REACHES * hi)
-    })
+    seen.iter()
+        .flat_map(move |seen| (0..seen.len()).filter(move |&c| seen.highest(c) >= REACHES * hi))
 }
