@@ -85,7 +85,7 @@ fn what_is_seen_has_the_same_bits_on_every_machine() {
     let json = observed(&all_sums(), 0..5).to_json(&all_sums());
     let hash = |hash: u64, byte: u8| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3);
     let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
-    assert_eq!(hash, 0xe6dd_596e_982c_18c1, "{hash:#x}");
+    assert_eq!(hash, 0xb352_204e_9296_b6ef, "{hash:#x}");
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn broken_statistics_are_refused() {
         ),
         ("/values/0/channels/1", "null", "not calibration statistics"),
         ("/values/0/channels/0/lo_bits", "2139095040", "channels that cannot have been seen"),
-        ("/values/0/channels/0/hi_bits", "0", "its channels have another range"),
+        ("/values/0/channels/0/hi_bits", "1900671690", "its channels have another range"),
         ("/values/0/channels/0/squares", "\"-1\"", "channels that cannot have been seen"),
         ("/values/0/channels/0/inside", "1000", "channels that cannot have been seen"),
         ("/values/0/channels/0/bins/0", "[[96, 1]]", "channels that cannot have been seen"),
