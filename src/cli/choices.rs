@@ -29,7 +29,7 @@ pub struct Chosen {
     /// How much is done against the loss, from 0, which takes next to no time, to 3 [default: 1]
     #[arg(long, value_name = "0…3", value_parser = clap::value_parser!(u8).range(0..=3))]
     effort: Option<u8>,
-    /// Of what makes up for the loss, do these steps alone: equalize, round-weights, bias-correction
+    /// Of what makes up for the loss, do these steps alone: narrow-ranges, equalize, round-weights, bias-correction
     #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "effort")]
     only: Option<Vec<String>>,
     /// Leave out these steps

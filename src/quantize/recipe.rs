@@ -41,7 +41,7 @@ pub struct Defaults {
     /// For each node.
     #[serde(flatten)]
     pub settings: Settings,
-    /// Names of what makes up for the loss, in order: "round-weights", "bias-correction".
+    /// Names of what makes up for the loss, in order: "narrow-ranges", "equalize", "round-weights", "bias-correction".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Vec<String>>,
     /// Bits of the codes of the network's outputs, 8 or 16.

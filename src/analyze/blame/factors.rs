@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 /// A factor counts if without it the weights of its channel are so much further from those of the float network.
 const CLEARLY: f64 = 4.0;
 
-/// `float` with channels (axis 1) that have the factors of those of `quantized`, powers of two: as weights tell, layer by layer.
+/// `float` with channels (axis 1) that have the factors of those of `quantized`: as weights tell, layer by layer.
 /// It computes the same, and its constants and values are those that `quantized` has codes of.
 pub fn rescaled<'a>(float: &'a Graph, quantized: &Graph) -> Cow<'a, Graph> {
     let mut factors: Vec<Vec<f32>> = vec![vec![]; float.values.len()];
@@ -82,10 +82,10 @@ fn of_weights(
         add(o, (real / x[c]) as f64, rounded as f64);
     }
     for (factor, [real, product, rounded]) in factors.iter_mut().zip(sums) {
-        let power = libm::exp2(libm::round(libm::log2(product / real)));
+        let nearest = product / real;
         let error = |f: f64| (rounded - 2.0 * f * product + f * f * real).max(0.0);
-        if power.is_normal() && CLEARLY * error(power) < error(1.0) {
-            *factor = power as f32;
+        if nearest.is_normal() && nearest > 0.0 && CLEARLY * error(nearest) < error(1.0) {
+            *factor = nearest as f32;
         }
     }
     factors
