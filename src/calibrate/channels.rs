@@ -53,7 +53,7 @@ impl Layout {
     fn new(shape: &[usize]) -> Self {
         let inner = shape.iter().skip(2).product::<usize>().max(1);
         // An odd stride meets all columns of an image.
-        Self { channels: shape.get(1).copied().unwrap_or(1), inner, stride: inner / COUNTED | 1 }
+        Self { channels: shape.get(1).copied().unwrap_or(1), inner, stride: (inner / COUNTED) | 1 }
     }
 }
 
@@ -275,7 +275,7 @@ fn first(top: u32) -> u32 {
 /// The bin of a number, unless it is as good as 0, in a channel whose largest magnitude has this exponent.
 fn bin(x: f32, top: u32) -> Option<usize> {
     let above = x.abs().to_bits().checked_sub(first(top))?;
-    Some((above as u64 * BINS as u64 >> 23) as usize).filter(|_| x != 0.0)
+    Some(((above as u64 * BINS as u64) >> 23) as usize).filter(|_| x != 0.0)
 }
 
 /// Bins of a channel whose largest magnitude has had the exponent `before`, and has `top` now.
