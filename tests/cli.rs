@@ -205,7 +205,7 @@ fn a_printed_recipe_repeats_the_file_and_refuses_other_data() {
     let recipe: Value =
         serde_json::from_slice(&fs::read(dir.path().join("whole.json")).unwrap()).unwrap();
     let defaults = serde_json::json!({"scheme": "scale", "granularity": "channel", "activations": 8, "weights": 8,
-        "calibrator": "percentile", "percentile": 99.9, "steps": ["equalize", "round-weights"]});
+        "calibrator": "percentile", "percentile": 99.9, "steps": ["narrow-ranges", "equalize", "round-weights"]});
     assert_eq!(recipe["defaults"], defaults);
 }
 
