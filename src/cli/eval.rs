@@ -155,7 +155,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Layers that are named where a check fails.
 const WORST: usize = 5;
 
-fn parse_limit(text: &str) -> Result<f64, String> {
+pub fn parse_limit(text: &str) -> Result<f64, String> {
     let limit = text.parse::<f64>().map_err(|e| e.to_string())?;
     if limit.is_finite() { Ok(limit) } else { Err("not a finite number".into()) }
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::args::{self, DATA_HELP};
 use crate::choices::{Chosen, warn_of};
 use crate::deploy;
+use crate::eval::parse_limit;
 use crate::progress::Progress;
 use crate::report::ReportArgs;
 use crate::table::Table;
@@ -45,7 +46,7 @@ pub struct Args {
     output: PathBuf,
     /// As exact as this, of the outputs (of what a softmax at the end reads), on samples of the calibration that nothing is
     /// fitted to
-    #[arg(long, value_name = "DB", conflicts_with = "top1_drop")]
+    #[arg(long, value_name = "DB", conflicts_with = "top1_drop", value_parser = parse_limit)]
     target_sqnr: Option<f64>,
     /// Top-1 on --data no more than so many points below that of the float network
     #[arg(long, value_name = "P", requires = "data")]

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::facts::Run;
 use crate::analyze::Apply;
+use crate::data::Preprocess;
 use crate::emit::word;
 
 /// `words` as a line for a shell.
@@ -14,9 +17,10 @@ pub fn line(words: &[String]) -> String {
 /// The command that quantizes as `run` did, or would, with `apply`.
 pub fn command(apply: &Apply, run: &Run) -> String {
     let placeholders = || {
-        ["naive-ptq", "quantize", &run.reference, "--calib", "CALIBRATION", "-o", "OUT.onnx"]
-            .map(String::from)
-            .to_vec()
+        let words =
+            ["naive-ptq", "quantize", &run.reference, "--calib", "CALIBRATION", "-o", "OUT.onnx"];
+        let words = words.into_iter().map(String::from);
+        words.chain(run.preprocess.iter().flat_map(options)).collect()
     };
     let mut words = match run.recipe {
         Some(_) => run.command.clone(),
@@ -48,6 +52,34 @@ pub fn command(apply: &Apply, run: &Run) -> String {
             format!("echo {} > recipe.json\n{}", word(Path::new(&recipe)), line(&words))
         }
     }
+}
+
+/// What says how samples were made.
+fn options(preprocess: &Preprocess) -> Vec<String> {
+    let usual = Preprocess::default();
+    let list = |numbers: &[f32]| {
+        let numbers: Vec<String> = numbers.iter().map(f32::to_string).collect();
+        (!numbers.is_empty()).then(|| numbers.join(","))
+    };
+    let text = |json: serde_json::Value| json.as_str().map(String::from);
+    let named = [
+        ("--scale", (preprocess.scale != usual.scale).then(|| preprocess.scale.to_string())),
+        ("--mean", list(&preprocess.mean)),
+        ("--std", list(&preprocess.std)),
+        ("--crop-fraction", preprocess.crop_fraction.map(|share| share.to_string())),
+        ("--resize", preprocess.resize.map(|pixels| pixels.to_string())),
+        ("--crop", preprocess.crop.map(|pixels| pixels.to_string())),
+        (
+            "--filter",
+            (preprocess.filter != usual.filter).then(|| json!(preprocess.filter)).and_then(text),
+        ),
+        (
+            "--layout",
+            (preprocess.layout != usual.layout).then(|| json!(preprocess.layout)).and_then(text),
+        ),
+    ];
+    let given = named.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
+    given.flatten().collect()
 }
 
 /// Removes `option` with its value; whether it was there.
@@ -84,6 +116,15 @@ mod tests {
         let other = Run { reference: "my float.onnx".into(), ..Run::default() };
         let expected = "naive-ptq quantize 'my float.onnx' --calib CALIBRATION -o OUT.onnx --granularity channel";
         assert_eq!(command(&channel, &other), expected);
+        let preprocess = Preprocess {
+            scale: 0.5,
+            mean: vec![0.25, -1.0],
+            crop: Some(8),
+            ..Preprocess::default()
+        };
+        let known = Run { preprocess: Some(preprocess), ..other };
+        let added = " --scale 0.5 --mean 0.25,-1 --crop 8 --granularity channel";
+        assert!(command(&channel, &known).ends_with(&format!("-o OUT.onnx{added}")));
     }
 
     #[test]

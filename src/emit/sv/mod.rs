@@ -582,11 +582,11 @@ impl Printer<'_> {
     /// A program around the network, for `verify`.
     fn runner(&self, name: &str) -> String {
         let wires = self.edges(
-            "    wire [@TOP:0] @NAME_tdata;\n    wire @NAME_tvalid, @NAME_tready;\n    logic [@TOP:0] @NAME_codes [0:@FRAME-1];\n    int @NAME_sent;\n",
+            "    logic [@TOP:0] @NAME_tdata;\n    wire @NAME_tvalid, @NAME_tready;\n    logic [@TOP:0] @NAME_codes [0:@FRAME-1];\n    int @NAME_sent;\n",
             "    wire [@TOP:0] @NAME_tdata;\n    wire @NAME_tvalid, @NAME_tlast;\n    wire @NAME_tready = go;\n",
         );
         let inputs = self.edges(
-            "    assign @NAME_tdata = @NAME_codes[@NAME_sent];\n    assign @NAME_tvalid = go && @NAME_sent < @FRAME;\n    always_ff @(posedge clk) @NAME_sent <= go ? @NAME_sent + int'(@NAME_tvalid && @NAME_tready) : 0;\n",
+            "    always @(negedge clk) @NAME_tdata = @NAME_codes[@NAME_sent];\n    assign @NAME_tvalid = go && @NAME_sent < @FRAME;\n    always_ff @(posedge clk) @NAME_sent <= go ? @NAME_sent + int'(@NAME_tvalid && @NAME_tready) : 0;\n",
             "",
         );
         let read = "            for (int i = 0; i < @FRAME; i = i + 1) begin\n                for (int b = 0; b < @BITS; b = b + 8) begin\n                    byte_read = $fgetc(from);\n                    if (byte_read < 0) ended = 1;\n                    @NAME_codes[i][b+:8] = byte_read[7:0];\n                end\n            end\n";
