@@ -13,7 +13,7 @@ impl Emit<Sv> for TransposeInt {
     fn needs(&self, _: Width) -> Option<String> {
         match self.is_copy() {
             true => None,
-            false => Some("codes would have to be moved to other places in a frame".into()),
+            false => Some("a buffer that moves codes to other places in a frame".into()),
         }
     }
 
