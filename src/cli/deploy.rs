@@ -123,7 +123,14 @@ impl HardwareArgs {
         let clock = self.clock.unwrap_or(100) as f64;
         let (latency, interval) = (plan.latency as f64 / clock, plan.interval as f64);
         let rate = clock * 1e6 / interval;
-        format!("{plan}at {clock} MHz: {rate:.1} frames a second, {latency:.1} µs each")
+        let missed = match self.cycles.filter(|&most| plan.interval > most) {
+            Some(most) => format!(
+                "\nnot met: frames are {} cycles apart, and {most} at most are asked for; none are nearer to each other here",
+                plan.interval
+            ),
+            None => String::new(),
+        };
+        format!("{plan}at {clock} MHz: {rate:.1} frames a second, {latency:.1} µs each{missed}")
     }
 }
 

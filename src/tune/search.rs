@@ -2,7 +2,7 @@
 
 use super::known::{Known, Measured, key};
 use super::measure::Bench;
-use super::mixed::{Mixed, Widths};
+use super::mixed::{Mixed, Unit, Widths};
 use super::{Cost, Event, Goal, Limits, Options, TuneStep, Tuned, WidthChange, db};
 use crate::error::{Result, bail};
 use crate::quantize::{Quantized, Quantizer};
@@ -116,7 +116,7 @@ impl<'a> Search<'a> {
         }
         self.measure_each(&own)?;
         self.log(None, &own);
-        let mut state = self.shrunk(own)?;
+        let mut state = self.shrunk(own.clone())?;
         for _ in 0..ATTEMPTS {
             state = self.widened(state)?;
             let is_met = self.is_met(&state)?;
@@ -126,7 +126,7 @@ impl<'a> Search<'a> {
             while let Some(next) = self.exchanged(&state)? {
                 state = self.step(&state, next)?;
             }
-            let (real, quantized) = self.quantized(&state)?;
+            let (mut real, mut quantized) = self.quantized(&state)?;
             let top1 = match self.options.goal {
                 Goal::Drop(_, samples) => Some(self.bench.top1(&quantized.graph, samples)?),
                 _ => None,
@@ -139,7 +139,14 @@ impl<'a> Search<'a> {
             if missed && !is_met {
                 return self.refuse(real, top1);
             }
-            // Steps may give other codes than were put together.
+            // Steps may give other codes than were put together: they may even lose what was won.
+            if self.options.goal.is_best() && self.fits(own.cost) && state.widths != own.widths {
+                let (start, unchanged) = self.quantized(&own)?;
+                if start.energy < real.energy && self.fits(start.cost) {
+                    self.step(&state, own.clone())?;
+                    (state, real, quantized) = (own.clone(), start, unchanged);
+                }
+            }
             let over = self.over(real.cost);
             if !missed && over == [0.0; 3] {
                 return Ok(Tuned {
@@ -441,10 +448,22 @@ impl<'a> Search<'a> {
             let fits = |search: &mut Self, next: &State| Ok(search.fits(next.cost));
             match self.best(&state, Way::Widen, fits)? {
                 Some(next) => state = self.step(&state, next)?,
-                None => break,
+                None => return self.widest(state),
             }
         }
         Ok(state)
+    }
+
+    /// All as wide as it can be, if that fits and is better: what wins nothing alone may win together.
+    fn widest(&mut self, state: State) -> Result<State> {
+        let widths = |unit: &Unit| unit.widths.last().copied();
+        let widths: Option<Widths> = self.mixed.units.iter().map(widths).collect();
+        let widest = self.measure(&state.widths, &[widths.unwrap_or_default()])?.remove(0);
+        let is_better = |it: &State| self.fits(it.cost) && it.energy < WORTH_IT * state.energy;
+        match widest.filter(is_better) {
+            Some(widest) => self.step(&state, widest),
+            None => Ok(state),
+        }
     }
 
     /// Narrower, as long as the goal is met.

@@ -68,3 +68,16 @@ fn activations_are_found_within_a_tenth_more() {
     let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
     assert!(read("same.onnx") == read("auto.onnx"));
 }
+
+/// What wins nothing one by one may win together; and no result is worse than what was asked for.
+#[test]
+fn tune_reaches_what_all_that_is_wide_reaches() {
+    let dir = scratch();
+    let scheme = "--scheme shift --granularity tensor";
+    let tune = format!("tune FLOAT --calib CALIB {SCALE} {scheme} --json -o out.onnx");
+    let goal = json(dir.path(), &format!("{tune} --weights 8 --target-sqnr 40"));
+    assert!(goal["sqnr_db"].as_f64().unwrap() >= 40.0, "{goal}");
+    let room = json(dir.path(), &format!("{tune} --weights 8 --max-ram 80000"));
+    assert!(room["sqnr_db"].as_f64() >= goal["sqnr_db"].as_f64(), "{room}");
+    assert!(room["ram_bytes"].as_u64().unwrap() <= 80000, "{room}");
+}

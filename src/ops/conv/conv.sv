@@ -35,18 +35,10 @@ module conv #(
     wire wide_tvalid, wide_tready;
     wire credit, tap, first, last, inside_image;
     wire unused = &{1'b0, inside_image};
-    generate
-        if (LANES > 1) begin : g_widen
-            widen #(.WIDTH(X), .FACTOR(LANES)) u_widen (
-                .clk(clk), .rst_n(rst_n), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tready(s_tready),
-                .m_tdata(wide_tdata), .m_tvalid(wide_tvalid), .m_tready(wide_tready)
-            );
-        end else begin : g_same
-            assign wide_tdata = s_tdata;
-            assign wide_tvalid = s_tvalid;
-            assign s_tready = wide_tready;
-        end
-    endgenerate
+    widen #(.WIDTH(X), .FACTOR(LANES)) u_widen (
+        .clk(clk), .rst_n(rst_n), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tready(s_tready),
+        .m_tdata(wide_tdata), .m_tvalid(wide_tvalid), .m_tready(wide_tready)
+    );
     window #(
         .X(X), .IH(IH), .IW(IW), .IC(IC), .OH(OH), .OW(OW), .GROUPS(PARTS),
         .REPEATS(LANEWISE != 0 ? 1 : OC / GROUPS / PE), .KH(KH), .KW(KW), .SH(SH), .SW(SW), .DH(DH), .DW(DW),
