@@ -126,11 +126,7 @@ impl<'a> Search<'a> {
             while let Some(next) = self.exchanged(&state)? {
                 state = self.step(&state, next)?;
             }
-            let (mut real, mut quantized) = self.quantized(&state)?;
-            let top1 = match self.options.goal {
-                Goal::Drop(_, samples) => Some(self.bench.top1(&quantized.graph, samples)?),
-                _ => None,
-            };
+            let (mut real, mut quantized, top1) = self.quantized(&state)?;
             let missed = match (self.options.goal, top1) {
                 (Goal::Sqnr(wanted), _) => db(real.energy) < wanted,
                 (Goal::Drop(points, _), Some([float, ours])) => 100.0 * (float - ours) > points,
@@ -141,7 +137,7 @@ impl<'a> Search<'a> {
             }
             // Steps may give other codes than were put together: they may even lose what was won.
             if self.options.goal.is_best() && self.fits(own.cost) && state.widths != own.widths {
-                let (start, unchanged) = self.quantized(&own)?;
+                let (start, unchanged, _) = self.quantized(&own)?;
                 if start.energy < real.energy && self.fits(start.cost) {
                     self.step(&state, own.clone())?;
                     (state, real, quantized) = (own.clone(), start, unchanged);
@@ -172,11 +168,7 @@ impl<'a> Search<'a> {
             self.limits.iter_mut().zip(over).for_each(|(limit, over)| *limit -= over);
             state = self.shrunk(state)?;
         }
-        let (real, quantized) = self.quantized(&state)?;
-        let top1 = match self.options.goal {
-            Goal::Drop(_, samples) => Some(self.bench.top1(&quantized.graph, samples)?),
-            _ => None,
-        };
+        let (real, _, top1) = self.quantized(&state)?;
         self.refuse(real, top1)
     }
 
@@ -534,11 +526,16 @@ impl<'a> Search<'a> {
         Ok(None)
     }
 
-    /// What all steps make of it, by the engine.
-    fn quantized(&mut self, state: &State) -> Result<(Measured, Quantized)> {
+    /// What all steps make of it, by the engine; and top-1 of both networks, if it is asked for.
+    fn quantized(&mut self, state: &State) -> Result<(Measured, Quantized, Option<[f64; 2]>)> {
         (self.options.watch)(Event::Quantizing);
         let quantized = self.quantizer.quantize_by(&self.mixed.recipe(&state.widths))?;
-        Ok((self.bench.computed(&quantized.graph, self.options)?, quantized))
+        let measured = self.bench.computed(&quantized.graph, self.options)?;
+        let top1 = match self.options.goal {
+            Goal::Drop(_, samples) => Some(self.bench.top1(&quantized.graph, samples)?),
+            _ => None,
+        };
+        Ok((measured, quantized, top1))
     }
 
     fn step(&mut self, from: &State, to: State) -> Result<State> {
